@@ -1,0 +1,290 @@
+//! Gates: what must be open at the instant that a step is started. Each is looked at in the same decision, against what was
+//! observed just before ([`World`]); the list is [`GATES`], and a gate that comes later is one more row in it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::alert::AlertKey;
+use crate::contract::{Verdict, VerificationReport};
+use crate::ids::{FencingToken, GateEpoch, IncidentId, RunbookName, TargetName};
+use crate::incident::Incident;
+use crate::plan::Plan;
+use crate::workflow::policy::{Autonomy, Policy};
+
+/// What was observed just before a decision to start a step.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct World {
+    /// Every alert of the incident, read again at its source where there is one to ask.
+    pub alerts: BTreeMap<AlertKey, AlertNow>,
+    /// Switches for the whole site.
+    pub site: SiteGates,
+    /// The locks of the plan's targets.
+    pub locks: BTreeMap<TargetName, LockState>,
+    /// Cool-downs of the incident's alert class on the plan's targets that are not over.
+    pub cool_downs: Vec<CoolDown>,
+    /// The plan's checks, read before the first step; `None` when they were not read.
+    pub baseline: Option<VerificationReport>,
+}
+
+/// What a source says of an alert now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AlertNow {
+    /// It fires.
+    Firing,
+    /// It has cleared.
+    Cleared(Timestamp),
+    /// It fires and is silenced or inhibited.
+    Suppressed(String),
+    /// The source did not answer, and nothing else is known.
+    Unknown(String),
+}
+
+/// Switches that stand for the whole site, changed together and counted by their epoch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteGates {
+    /// Grows with every change; a step's append fails if it has changed since it was read.
+    pub epoch: GateEpoch,
+    /// Set while the kill switch is engaged: nothing starts, not even an undo.
+    pub kill_switch: Option<KillSwitch>,
+}
+
+/// Who engaged the kill switch, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KillSwitch {
+    /// The authenticated caller.
+    pub by: String,
+    /// Their words.
+    pub why: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A target's lock.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockState {
+    /// The token of the last holding.
+    pub token: FencingToken,
+    /// Who holds it now.
+    pub holder: Option<IncidentId>,
+}
+
+/// Within it the same runbook does not start again for this class of alert on this target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CoolDown {
+    /// The alert's name.
+    pub class: String,
+    /// The target.
+    pub target: TargetName,
+    /// The runbook that was used.
+    pub runbook: RunbookName,
+    /// When it is over.
+    pub until: Timestamp,
+}
+
+/// The gates by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gate {
+    /// How far Quell may go by itself for this source, service and runbook.
+    Autonomy,
+    /// Whether actions are switched on at all.
+    Execution,
+    /// The site's kill switch.
+    KillSwitch,
+    /// The alert, read again, still fires.
+    AlertFiring,
+    /// The alert is not silenced or inhibited.
+    Suppression,
+    /// The plan is not too old.
+    PlanAge,
+    /// The runbook is not cooling down for this class and target.
+    CoolDown,
+    /// No other incident works on a target of the plan.
+    TargetLock,
+    /// The fault is still there: the plan's own checks do not all hold before the first step.
+    Baseline,
+}
+
+/// What a closed gate means for the incident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// It may open by itself: wait and look again.
+    Wait,
+    /// It will not open by itself: a person decides.
+    HandOver,
+    /// The plan must be made anew.
+    Replan,
+}
+
+/// A gate that is closed, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedGate {
+    /// Which.
+    pub gate: Gate,
+    /// Why, for people.
+    pub why: String,
+}
+
+struct Look<'a> {
+    incident: &'a Incident,
+    plan: &'a Plan,
+    world: &'a World,
+    policy: &'a Policy,
+    /// Whether a step of the plan was already started: age and baseline are for the first one.
+    begun: bool,
+    now: Timestamp,
+}
+
+type LookAt = fn(&Look<'_>) -> Option<String>;
+
+/// Every gate, what a closed one means, and how it is looked at.
+const GATES: &[(Gate, Closing, LookAt)] = &[
+    (Gate::Autonomy, Closing::HandOver, autonomy),
+    (Gate::Execution, Closing::HandOver, execution),
+    (Gate::KillSwitch, Closing::Wait, kill_switch),
+    (Gate::AlertFiring, Closing::Wait, alert_firing),
+    (Gate::Suppression, Closing::Wait, suppression),
+    (Gate::PlanAge, Closing::Replan, plan_age),
+    (Gate::CoolDown, Closing::HandOver, cool_down),
+    (Gate::TargetLock, Closing::Wait, target_lock),
+    (Gate::Baseline, Closing::Wait, baseline),
+];
+
+/// Looks at every gate for a plan's next step; returns the closed ones in the order of the list with what they mean.
+pub fn closed_gates(
+    incident: &Incident,
+    plan: &Plan,
+    world: &World,
+    policy: &Policy,
+    begun: bool,
+    now: Timestamp,
+) -> Vec<(ClosedGate, Closing)> {
+    let look = Look { incident, plan, world, policy, begun, now };
+    GATES
+        .iter()
+        .filter_map(|(gate, closing, at)| at(&look).map(|why| (ClosedGate { gate: *gate, why }, *closing)))
+        .collect()
+}
+
+/// The gates that also hold back an undo: only the kill switch and a lock that is lost.
+pub fn closed_gates_of_undo(incident: &Incident, plan: &Plan, world: &World) -> Vec<ClosedGate> {
+    let stopped = world
+        .site
+        .kill_switch
+        .as_ref()
+        .map(|switch| ClosedGate { gate: Gate::KillSwitch, why: switched(switch) });
+    let lost = plan.targets().into_iter().find(|target| holder_of(world, target) != Some(incident.id));
+    let lost = lost
+        .map(|target| ClosedGate { gate: Gate::TargetLock, why: format!("the lock on {target} was lost") });
+    stopped.into_iter().chain(lost).collect()
+}
+
+fn autonomy(look: &Look<'_>) -> Option<String> {
+    match look.policy.autonomy_for(look.incident, &look.plan.runbook) {
+        Autonomy::Observe => Some("the autonomy level is observe: detect and diagnose only".to_owned()),
+        Autonomy::Suggest => {
+            Some("the autonomy level is suggest: here is the plan, a person carries it out".to_owned())
+        }
+        Autonomy::Approve | Autonomy::Auto => None,
+    }
+}
+
+fn execution(look: &Look<'_>) -> Option<String> {
+    (!look.policy.execution_enabled).then(|| {
+        "actions are switched off (agents.resolution.execute_real_commands and dry_run): here is the plan, and what it would do"
+            .to_owned()
+    })
+}
+
+fn switched(switch: &KillSwitch) -> String {
+    format!("the kill switch was engaged by {}: {}", switch.by, switch.why)
+}
+
+fn kill_switch(look: &Look<'_>) -> Option<String> {
+    look.world.site.kill_switch.as_ref().map(switched)
+}
+
+fn alert_firing(look: &Look<'_>) -> Option<String> {
+    if look.incident.alerts.is_empty() {
+        return None;
+    }
+    let firing =
+        look.world.alerts.values().any(|now| matches!(now, AlertNow::Firing | AlertNow::Suppressed(_)));
+    if firing {
+        return None;
+    }
+    let unknown = look.world.alerts.values().find_map(|now| match now {
+        AlertNow::Unknown(why) => Some(why.clone()),
+        _ => None,
+    });
+    Some(unknown.map_or_else(
+        || "no alert of the incident fires any more".to_owned(),
+        |why| format!("whether the alert still fires is not known: {why}"),
+    ))
+}
+
+fn suppression(look: &Look<'_>) -> Option<String> {
+    look.world.alerts.iter().find_map(|(key, now)| match now {
+        AlertNow::Suppressed(by) => Some(format!("alert {key} is suppressed by {by}")),
+        _ => None,
+    })
+}
+
+fn plan_age(look: &Look<'_>) -> Option<String> {
+    (!look.begun && look.now > look.plan.valid_until)
+        .then(|| format!("the plan was valid until {}", look.plan.valid_until))
+}
+
+fn cool_down(look: &Look<'_>) -> Option<String> {
+    // A cool-down of this very incident's earlier runbook is not meant for a person's explicit choice, but the runbook that they
+    // choose must then be another one.
+    let targets = look.plan.targets();
+    look.world
+        .cool_downs
+        .iter()
+        .find(|cool| {
+            !look.begun
+                && cool.until > look.now
+                && cool.runbook == look.plan.runbook
+                && cool.class == look.incident.alert_name
+                && targets.contains(&cool.target)
+                && !look.incident.chosen_by_person
+        })
+        .map(|cool| {
+            format!(
+                "{} was used on {} for {} and cools down until {}",
+                cool.runbook, cool.target, cool.class, cool.until
+            )
+        })
+}
+
+fn holder_of(world: &World, target: &TargetName) -> Option<IncidentId> {
+    world.locks.get(target).and_then(|lock| lock.holder)
+}
+
+fn target_lock(look: &Look<'_>) -> Option<String> {
+    look.plan.targets().into_iter().find_map(|target| match (world_lock(look, &target), look.begun) {
+        (None, _) => Some(format!("the lock on {target} was not read")),
+        (Some(LockState { holder: Some(holder), .. }), _) if *holder != look.incident.id => {
+            Some(format!("incident {holder} works on {target}"))
+        }
+        (Some(LockState { holder: None, .. }), true) => Some(format!("the lock on {target} was lost")),
+        _ => None,
+    })
+}
+
+fn world_lock<'a>(look: &'a Look<'_>, target: &TargetName) -> Option<&'a LockState> {
+    look.world.locks.get(target)
+}
+
+fn baseline(look: &Look<'_>) -> Option<String> {
+    if look.begun {
+        return None;
+    }
+    match look.world.baseline.as_ref()?.verdict {
+        Verdict::Passed => Some("the plan's checks already hold: the fault seems to be gone".to_owned()),
+        Verdict::Failed | Verdict::Inconclusive => None,
+    }
+}

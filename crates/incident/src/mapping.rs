@@ -1,0 +1,209 @@
+//! From an alert to the head of an incident: which severity, priority and tags. The rows are configuration; the shipped ones are
+//! [`Mapping::shipped`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::alert::Alert;
+use crate::severity::{Priority, Severity};
+
+/// The mapping of alerts to incidents, as it stands in its YAML file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mapping {
+    /// The first row that matches counts.
+    pub alerts: Vec<MappingRow>,
+}
+
+/// One row: what it matches and what it sets. What it leaves out comes from the alert itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MappingRow {
+    /// The alert's name.
+    pub alertname: String,
+    /// The title; the affected system is appended as `on <system>`. Without one the alert's name in words.
+    #[serde(default)]
+    pub title: Option<String>,
+    /// The severity; without one the alert's label, else medium.
+    #[serde(default)]
+    pub severity: Option<Severity>,
+    /// The priority; without one it follows from the alert's severity label.
+    #[serde(default)]
+    pub priority: Option<Priority>,
+    /// Tags; without any the alert's component.
+    #[serde(default)]
+    pub tags: Vec<String>,
+}
+
+/// What an alert says of the incident that it opens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// `Database connection timeout on db-server-01`.
+    pub title: String,
+    /// The alert's description, else its summary, else its title.
+    pub description: String,
+    /// The alert's name.
+    pub alert_name: String,
+    /// How bad.
+    pub severity: Severity,
+    /// How urgent.
+    pub priority: Priority,
+    /// Tags in the mapping's order.
+    pub tags: Vec<String>,
+    /// The label `component`, empty without one.
+    pub component: String,
+    /// The label `service`, empty without one.
+    pub service: String,
+}
+
+impl Mapping {
+    /// The rows that Quell ships.
+    pub fn shipped() -> Self {
+        let row = |alertname: &str, title: &str, severity, priority, tags: &[&str]| MappingRow {
+            alertname: alertname.to_owned(),
+            title: Some(title.to_owned()),
+            severity,
+            priority,
+            tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
+        };
+        let (critical, high, warning) =
+            (Some(Severity::Critical), Some(Severity::High), Some(Severity::Warning));
+        let alerts = vec![
+            row(
+                "DatabaseConnectionTimeout",
+                "Database connection timeout",
+                high,
+                Some(Priority::P0),
+                &["database", "connectivity", "timeout"],
+            ),
+            row("HighMemoryUsage", "High memory usage", warning, None, &["memory", "resource"]),
+            row("HighCPUUsage", "High CPU usage", warning, None, &["cpu", "resource"]),
+            row(
+                "APIGateway503Errors",
+                "API gateway 503 errors",
+                critical,
+                Some(Priority::P0),
+                &["api", "gateway", "503"],
+            ),
+            row(
+                "DiskSpaceCritical",
+                "Disk space critical",
+                critical,
+                Some(Priority::P1),
+                &["disk", "storage", "space"],
+            ),
+            row(
+                "CertificateExpiringSoon",
+                "Certificate expiring soon",
+                high,
+                None,
+                &["ssl", "certificate", "expiry"],
+            ),
+        ];
+        Self { alerts }
+    }
+
+    /// What an alert says of the incident that it opens. All text in it is telemetry's, for people.
+    pub fn head(&self, alert: &Alert) -> Head {
+        let name = alert.name();
+        let label = |wanted: &str| alert.labels.get(wanted).map(|text| text.for_people()).unwrap_or_default();
+        let annotation = |wanted: &str| alert.annotations.get(wanted).map(|text| text.for_people());
+        let row = self.alerts.iter().find(|row| row.alertname == name);
+        let severity_label = label("severity");
+        let component = label("component");
+        let system = alert.affected_system();
+        let what = row.and_then(|row| row.title.clone()).unwrap_or_else(|| name.clone());
+        let title = if system == "unknown" { what } else { format!("{what} on {system}") };
+        let own_severity = severity_label.parse().unwrap_or(Severity::Medium);
+        let tags = match row {
+            Some(row) if !row.tags.is_empty() => row.tags.clone(),
+            _ if component.is_empty() => Vec::new(),
+            _ => vec![component.clone()],
+        };
+        Head {
+            description: annotation("description")
+                .or_else(|| annotation("summary"))
+                .unwrap_or_else(|| title.clone()),
+            title,
+            severity: row.and_then(|row| row.severity).unwrap_or(own_severity),
+            priority: row.and_then(|row| row.priority).unwrap_or_else(|| priority_of_label(&severity_label)),
+            alert_name: name,
+            tags,
+            component,
+            service: label("service"),
+        }
+    }
+}
+
+/// The priority that a severity label stands for when no row says otherwise.
+fn priority_of_label(label: &str) -> Priority {
+    match label.trim().to_ascii_lowercase().as_str() {
+        "critical" => Priority::P0,
+        "high" => Priority::P1,
+        "warning" | "medium" => Priority::P2,
+        _ => Priority::P3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::alert::{AlertKey, AlertStatus, Fingerprint, Labels};
+    use crate::ids::SourceName;
+
+    fn head(name: &str, severity: &str, extra: &[(&str, &str)]) -> Head {
+        let mut labels: Labels = extra.iter().copied().collect();
+        labels.insert("alertname", name);
+        labels.insert("severity", severity);
+        let alert = Alert {
+            key: AlertKey {
+                source: SourceName::declared("alertmanager").unwrap(),
+                fingerprint: Fingerprint::of(&labels),
+            },
+            status: AlertStatus::Firing,
+            labels,
+            annotations: Labels::default(),
+            starts_at: Timestamp::UNIX_EPOCH,
+            ends_at: None,
+            generator_url: None,
+        };
+        Mapping::shipped().head(&alert)
+    }
+
+    #[test]
+    fn every_row_of_the_shipped_mapping() {
+        let rows = [
+            (
+                "DatabaseConnectionTimeout",
+                "critical",
+                Severity::High,
+                Priority::P0,
+                "database,connectivity,timeout",
+            ),
+            ("HighMemoryUsage", "warning", Severity::Warning, Priority::P2, "memory,resource"),
+            ("HighCPUUsage", "warning", Severity::Warning, Priority::P2, "cpu,resource"),
+            ("APIGateway503Errors", "critical", Severity::Critical, Priority::P0, "api,gateway,503"),
+            ("DiskSpaceCritical", "critical", Severity::Critical, Priority::P1, "disk,storage,space"),
+            ("CertificateExpiringSoon", "warning", Severity::High, Priority::P2, "ssl,certificate,expiry"),
+            ("TestIncident", "critical", Severity::Critical, Priority::P0, "email"),
+            ("Other", "high", Severity::High, Priority::P1, "email"),
+            ("Other", "", Severity::Medium, Priority::P3, "email"),
+            ("Other", "disaster", Severity::Medium, Priority::P3, "email"),
+        ];
+        for (name, label, severity, priority, tags) in rows {
+            let head = head(name, label, &[("component", "email"), ("instance", "host-1:9100")]);
+            assert_eq!(
+                (head.severity, head.priority, head.tags.join(",").as_str()),
+                (severity, priority, tags),
+                "{name} {label}"
+            );
+            assert!(head.title.ends_with(" on host-1"), "{}", head.title);
+        }
+    }
+
+    #[test]
+    fn an_alert_without_an_instance_has_a_title_without_one() {
+        assert_eq!(head("TestIncident", "critical", &[]).title, "TestIncident");
+    }
+}

@@ -1,0 +1,155 @@
+//! A diagnosis: candidates for the root cause, each with the evidence that speaks for it. A claim without evidence cannot be
+//! built: [`Hypothesis::new`] takes at least one [`Claim`], and a claim at least one evidence id.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::evidence::Unavailable;
+use crate::ids::IncidentId;
+
+/// The schema name that the JSON of a [`Report`] carries.
+pub const REPORT_SCHEMA: &str = "quell/report/v1";
+/// Pieces of evidence in one report at the most.
+pub const EVIDENCE_MAX: usize = 200;
+
+/// What the diagnostic agent answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`REPORT_SCHEMA`].
+    pub schema: String,
+    /// For which incident.
+    pub incident_id: IncidentId,
+    /// The instant that the diagnosis speaks of.
+    pub reference_time: Timestamp,
+    /// The cause that the evidence supports, `None` when it supports none well enough: "I don't know" is an answer.
+    pub root_cause: Option<Hypothesis>,
+    /// Why there is no root cause, when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abstained: Option<String>,
+    /// Every other candidate, best first, with why it is not the first.
+    pub alternatives: Vec<Hypothesis>,
+    /// Everything that was looked at and says something.
+    pub evidence: Vec<Evidence>,
+    /// What could not be fetched.
+    pub unavailable: Vec<Unavailable>,
+    /// The version of the rules and engines that made it.
+    pub engine: String,
+}
+
+impl Report {
+    /// The confidence in the root cause, 0 without one.
+    pub fn confidence(&self) -> f64 {
+        self.root_cause.as_ref().map_or(0.0, |cause| cause.confidence)
+    }
+}
+
+/// A candidate for the root cause.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hypothesis {
+    /// The kind of fault by its declared name, such as `connection_pool_exhausted`: what runbooks are chosen by.
+    pub cause: String,
+    /// What is at fault: labels from telemetry, which may select an inventory entry and never become one.
+    pub subject: Subject,
+    /// One sentence for people.
+    pub statement: String,
+    /// 0 to 1.
+    pub confidence: f64,
+    /// Whether the confidence was fitted to outcomes; otherwise it is the rule's prior.
+    pub calibrated: bool,
+    /// What speaks for it; never empty.
+    pub claims: Vec<Claim>,
+    /// Why it is not the first, for an alternative.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_first_because: Option<String>,
+    /// What the rule recommends, as names of actions such as `restart_service`.
+    pub recommended_actions: Vec<String>,
+}
+
+impl Hypothesis {
+    /// Builds one from its claims; `None` without any, since a cause without evidence cannot be written.
+    pub fn new(
+        cause: &str,
+        subject: Subject,
+        statement: String,
+        confidence: f64,
+        claims: Vec<Claim>,
+        recommended_actions: Vec<String>,
+    ) -> Option<Self> {
+        let supported = !claims.is_empty() && confidence.is_finite();
+        supported.then(|| Self {
+            cause: cause.to_owned(),
+            subject,
+            statement,
+            confidence: confidence.clamp(0.0, 1.0),
+            calibrated: false,
+            claims,
+            not_first_because: None,
+            recommended_actions,
+        })
+    }
+}
+
+/// What is at fault, in telemetry's words; fields that are not known are empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Subject {
+    /// The service, such as `order_service`.
+    #[serde(default)]
+    pub service: String,
+    /// The instance with its port, as in the series' label.
+    #[serde(default)]
+    pub instance: String,
+    /// A part of it: a mount point, a database, a consumer group.
+    #[serde(default)]
+    pub part: String,
+}
+
+/// One sentence that speaks for a hypothesis, with the evidence that it rests on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The rule or engine that makes it.
+    pub by: String,
+    /// The sentence.
+    pub statement: String,
+    /// Ids of [`Evidence`]; never empty.
+    pub evidence: Vec<String>,
+}
+
+impl Claim {
+    /// `None` without evidence.
+    pub fn new(by: &str, statement: String, evidence: Vec<String>) -> Option<Self> {
+        (!evidence.is_empty()).then(|| Self { by: by.to_owned(), statement, evidence })
+    }
+}
+
+/// The kind of a piece of evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EvidenceKind {
+    /// A series and what was read from it.
+    Metric,
+    /// A pattern of log lines.
+    Log,
+}
+
+/// One thing that was looked at, so that a reader can look again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Unique in its report: `m1`, `l3`.
+    pub id: String,
+    /// Metric or log.
+    pub kind: EvidenceKind,
+    /// Which source answered.
+    pub source: String,
+    /// The query in the source's own words.
+    pub query: String,
+    /// The first instant looked at.
+    pub from: Timestamp,
+    /// The last instant looked at.
+    pub to: Timestamp,
+    /// One sentence with the values.
+    pub summary: String,
+    /// The values: for a metric `{"metric","labels","last","rate_per_second","before","points":[...]}`, for a log pattern
+    /// `{"template","count","before","samples":[...]}`.
+    pub data: Value,
+}

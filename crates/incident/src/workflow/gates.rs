@@ -1,0 +1,248 @@
+//! The gates were looked at: ask a person, start the next step, wait, plan anew, or hand over.
+
+use super::{Looking, Refused, later};
+use crate::contract::TargetLock;
+use crate::event::Event;
+use crate::gate::{AlertNow, ClosedGate, Closing, World, closed_gates, closed_gates_of_undo};
+use crate::ids::StepKey;
+use crate::incident::{How, Incident, Phase, Proposal, Stop, Why};
+use crate::plan::{Step, Undo};
+use crate::workflow::policy::Autonomy;
+
+/// Closed gates as one sentence.
+pub(super) fn sentence(closed: &[ClosedGate]) -> String {
+    if closed.is_empty() {
+        return "the gates were not looked at".to_owned();
+    }
+    closed.iter().map(|gate| gate.why.as_str()).collect::<Vec<_>>().join("; ")
+}
+
+impl Looking<'_> {
+    pub(super) fn gates(&self, world: &World) -> Result<Vec<Event>, Refused> {
+        let seen_to_clear = self.seen_to_clear(world);
+        if !seen_to_clear.is_empty() {
+            return Ok(seen_to_clear);
+        }
+        match &self.incident.phase {
+            Phase::Held { proposal, closed, .. } => Ok(self.held(world, proposal, closed)),
+            Phase::Executing { proposal, index, run: None, closed, stop, .. } => match stop {
+                Some(stop) => Ok(self.stopped(stop)),
+                None => Ok(self.next_step(world, proposal, *index, closed)),
+            },
+            Phase::Undoing { proposal, remaining, run: None, closed, .. } => {
+                Ok(self.next_undo(world, proposal, *remaining, closed))
+            }
+            _ => Err(Refused::stale("a look at the gates", self.incident)),
+        }
+    }
+
+    /// Alerts that their source, read again, says have cleared although no message said so yet.
+    fn seen_to_clear(&self, world: &World) -> Vec<Event> {
+        let before_undo = !matches!(self.incident.phase, Phase::Undoing { .. });
+        let cleared: Vec<_> = self
+            .incident
+            .alerts
+            .iter()
+            .filter(|(_, state)| state.cleared_at.is_none())
+            .filter_map(|(key, _)| match world.alerts.get(key) {
+                Some(AlertNow::Cleared(at)) => Some((key.clone(), *at)),
+                _ => None,
+            })
+            .collect();
+        let firing = self.incident.alerts.values().filter(|state| state.cleared_at.is_none()).count();
+        let mut events: Vec<_> = cleared
+            .iter()
+            .map(|(key, at)| Event::AlertCleared { key: key.clone(), cleared_at: *at })
+            .collect();
+        let all = !cleared.is_empty() && cleared.len() == firing && self.incident.alerts_not_kept == 0;
+        if all && before_undo {
+            events.extend(self.on_cleared(cleared.iter().map(|(_, at)| *at).max()));
+        }
+        events
+    }
+
+    fn held(&self, world: &World, proposal: &Proposal, said: &[ClosedGate]) -> Vec<Event> {
+        // The checks are read again right before the first step; here they would only delay the question.
+        let closed = closed_gates(self.incident, &proposal.plan, world, self.policy, false, self.now);
+        if let Some(events) = self.waiting(&closed, said) {
+            return events;
+        }
+        match self.why_ask(proposal) {
+            Some(why) => vec![Event::ApprovalAsked {
+                digest: proposal.digest,
+                why,
+                needed: self.policy.approvals_needed.max(1),
+                expires_at: later(self.now, self.policy.approval),
+            }],
+            None => vec![Event::ExecutionStarted { give_up_at: later(self.now, self.policy.hold_max) }],
+        }
+    }
+
+    /// Why a person must agree to the plan, if one must.
+    fn why_ask(&self, proposal: &Proposal) -> Option<String> {
+        let plan = &proposal.plan;
+        let confidence = self.incident.report.as_ref().map_or(0.0, |report| report.confidence());
+        if let Some(why) = plan.needs_person() {
+            Some(why)
+        } else if self.policy.require_approval {
+            Some("every plan needs approval (agents.resolution.require_approval)".to_owned())
+        } else if self.policy.autonomy_for(self.incident, &plan.runbook) < Autonomy::Auto {
+            Some("the autonomy level is approve".to_owned())
+        } else if confidence < self.policy.confidence_min && !self.incident.chosen_by_person {
+            Some(format!("the confidence {confidence:.2} is below {:.2}", self.policy.confidence_min))
+        } else {
+            None
+        }
+    }
+
+    /// What closed gates bring; `None` when all are open.
+    fn waiting(&self, closed: &[(ClosedGate, Closing)], said: &[ClosedGate]) -> Option<Vec<Event>> {
+        if closed.is_empty() {
+            return None;
+        }
+        let only = |wanted: Closing| -> Vec<ClosedGate> {
+            closed.iter().filter(|(_, closing)| *closing == wanted).map(|(gate, _)| gate.clone()).collect()
+        };
+        let hand_over = only(Closing::HandOver);
+        if !hand_over.is_empty() {
+            let mut events = vec![Event::GatesClosed { closed: hand_over.clone() }];
+            events.extend(self.escalate(Why::GatesClosed { because: sentence(&hand_over) }, None));
+            return Some(events);
+        }
+        if !only(Closing::Replan).is_empty() {
+            return Some(vec![self.start_planning(1, None)]);
+        }
+        let waits = only(Closing::Wait);
+        Some(if waits == said { Vec::new() } else { vec![Event::GatesClosed { closed: waits }] })
+    }
+
+    fn stopped(&self, stop: &Stop) -> Vec<Event> {
+        if stop.take_over {
+            let mut events = self.cool_down();
+            events.extend(self.release_locks());
+            events.push(Event::TakenOver { by: stop.by.clone() });
+            events
+        } else {
+            self.escalate(Why::Denied { by: stop.by.clone(), because: stop.why.clone() }, None)
+        }
+    }
+
+    fn next_step(&self, world: &World, proposal: &Proposal, index: usize, said: &[ClosedGate]) -> Vec<Event> {
+        let plan = &proposal.plan;
+        if self.incident.cleared() {
+            return self.on_cleared(None);
+        }
+        let Some(step) = plan.steps.get(index) else { return vec![self.start_verification()] };
+        let closed =
+            closed_gates(self.incident, plan, world, self.policy, proposal.begun_at.is_some(), self.now);
+        if let Some(events) = self.waiting(&closed, said) {
+            return events;
+        }
+        if self.why_ask(proposal).is_some()
+            && proposal.approvals.iter().all(|given| given.digest != proposal.digest)
+        {
+            let because = "the approval of exactly this plan is missing".to_owned();
+            return self.escalate(Why::GatesClosed { because }, None);
+        }
+        let takes: Vec<_> = plan
+            .targets()
+            .into_iter()
+            .filter(|target| !self.incident.locks.contains_key(target))
+            .filter_map(|target| {
+                let token = world.locks.get(&target)?.token.next();
+                Some(TargetLock { target, token })
+            })
+            .collect();
+        self.start_step(world, proposal, (index, step), takes, false).into_iter().collect()
+    }
+
+    fn next_undo(
+        &self,
+        world: &World,
+        proposal: &Proposal,
+        remaining: usize,
+        said: &[ClosedGate],
+    ) -> Vec<Event> {
+        let next = proposal.plan.steps.iter().enumerate().take(remaining).rev().find(|(index, step)| {
+            proposal.happened.contains(index) && matches!(step.undo, Undo::Inverse { .. })
+        });
+        let Some((index, step)) = next else { return self.all_undone(proposal) };
+        let closed = closed_gates_of_undo(self.incident, &proposal.plan, world);
+        if !closed.is_empty() {
+            return if closed == said { Vec::new() } else { vec![Event::GatesClosed { closed }] };
+        }
+        self.start_step(world, proposal, (index, step), Vec::new(), true).into_iter().collect()
+    }
+
+    fn start_step(
+        &self,
+        world: &World,
+        proposal: &Proposal,
+        (index, step): (usize, &Step),
+        takes: Vec<TargetLock>,
+        undo: bool,
+    ) -> Option<Event> {
+        let held = self
+            .incident
+            .locks
+            .get(&step.target)
+            .map(|token| TargetLock { target: step.target.clone(), token: *token });
+        let lock = takes.iter().find(|lock| lock.target == step.target).cloned().or(held)?;
+        let number = self.incident.attempts.len() + usize::from(proposal.begun_at.is_none());
+        let attempt = (1..=1_000).find(|attempt| {
+            let key = StepKey::of(self.incident.id, number, &proposal.digest, &step.name, *attempt, undo);
+            !self.incident.started_keys.contains(&key)
+        })?;
+        let not_after = later(self.now, step.timeout);
+        Some(Event::StepStarted {
+            key: StepKey::of(self.incident.id, number, &proposal.digest, &step.name, attempt, undo),
+            index,
+            attempt,
+            undo,
+            takes,
+            lock,
+            site_epoch: world.site.epoch,
+            not_after,
+            deadline: later(not_after, self.policy.step_grace),
+        })
+    }
+
+    fn all_undone(&self, proposal: &Proposal) -> Vec<Event> {
+        let left =
+            proposal.happened.iter().filter_map(|index| proposal.plan.steps.get(*index)).filter_map(|step| {
+                match &step.undo {
+                    Undo::Inverse { .. } => None,
+                    Undo::NotNeeded { why } => Some(format!("{}: needs no undo, {why}", step.name)),
+                    Undo::Irreversible { why } => Some(format!("{}: cannot be undone, {why}", step.name)),
+                }
+            });
+        let mut events = vec![Event::Undone { left: left.collect() }];
+        let why = match &self.incident.phase {
+            Phase::Undoing { why, .. } => why.clone(),
+            _ => String::new(),
+        };
+        if self.incident.cleared() {
+            events.extend(self.resolve_as(How::Itself));
+        } else if self.incident.attempts.len() < self.policy.attempts_max as usize {
+            events.extend(self.cool_down());
+            events.extend(self.release_locks());
+            events.push(self.start_planning(1, None));
+        } else {
+            events.extend(self.escalate(Why::NotFixed { because: why }, None));
+        }
+        events
+    }
+}
+
+/// Runbooks that are not to be proposed again for an incident: an ineffective one is not tried twice.
+pub(crate) fn excluded(incident: &Incident) -> Vec<crate::ids::RunbookName> {
+    let mut names: Vec<_> = incident
+        .attempts
+        .iter()
+        .filter(|attempt| attempt.undone || attempt.came_back)
+        .map(|attempt| attempt.runbook.clone())
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}

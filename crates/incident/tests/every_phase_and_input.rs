@@ -1,0 +1,208 @@
+//! Walks every phase with every input and shows what comes of it: the table is reviewed, not computed.
+
+mod common;
+
+use common::*;
+use quell_incident::contract::{PlanAnswer, ProbeVerdict, StepOutcome, Verdict};
+use quell_incident::event::Event;
+use quell_incident::ids::{RunbookName, StepKey, TaskKey};
+use quell_incident::incident::Phase;
+use quell_incident::workflow::{self, Input, Refused};
+
+/// A case in each phase, by the shortest way there.
+fn phases() -> Vec<(&'static str, Case)> {
+    let make = |policy, go: &dyn Fn(&mut Case)| {
+        let mut case = Case::new(policy);
+        go(&mut case);
+        case
+    };
+    let unknown = |case: &mut Case| {
+        case.to_decided();
+        case.gates();
+        case.outcome(StepOutcome::Unknown { why: "died".to_owned() });
+        let key = case.incident.run().unwrap().key.clone();
+        case.must(Input::Probed { key, verdict: ProbeVerdict::CannotTell { why: "no state".to_owned() } });
+    };
+    let resolve = |case: &mut Case| {
+        case.to_verifying();
+        let now = case.now;
+        case.must(Input::Checks(checks(Verdict::Passed, now)));
+        case.clear();
+    };
+    let fail = |case: &mut Case| {
+        case.to_verifying();
+        case.pass(61);
+        let now = case.now;
+        case.must(Input::Checks(checks(Verdict::Failed, now)));
+    };
+    let take_over = |case: &mut Case| {
+        case.must(Input::TakeOver { by: "bob".to_owned() });
+    };
+    vec![
+        ("settling", make(auto(), &|_| {})),
+        ("diagnosing", make(auto(), &Case::to_diagnosing)),
+        (
+            "planning",
+            make(auto(), &|case| {
+                case.to_diagnosing();
+                case.diagnose(0.9);
+            }),
+        ),
+        ("held", make(auto(), &Case::to_held)),
+        ("awaiting_approval", make(with_approval(), &Case::to_decided)),
+        ("executing, nothing begun", make(auto(), &Case::to_decided)),
+        (
+            "executing, a step runs",
+            make(auto(), &|case| {
+                case.to_decided();
+                case.gates();
+            }),
+        ),
+        (
+            "executing, a step in doubt",
+            make(auto(), &|case| {
+                case.to_decided();
+                case.gates();
+                case.outcome(StepOutcome::Unknown { why: "died".to_owned() });
+            }),
+        ),
+        (
+            "executing, between steps",
+            make(auto(), &|case| {
+                case.to_decided();
+                case.do_step();
+            }),
+        ),
+        ("verifying", make(auto(), &Case::to_verifying)),
+        ("undoing", make(auto(), &fail)),
+        (
+            "undoing, a step runs",
+            make(auto(), &|case| {
+                fail(case);
+                case.gates();
+            }),
+        ),
+        (
+            "escalated",
+            make(auto(), &|case| {
+                case.to_diagnosing();
+                let Phase::Diagnosing(asking) = &case.incident.phase else { unreachable!() };
+                let mut report = report(case.incident.id, 0.2);
+                report.root_cause = None;
+                let task = asking.task.clone();
+                case.must(Input::Report { task, report: Box::new(report) });
+            }),
+        ),
+        ("escalated, a step unknown", make(auto(), &unknown)),
+        ("taken_over", make(auto(), &take_over)),
+        ("resolved", make(auto(), &resolve)),
+        (
+            "closed",
+            make(auto(), &|case| {
+                resolve(case);
+                case.pass(601);
+                case.must(Input::Deadline);
+            }),
+        ),
+    ]
+}
+
+fn task_of(case: &Case) -> TaskKey {
+    match &case.incident.phase {
+        Phase::Diagnosing(asking) | Phase::Planning { asking, .. } => asking.task.clone(),
+        _ => "old/task/1".parse().unwrap(),
+    }
+}
+
+fn key_of(case: &Case) -> StepKey {
+    case.incident.run().map_or_else(|| "old/1/0/step/1".parse().unwrap(), |run| run.key.clone())
+}
+
+fn inputs(case: &Case) -> Vec<(&'static str, Input)> {
+    let by = || "ann".to_owned();
+    let now = case.now;
+    let mut again = alert("ShopSlow");
+    again.starts_at = now;
+    let digest = case.incident.proposal().map_or(quell_incident::Digest::of_bytes(b"x"), |p| p.digest);
+    let answer = PlanAnswer::Plan { plan: Box::new(plan(case.incident.id, "mend", now)) };
+    vec![
+        ("the same alert again", Input::AlertFiring(Box::new(alert("ShopSlow")))),
+        ("a new episode", Input::AlertFiring(Box::new(again))),
+        ("another alert", Input::AlertFiring(Box::new(alert("ShopDown")))),
+        ("cleared", Input::AlertCleared { key: case.key(), at: now }),
+        ("silenced", Input::AlertSuppressed { key: case.key(), by: Some("silence".to_owned()) }),
+        ("report", Input::Report { task: task_of(case), report: Box::new(report(case.incident.id, 0.9)) }),
+        ("plan", Input::Plan { task: task_of(case), answer }),
+        (
+            "no plan",
+            Input::Plan { task: task_of(case), answer: PlanAnswer::NoPlan { why: "none".to_owned() } },
+        ),
+        ("task failed", Input::TaskFailed { task: task_of(case), why: "down".to_owned() }),
+        ("step done", Input::StepOutcome { key: key_of(case), outcome: done(now) }),
+        (
+            "step failed",
+            Input::StepOutcome { key: key_of(case), outcome: StepOutcome::Failed { why: "x".to_owned() } },
+        ),
+        (
+            "step refused",
+            Input::StepOutcome { key: key_of(case), outcome: StepOutcome::Refused { why: "x".to_owned() } },
+        ),
+        (
+            "step unknown",
+            Input::StepOutcome { key: key_of(case), outcome: StepOutcome::Unknown { why: "x".to_owned() } },
+        ),
+        (
+            "probe: done",
+            Input::Probed { key: key_of(case), verdict: ProbeVerdict::Done { changes: Vec::new() } },
+        ),
+        ("probe: not done", Input::Probed { key: key_of(case), verdict: ProbeVerdict::NotDone }),
+        (
+            "probe: cannot tell",
+            Input::Probed { key: key_of(case), verdict: ProbeVerdict::CannotTell { why: "x".to_owned() } },
+        ),
+        ("checks pass", Input::Checks(checks(Verdict::Passed, now))),
+        ("checks fail", Input::Checks(checks(Verdict::Failed, now))),
+        ("checks unread", Input::Checks(checks(Verdict::Inconclusive, now))),
+        ("gates open", Input::Gates(Box::new(case.look_world()))),
+        ("deadline, not due", Input::Deadline),
+        ("acknowledge", Input::Acknowledge { by: by() }),
+        ("approve", Input::Approve { by: by(), digest }),
+        ("deny", Input::Deny { by: by(), why: String::new(), digest: None }),
+        ("take over", Input::TakeOver { by: by() }),
+        ("hand back", Input::HandBack { by: by() }),
+        ("run a runbook", Input::RunRunbook { by: by(), runbook: RunbookName::declared("patch").unwrap() }),
+        ("diagnose again", Input::DiagnoseAgain { by: by() }),
+        ("resolve", Input::Resolve { by: by() }),
+        ("close", Input::Close { by: by(), why: String::new() }),
+        ("reopen", Input::Reopen { by: by(), why: String::new() }),
+        ("note", Input::Note { by: by(), text: "hm".to_owned() }),
+    ]
+}
+
+#[test]
+fn every_phase_with_every_input() {
+    let mut table = String::new();
+    for (name, case) in phases() {
+        table.push_str(&format!("\n{name}\n"));
+        for (what, input) in inputs(&case) {
+            let row = match workflow::decide(&case.incident, &input, case.now, &case.policy) {
+                Ok(events) if events.is_empty() => "-".to_owned(),
+                Ok(events) => events.iter().map(Event::kind).collect::<Vec<_>>().join(", "),
+                Err(Refused::Stale { .. }) => "refused: stale".to_owned(),
+                Err(Refused::NotNow { remedy, .. }) => format!("refused: {remedy}"),
+                Err(Refused::OtherPlan { .. }) => "refused: another plan".to_owned(),
+            };
+            table.push_str(&format!("  {what:<22}{row}\n"));
+            let mut after = Case {
+                incident: case.incident.clone(),
+                log: case.log.clone(),
+                locks: case.locks.clone(),
+                world: case.world.clone(),
+                policy: case.policy.clone(),
+                now: case.now,
+            };
+            let _ = after.input(input);
+        }
+    }
+    insta::assert_snapshot!(table);
+}

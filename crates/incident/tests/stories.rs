@@ -1,0 +1,410 @@
+//! Histories that matter, each told once.
+
+mod common;
+
+use common::*;
+use quell_incident::contract::{PlanAnswer, ProbeVerdict, StepOutcome, Verdict};
+use quell_incident::gate::{AlertNow, KillSwitch, LockState, SiteGates};
+use quell_incident::ids::GateEpoch;
+use quell_incident::incident::{How, Outcome, Phase, Why};
+use quell_incident::workflow::{self, Autonomy, Input, Policy, Refused};
+use quell_incident::{Envelope, Event};
+
+fn started(case: &Case) -> Vec<(usize, bool)> {
+    let pick = |envelope: &Envelope| match envelope.event {
+        Event::StepStarted { index, undo, .. } => Some((index, undo)),
+        _ => None,
+    };
+    case.log.iter().filter_map(pick).collect()
+}
+
+#[test]
+fn a_fixed_fault_is_verified_resolved_and_closed_to_the_runbooks_credit() {
+    let mut case = Case::new(auto());
+    case.to_verifying();
+    assert_eq!(started(&case), [(0, false), (1, false), (2, false)]);
+    case.pass(10);
+    let now = case.now;
+    case.must(Input::Checks(checks(Verdict::Passed, now)));
+    assert_eq!(case.phase(), "verifying", "the alert has not cleared yet");
+    case.pass(60);
+    case.clear();
+    let Phase::Resolved { how: How::Runbook { runbook }, .. } = &case.incident.phase else {
+        panic!("{:?}", case.incident.phase)
+    };
+    assert_eq!(runbook.as_str(), "mend");
+    assert!(case.locks.values().all(|lock| lock.holder.is_none()));
+    case.pass(601);
+    case.must(Input::Deadline);
+    assert_eq!(case.phase(), "closed");
+    assert!(case.incident.post_mortem.as_deref().unwrap().contains("resolved by runbook mend"));
+    assert_eq!(workflow::replay(&case.log).unwrap(), case.incident);
+}
+
+#[test]
+fn the_shipped_defaults_end_in_here_is_the_plan() {
+    let mut case = Case::new(Policy::default());
+    case.to_decided();
+    let Phase::Escalated { why: Why::GatesClosed { because }, .. } = &case.incident.phase else {
+        panic!("{:?}", case.incident.phase)
+    };
+    assert!(because.contains("here is the plan"), "{because}");
+    assert!(started(&case).is_empty());
+    assert!(case.incident.plan.is_some());
+}
+
+#[test]
+fn a_plan_runs_only_after_exactly_it_was_approved() {
+    let mut case = Case::new(with_approval());
+    case.to_decided();
+    assert_eq!(case.phase(), "awaiting_approval");
+    let digest = case.incident.proposal().unwrap().digest;
+    let other = quell_incident::Digest::of_bytes(b"other");
+    let refused = case.input(Input::Approve { by: "ann".to_owned(), digest: other }).unwrap_err();
+    assert_eq!(refused, Refused::OtherPlan { wanted: digest, given: other });
+    case.must(Input::Approve { by: "ann".to_owned(), digest });
+    assert_eq!(case.phase(), "executing");
+    // The second click changes nothing.
+    assert!(case.must(Input::Approve { by: "ann".to_owned(), digest }).is_empty());
+    case.gates();
+    assert_eq!(started(&case), [(0, false)]);
+}
+
+#[test]
+fn two_people_must_agree_when_two_are_needed() {
+    let mut case = Case::new(Policy { approvals_needed: 2, ..with_approval() });
+    case.to_decided();
+    let digest = case.incident.proposal().unwrap().digest;
+    case.must(Input::Approve { by: "ann".to_owned(), digest });
+    case.must(Input::Approve { by: "ann".to_owned(), digest });
+    assert_eq!(case.phase(), "awaiting_approval");
+    case.must(Input::Approve { by: "bob".to_owned(), digest });
+    assert_eq!(case.phase(), "executing");
+}
+
+#[test]
+fn no_answer_is_a_no_after_two_reminders() {
+    let mut case = Case::new(with_approval());
+    case.to_decided();
+    for expected in [150, 90] {
+        let deadline = workflow::next_deadline(&case.incident).unwrap();
+        assert_eq!(deadline.duration_since(case.now).as_secs(), expected);
+        case.now = deadline;
+        case.must(Input::Deadline);
+        assert_eq!(case.phase(), "awaiting_approval");
+    }
+    case.now = workflow::next_deadline(&case.incident).unwrap();
+    case.must(Input::Deadline);
+    assert!(matches!(case.incident.phase, Phase::Escalated { why: Why::ApprovalExpired, .. }));
+}
+
+#[test]
+fn an_alert_that_clears_before_the_first_step_is_nobodys_merit() {
+    for go in [Case::to_diagnosing, Case::to_held, Case::to_decided] as [fn(&mut Case); 3] {
+        for policy in [auto(), with_approval()] {
+            let mut case = Case::new(policy);
+            go(&mut case);
+            case.clear();
+            assert!(
+                matches!(case.incident.phase, Phase::Resolved { how: How::Itself, .. }),
+                "{:?}",
+                case.incident.phase
+            );
+            assert!(started(&case).is_empty());
+        }
+    }
+}
+
+#[test]
+fn an_alert_read_again_as_cleared_stops_the_first_step() {
+    let mut case = Case::new(auto());
+    case.to_decided();
+    let (key, now) = (case.key(), case.now);
+    case.world.alerts.insert(key, AlertNow::Cleared(now));
+    case.gates();
+    assert!(matches!(case.incident.phase, Phase::Resolved { how: How::Itself, .. }));
+    assert!(started(&case).is_empty());
+}
+
+#[test]
+fn an_alert_that_clears_between_steps_leads_to_verification() {
+    let mut case = Case::new(auto());
+    case.to_decided();
+    case.do_step();
+    case.clear();
+    assert_eq!(case.phase(), "verifying");
+    assert_eq!(started(&case).len(), 1);
+}
+
+#[test]
+fn a_fault_that_ended_before_the_first_step_is_not_credited_even_if_told_late() {
+    let mut case = Case::new(auto());
+    case.to_verifying();
+    let now = case.now;
+    case.must(Input::Checks(checks(Verdict::Passed, now)));
+    let (key, before) = (case.key(), at(1));
+    case.must(Input::AlertCleared { key, at: before });
+    assert!(
+        matches!(case.incident.phase, Phase::Resolved { how: How::Itself, .. }),
+        "{:?}",
+        case.incident.phase
+    );
+}
+
+#[test]
+fn checks_that_already_hold_hold_back_the_first_step() {
+    let mut case = Case::new(auto());
+    case.to_decided();
+    let now = case.now;
+    case.world.baseline = Some(checks(Verdict::Passed, now));
+    case.gates();
+    assert!(started(&case).is_empty());
+    case.world.baseline = Some(checks(Verdict::Inconclusive, now));
+    case.gates();
+    assert_eq!(started(&case).len(), 1);
+}
+
+#[test]
+fn a_wrong_action_is_undone_in_reverse_and_escalated() {
+    let mut case = Case::new(Policy { attempts_max: 1, ..auto() });
+    case.to_verifying();
+    case.pass(61);
+    let now = case.now;
+    case.must(Input::Checks(checks(Verdict::Failed, now)));
+    assert_eq!(case.phase(), "undoing");
+    case.do_step();
+    case.do_step();
+    case.gates();
+    assert_eq!(started(&case), [(0, false), (1, false), (2, false), (2, true), (0, true)]);
+    assert!(
+        matches!(case.incident.phase, Phase::Escalated { why: Why::NotFixed { .. }, .. }),
+        "{:?}",
+        case.incident.phase
+    );
+    assert!(case.locks.values().all(|lock| lock.holder.is_none()));
+}
+
+#[test]
+fn after_an_undo_another_runbook_is_tried_and_not_the_same() {
+    let mut case = Case::new(auto());
+    case.to_verifying();
+    case.pass(61);
+    let now = case.now;
+    case.must(Input::Checks(checks(Verdict::Failed, now)));
+    case.do_step();
+    case.do_step();
+    case.gates();
+    assert_eq!(case.phase(), "planning");
+    let duties = workflow::duties(&case.incident);
+    let workflow::DutyKind::Plan(request) = &duties[0].kind else { panic!("{duties:?}") };
+    assert_eq!(request.exclude.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["mend"]);
+    let Phase::Planning { asking, .. } = &case.incident.phase else { unreachable!() };
+    let task = asking.task.clone();
+    case.must(Input::Plan { task, answer: PlanAnswer::NoPlan { why: "nothing else fits".to_owned() } });
+    assert!(matches!(case.incident.phase, Phase::Escalated { why: Why::NotFixed { .. }, .. }));
+}
+
+#[test]
+fn no_data_neither_passes_nor_undoes() {
+    let mut case = Case::new(auto());
+    case.to_verifying();
+    case.pass(100);
+    let now = case.now;
+    case.must(Input::Checks(checks(Verdict::Inconclusive, now)));
+    case.clear();
+    assert_eq!(case.phase(), "verifying", "a cleared alert alone is no proof");
+    case.now = workflow::next_deadline(&case.incident).unwrap();
+    case.must(Input::Deadline);
+    assert!(matches!(case.incident.phase, Phase::Escalated { why: Why::NotVerified { .. }, .. }));
+}
+
+#[test]
+fn late_alone_is_no_reason_to_undo() {
+    let mut case = Case::new(auto());
+    case.to_verifying();
+    case.pass(5);
+    let now = case.now;
+    case.must(Input::Checks(checks(Verdict::Passed, now)));
+    case.now = workflow::next_deadline(&case.incident).unwrap();
+    case.must(Input::Deadline);
+    assert!(matches!(case.incident.phase, Phase::Escalated { why: Why::NotVerified { .. }, .. }));
+    assert!(started(&case).iter().all(|(_, undo)| !undo));
+}
+
+#[test]
+fn a_step_without_an_outcome_is_probed_and_never_started_again_under_its_key() {
+    let mut case = Case::new(auto());
+    case.to_decided();
+    case.gates();
+    let key = case.incident.run().unwrap().key.clone();
+    case.now = workflow::next_deadline(&case.incident).unwrap();
+    case.must(Input::Deadline);
+    assert!(matches!(workflow::duties(&case.incident)[0].kind, workflow::DutyKind::Probe(_)));
+    case.must(Input::Probed { key: key.clone(), verdict: ProbeVerdict::NotDone });
+    // A late outcome of the old key changes nothing.
+    let now = case.now;
+    assert!(case.input(Input::StepOutcome { key: key.clone(), outcome: done(now) }).is_err());
+    case.gates();
+    let again = case.incident.run().unwrap().key.clone();
+    assert_ne!(again, key);
+    case.now = workflow::next_deadline(&case.incident).unwrap();
+    case.must(Input::Deadline);
+    case.must(Input::Probed { key: again, verdict: ProbeVerdict::NotDone });
+    assert!(
+        matches!(case.incident.phase, Phase::Escalated { why: Why::StepRefused { .. }, .. }),
+        "tries are used up"
+    );
+}
+
+#[test]
+fn what_no_probe_can_tell_goes_to_a_person_and_the_lock_stays() {
+    let mut case = Case::new(auto());
+    case.to_decided();
+    case.gates();
+    let now = case.now;
+    case.outcome(StepOutcome::Unknown { why: "the agent died".to_owned() });
+    let key = case.incident.run().unwrap().key.clone();
+    case.must(Input::Probed { key, verdict: ProbeVerdict::CannotTell { why: "no state".to_owned() } });
+    assert!(matches!(case.incident.phase, Phase::Escalated { unknown: Some(_), .. }));
+    assert_eq!(case.locks[&target("db-1")].holder, Some(case.incident.id));
+    // Cleared, but nobody knows what was done: a person must say.
+    case.must(Input::AlertCleared { key: case.key(), at: now });
+    assert_eq!(case.phase(), "escalated");
+    case.must(Input::Resolve { by: "ann".to_owned() });
+    assert_eq!(case.phase(), "resolved");
+    assert!(case.locks.values().all(|lock| lock.holder.is_none()));
+}
+
+#[test]
+fn a_held_lock_holds_the_plan_and_says_so_once() {
+    let mut case = Case::new(auto());
+    let other = quell_incident::IncidentId(uuid::Uuid::from_u128(99));
+    case.locks.insert(target("db-1"), LockState { token: token(4), holder: Some(other) });
+    case.to_held();
+    assert!(matches!(case.gates()[..], [Event::GatesClosed { .. }]));
+    assert!(case.gates().is_empty());
+    case.locks.insert(target("db-1"), LockState { token: token(4), holder: None });
+    case.gates();
+    case.gates();
+    assert_eq!(case.incident.run().unwrap().lock.token, token(5));
+}
+
+#[test]
+fn the_kill_switch_stops_steps_and_undo() {
+    let mut case = Case::new(auto());
+    case.to_verifying();
+    case.pass(61);
+    let now = case.now;
+    case.must(Input::Checks(checks(Verdict::Failed, now)));
+    let kill = KillSwitch { by: "ann".to_owned(), why: "storm".to_owned(), at: now };
+    case.world.site = SiteGates { epoch: GateEpoch(1), kill_switch: Some(kill) };
+    case.gates();
+    assert!(started(&case).iter().all(|(_, undo)| !undo));
+    case.world.site = SiteGates { epoch: GateEpoch(2), kill_switch: None };
+    case.do_step();
+    assert!(started(&case).iter().any(|(_, undo)| *undo));
+}
+
+#[test]
+fn a_denied_or_taken_over_plan_does_no_further_step() {
+    for take_over in [false, true] {
+        let mut case = Case::new(auto());
+        case.to_decided();
+        case.gates();
+        let by = "ann".to_owned();
+        case.must(if take_over {
+            Input::TakeOver { by }
+        } else {
+            Input::Deny { by, why: "no".to_owned(), digest: None }
+        });
+        let now = case.now;
+        case.outcome(done(now));
+        case.gates();
+        assert_eq!(case.phase(), if take_over { "taken_over" } else { "escalated" });
+        assert_eq!(started(&case).len(), 1);
+        assert!(case.locks.values().all(|lock| lock.holder.is_none()));
+    }
+}
+
+#[test]
+fn a_lost_agent_is_asked_again_and_then_a_person_is() {
+    let mut case = Case::new(auto());
+    case.to_diagnosing();
+    for attempt in 1..=3 {
+        let Phase::Diagnosing(asking) = &case.incident.phase else { panic!("{:?}", case.incident.phase) };
+        assert_eq!(asking.attempt, attempt);
+        case.now = asking.deadline;
+        case.must(Input::Deadline);
+    }
+    assert!(matches!(case.incident.phase, Phase::Escalated { why: Why::AgentFailed { .. }, .. }));
+}
+
+#[test]
+fn levels_below_approve_hand_over_what_they_have() {
+    let mut case = Case::new(Policy { autonomy: Autonomy::Observe, ..auto() });
+    case.to_diagnosing();
+    case.diagnose(0.9);
+    assert!(matches!(case.incident.phase, Phase::Escalated { why: Why::ObserveOnly, .. }));
+    let mut case = Case::new(Policy { autonomy: Autonomy::Suggest, ..auto() });
+    case.to_decided();
+    assert!(matches!(case.incident.phase, Phase::Escalated { why: Why::GatesClosed { .. }, .. }));
+    assert!(case.incident.plan.is_some());
+}
+
+#[test]
+fn low_confidence_asks_a_person_even_at_auto() {
+    let mut case = Case::new(auto());
+    case.to_diagnosing();
+    case.diagnose(0.55);
+    case.plan("mend");
+    case.gates();
+    assert_eq!(case.phase(), "awaiting_approval");
+}
+
+#[test]
+fn what_fires_again_reopens_and_counts_against_the_runbook() {
+    let mut case = Case::new(auto());
+    case.to_verifying();
+    let now = case.now;
+    case.must(Input::Checks(checks(Verdict::Passed, now)));
+    case.pass(5);
+    case.clear();
+    assert_eq!(case.phase(), "resolved");
+    case.pass(30);
+    // The old message, delivered again, changes nothing; a new episode reopens.
+    assert!(case.must(Input::AlertFiring(Box::new(alert("ShopSlow")))).is_empty());
+    let mut again = alert("ShopSlow");
+    again.starts_at = case.now;
+    case.must(Input::AlertFiring(Box::new(again)));
+    assert_eq!(case.phase(), "diagnosing");
+    assert!(case.incident.attempts[0].came_back);
+}
+
+#[test]
+fn resolved_by_a_person_stays_so_while_the_same_episode_fires_on() {
+    let mut case = Case::new(auto());
+    case.to_diagnosing();
+    case.must(Input::Resolve { by: "ann".to_owned() });
+    assert!(case.must(Input::AlertFiring(Box::new(alert("ShopSlow")))).is_empty());
+    case.pass(601);
+    case.must(Input::Deadline);
+    let Phase::Closed { outcome: Outcome::Resolved { how } } = &case.incident.phase else { panic!() };
+    assert_eq!(*how, How::Person { name: "ann".to_owned() });
+}
+
+#[test]
+fn every_event_survives_its_stored_form() {
+    let mut case = Case::new(with_approval());
+    case.to_decided();
+    let digest = case.incident.proposal().unwrap().digest;
+    case.must(Input::Approve { by: "ann".to_owned(), digest });
+    for _ in 0..3 {
+        case.do_step();
+    }
+    let read: Vec<_> = case.log.iter().map(|e| Envelope::decode(&e.encode().unwrap()).unwrap()).collect();
+    assert_eq!(read, case.log);
+    let mut newer: serde_json::Value = serde_json::from_slice(&case.log[0].encode().unwrap()).unwrap();
+    newer["version"] = 2.into();
+    let error = Envelope::decode(newer.to_string().as_bytes()).unwrap_err();
+    assert!(error.to_string().contains("version 2"), "{error}");
+}
