@@ -442,6 +442,11 @@ pub enum Outcome {
         /// How.
         how: How,
     },
+    /// Whoever opened it took it back.
+    Withdrawn {
+        /// Who.
+        by: String,
+    },
     /// A person closed it although nothing could be done.
     ClosedByPerson {
         /// Who.

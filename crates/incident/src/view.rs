@@ -102,6 +102,7 @@ pub fn summary(incident: &Incident) -> String {
         Phase::Resolved { how, .. } => format!("resolved {how}; watched for a return"),
         Phase::Merged { into } => format!("goes on in {into}"),
         Phase::Closed { outcome: Outcome::Resolved { how } } => format!("resolved {how}"),
+        Phase::Closed { outcome: Outcome::Withdrawn { by } } => format!("withdrawn by {by}"),
         Phase::Closed { outcome: Outcome::ClosedByPerson { by, why } } if why.is_empty() => {
             format!("closed by {by}")
         }
@@ -277,6 +278,7 @@ pub fn describe(event: &Event) -> String {
         Event::Reopened { why, .. } => format!("reopened: {why}"),
         Event::Merged { into } => format!("merged into {into}"),
         Event::Closed { outcome: Outcome::Resolved { how }, .. } => format!("closed; it was resolved {how}"),
+        Event::Closed { outcome: Outcome::Withdrawn { by }, .. } => format!("withdrawn by {by}"),
         Event::Closed { outcome: Outcome::ClosedByPerson { by, why }, .. } => {
             format!("closed by {by} {why}").trim_end().to_owned()
         }
@@ -328,6 +330,9 @@ pub(crate) fn post_mortem(incident: &Incident, outcome: &Outcome, now: Timestamp
     match outcome {
         Outcome::Resolved { how } => {
             let _ = writeln!(text, "- resolved {how}");
+        }
+        Outcome::Withdrawn { by } => {
+            let _ = writeln!(text, "- withdrawn by {by}");
         }
         Outcome::ClosedByPerson { by, why } => {
             let _ = writeln!(text, "- closed by {by} {why}");

@@ -1,4 +1,5 @@
 //! Walks every phase with every input and shows what comes of it: the table is reviewed, not computed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod common;
 
@@ -174,6 +175,7 @@ fn inputs(case: &Case) -> Vec<(&'static str, Input)> {
         ("diagnose again", Input::DiagnoseAgain { by: by() }),
         ("resolve", Input::Resolve { by: by() }),
         ("close", Input::Close { by: by(), why: String::new() }),
+        ("withdraw", Input::Withdraw { by: by() }),
         ("reopen", Input::Reopen { by: by(), why: String::new() }),
         ("note", Input::Note { by: by(), text: "hm".to_owned() }),
     ]

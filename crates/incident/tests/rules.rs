@@ -1,4 +1,5 @@
 //! The rules that no history may break, over random histories: fitting inputs, junk, late and doubled ones, at any pace.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod common;
 

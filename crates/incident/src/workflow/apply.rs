@@ -414,7 +414,7 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
         Event::Closed { outcome, post_mortem } => {
             let from = match outcome {
                 Outcome::Resolved { .. } => matches!(incident.phase, Phase::Resolved { .. }),
-                Outcome::ClosedByPerson { .. } => {
+                Outcome::ClosedByPerson { .. } | Outcome::Withdrawn { .. } => {
                     incident.run().is_none()
                         && !matches!(incident.phase, Phase::Merged { .. } | Phase::Closed { .. })
                 }

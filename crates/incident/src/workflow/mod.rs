@@ -152,6 +152,11 @@ pub enum Input {
         /// Their words.
         why: String,
     },
+    /// Whoever opened it takes it back.
+    Withdraw {
+        /// Who.
+        by: String,
+    },
     /// A person says that it is not over.
     Reopen {
         /// Who.
@@ -263,6 +268,7 @@ pub fn decide(
         Input::DiagnoseAgain { by } => look.diagnose_again(by),
         Input::Resolve { by } => look.resolve(by),
         Input::Close { by, why } => look.close(by, why),
+        Input::Withdraw { by } => look.withdraw(by),
         Input::Reopen { by, why } => look.reopen(by, why),
         Input::Note { by, text } => Ok(vec![Event::Noted { by: by.clone(), text: text.clone() }]),
     }

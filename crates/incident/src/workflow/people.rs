@@ -174,6 +174,18 @@ impl Looking<'_> {
             Phase::Resolved { how, .. } => Outcome::Resolved { how: how.clone() },
             _ => Outcome::ClosedByPerson { by: by.to_owned(), why: why.to_owned() },
         };
+        Ok(self.closed_as(by, outcome))
+    }
+
+    pub(super) fn withdraw(&self, by: &str) -> Result<Vec<Event>, Refused> {
+        self.must_not_run("withdraw")?;
+        if self.over() {
+            return self.not_now("withdraw", "the incident is closed");
+        }
+        Ok(self.closed_as(by, Outcome::Withdrawn { by: by.to_owned() }))
+    }
+
+    fn closed_as(&self, by: &str, outcome: Outcome) -> Vec<Event> {
         let mut events = Vec::new();
         if matches!(self.incident.phase, Phase::AwaitingApproval { .. }) {
             events.push(Event::ApprovalWithdrawn { why: format!("{by} closed the incident") });
@@ -182,7 +194,7 @@ impl Looking<'_> {
         events.extend(self.release_locks());
         let post_mortem = crate::view::post_mortem(self.incident, &outcome, self.now);
         events.push(Event::Closed { outcome, post_mortem });
-        Ok(events)
+        events
     }
 
     pub(super) fn reopen(&self, by: &str, why: &str) -> Result<Vec<Event>, Refused> {
