@@ -1,0 +1,237 @@
+//! Whether a configuration can be used, and what should be said about it.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use super::load::Daemon;
+use super::values::Period;
+use super::{Config, ConfigError, TokenEntry};
+
+/// The shortest time that a setting with a least length takes; shorter ones keep a processor busy.
+const PERIOD_MIN: Period = Period::milliseconds(10);
+/// The longest time that such a setting takes.
+const PERIOD_MAX: Period = Period::seconds(30 * 24 * 60 * 60);
+const TOKEN_BYTES_MIN: usize = 8;
+const TOKENS_MAX: usize = 1000;
+const NAME_BYTES_MAX: usize = 64;
+
+/// Checks what the types alone do not say; addresses and tokens only for the daemons that are concerned.
+pub(super) fn check(config: &Config, concerns: impl Fn(Daemon) -> bool) -> Result<(), ConfigError> {
+    check_name("tenant", &config.tenant)?;
+    check_name("coordinator.source_name", &config.coordinator.source_name)?;
+    check_periods(config)?;
+    check_numbers(config)?;
+    if config.simulator.metrics_urls.is_empty() && !config.use_real_data {
+        let why = "is empty, and nothing else is measured while `use_real_data` is false";
+        return Err(ConfigError::setting("simulator.metrics_urls", why));
+    }
+    let (coordinator, diagnostic, resolution) = (&config.coordinator, &config.diagnostic, &config.resolution);
+    if concerns(Daemon::Coordinator) {
+        check_tokens("coordinator.tokens", &coordinator.tokens)?;
+        check_exposure("coordinator.listen", coordinator.listen, "coordinator.tokens", &coordinator.tokens)?;
+        check_exposure(
+            "coordinator.grpc_listen",
+            coordinator.grpc_listen,
+            "coordinator.tokens",
+            &coordinator.tokens,
+        )?;
+        if coordinator.listen == coordinator.grpc_listen && coordinator.listen.port() != 0 {
+            let why = format!(
+                "{} is the address of `coordinator.listen` too; take another port",
+                coordinator.listen
+            );
+            return Err(ConfigError::setting("coordinator.grpc_listen", why));
+        }
+    }
+    if concerns(Daemon::Diagnostic) {
+        check_tokens("diagnostic.tokens", &diagnostic.tokens)?;
+        check_exposure("diagnostic.listen", diagnostic.listen, "diagnostic.tokens", &diagnostic.tokens)?;
+    }
+    if concerns(Daemon::Resolution) {
+        check_tokens("resolution.tokens", &resolution.tokens)?;
+        check_exposure("resolution.listen", resolution.listen, "resolution.tokens", &resolution.tokens)?;
+    }
+    Ok(())
+}
+
+fn check_name(setting: &str, name: &str) -> Result<(), ConfigError> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(fits) {
+        let why = format!("`{}` is no name; use 1 to 64 letters, digits, `-`, `_`, `.`", name.escape_debug());
+        return Err(ConfigError::setting(setting, why));
+    }
+    Ok(())
+}
+
+fn check_periods(config: &Config) -> Result<(), ConfigError> {
+    let workflow = &config.coordinator.workflow;
+    let zero = Period::seconds(0);
+    for (setting, period, least) in [
+        ("automation.remediation.ssh.timeout", config.automation.remediation.ssh.timeout, PERIOD_MIN),
+        ("coordinator.workflow.settle", workflow.settle, zero),
+        ("coordinator.workflow.settle_p0", workflow.settle_p0, zero),
+        ("coordinator.workflow.diagnosis", workflow.diagnosis, PERIOD_MIN),
+        ("coordinator.workflow.planning", workflow.planning, PERIOD_MIN),
+        ("coordinator.workflow.approval", workflow.approval, PERIOD_MIN),
+        ("coordinator.workflow.step", workflow.step, PERIOD_MIN),
+        ("coordinator.workflow.verification_grace", workflow.verification_grace, PERIOD_MIN),
+        ("coordinator.workflow.quiet_before_close", workflow.quiet_before_close, PERIOD_MIN),
+        ("coordinator.workflow.cool_down", workflow.cool_down, PERIOD_MIN),
+        ("coordinator.workflow.remind_escalated", workflow.remind_escalated, PERIOD_MIN),
+        ("coordinator.workflow.check_patience", workflow.check_patience, PERIOD_MIN),
+        ("coordinator.workflow.step_grace", workflow.step_grace, PERIOD_MIN),
+        ("coordinator.workflow.probe", workflow.probe, PERIOD_MIN),
+        ("coordinator.workflow.agent_backoff", workflow.agent_backoff, PERIOD_MIN),
+        ("coordinator.workflow.verify_interval", workflow.verify_interval, PERIOD_MIN),
+        ("coordinator.workflow.hold_look_again", workflow.hold_look_again, PERIOD_MIN),
+        ("coordinator.workflow.hold_max", workflow.hold_max, PERIOD_MIN),
+        ("diagnostic.scrape_interval", config.diagnostic.scrape_interval, PERIOD_MIN),
+        ("diagnostic.history", config.diagnostic.history, config.diagnostic.scrape_interval),
+        ("diagnostic.window_before", config.diagnostic.window_before, PERIOD_MIN),
+        ("diagnostic.gather_timeout", config.diagnostic.gather_timeout, PERIOD_MIN),
+    ] {
+        if period < least || period > PERIOD_MAX {
+            let why = format!("{period} is out of range; it takes {least} to {PERIOD_MAX}");
+            return Err(ConfigError::setting(setting, why));
+        }
+    }
+    Ok(())
+}
+
+fn check_numbers(config: &Config) -> Result<(), ConfigError> {
+    let (coordinator, workflow) = (&config.coordinator, &config.coordinator.workflow);
+    for (setting, number, range) in [
+        ("coordinator.body_bytes_max", coordinator.body_bytes_max as u64, 1024..=1 << 30),
+        ("coordinator.workflow.attempts_max", u64::from(workflow.attempts_max), 1..=10),
+        ("coordinator.workflow.step_tries_max", u64::from(workflow.step_tries_max), 1..=10),
+        ("coordinator.workflow.approvals_needed", u64::from(workflow.approvals_needed), 1..=20),
+        ("coordinator.workflow.agent_retries_max", u64::from(workflow.agent_retries_max), 0..=100),
+    ] {
+        if !range.contains(&number) {
+            let why = format!("{number} is out of range; it takes {} to {}", range.start(), range.end());
+            return Err(ConfigError::setting(setting, why));
+        }
+    }
+    // Also refuses a value that is not a number.
+    if !(0.0..=1.0).contains(&workflow.confidence_min) {
+        let why = format!("{} is out of range; it takes 0 to 1", workflow.confidence_min);
+        return Err(ConfigError::setting("coordinator.workflow.confidence_min", why));
+    }
+    Ok(())
+}
+
+fn check_tokens(setting: &str, entries: &[TokenEntry]) -> Result<(), ConfigError> {
+    if entries.len() > TOKENS_MAX {
+        return Err(ConfigError::setting(setting, format!("has more than {TOKENS_MAX} entries")));
+    }
+    let (mut names, mut tokens) = (BTreeSet::new(), BTreeSet::new());
+    for (index, entry) in entries.iter().enumerate() {
+        let refuse =
+            |field: &str, why: String| Err(ConfigError::setting(format!("{setting}[{index}].{field}"), why));
+        check_name(&format!("{setting}[{index}].name"), &entry.name)?;
+        if !names.insert(&entry.name) {
+            return refuse(
+                "name",
+                format!("`{}` is the name of two callers; records could not tell them apart", entry.name),
+            );
+        }
+        let token = entry.token.as_ref().map_or("", |token| token.expose());
+        if token.len() < TOKEN_BYTES_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let why = format!(
+                "the token of `{}` needs at least {TOKEN_BYTES_MIN} visible ASCII characters",
+                entry.name
+            );
+            return refuse("token", why);
+        }
+        if !tokens.insert(token) {
+            return refuse(
+                "token",
+                format!("`{}` has the token of another caller; give it one of its own", entry.name),
+            );
+        }
+        if entry.scopes.is_empty() {
+            let why = "is empty; give some of webhook, read, operate, approve, agent".to_owned();
+            return refuse("scopes", why);
+        }
+    }
+    Ok(())
+}
+
+/// Without tokens everyone who reaches the port may do everything, so only this machine may reach it.
+fn check_exposure(
+    setting: &str,
+    address: SocketAddr,
+    tokens_setting: &str,
+    tokens: &[TokenEntry],
+) -> Result<(), ConfigError> {
+    if tokens.is_empty() && !address.ip().to_canonical().is_loopback() {
+        let why = format!(
+            "{address} can be reached from other machines, and nobody would have to show a token; set `{tokens_setting}`, or listen on 127.0.0.1"
+        );
+        return Err(ConfigError::setting(setting, why));
+    }
+    Ok(())
+}
+
+impl Config {
+    /// What is set and has no effect in this version, or not the effect that one may expect: to be said at start-up, so
+    /// that nobody relies on it.
+    pub fn notices(&self) -> Vec<String> {
+        let logging = &self.infrastructure.logging;
+        let (deployment, remediation) = (&self.automation.deployment, &self.automation.remediation);
+        let grafana = &self.infrastructure.visualization.grafana;
+        let unused = [
+            ("infrastructure.logging.elasticsearch", logging.elasticsearch.url.is_some()),
+            (
+                "infrastructure.logging.splunk",
+                logging.splunk.url.is_some()
+                    || logging.splunk.api_key.is_some()
+                    || logging.splunk.username.is_some(),
+            ),
+            ("infrastructure.logging.loki", logging.loki.url.is_some()),
+            ("infrastructure.visualization.grafana", grafana.url.is_some() || grafana.api_key.is_some()),
+            (
+                "automation.deployment.ansible",
+                deployment.ansible.inventory_file.is_some() || deployment.ansible.playbook_dir.is_some(),
+            ),
+            ("automation.deployment.kubernetes", deployment.kubernetes.kubeconfig.is_some()),
+            (
+                "automation.remediation.ssh",
+                remediation.ssh.username.is_some() || remediation.ssh.private_key.is_some(),
+            ),
+            (
+                "automation.remediation.terraform",
+                remediation.terraform.state_dir.is_some() || remediation.terraform.auto_approve,
+            ),
+            ("ticketing.jira", self.ticketing.jira.enabled || self.ticketing.jira.url.is_some()),
+            (
+                "agents.diagnostic.use_ml_model",
+                self.agents.diagnostic.use_ml_model || self.agents.diagnostic.ml_model_path.is_some(),
+            ),
+        ];
+        let mut notices: Vec<String> = unused
+            .into_iter()
+            .filter(|(_, is_set)| *is_set)
+            .map(|(setting, _)| format!("`{setting}` is set, but this version of Quell does not use it yet"))
+            .collect();
+        let switches = &self.agents.resolution;
+        if switches.execute_real_commands && switches.dry_run {
+            let text = "`agents.resolution.dry_run` is true, so nothing is executed although \
+                        `agents.resolution.execute_real_commands` is true";
+            notices.push(text.to_owned());
+        }
+        let prometheus = &self.infrastructure.monitoring.prometheus;
+        if self.use_real_data && prometheus.url.is_none() {
+            let text = "`use_real_data` is true, but `infrastructure.monitoring.prometheus.url` is not set: there are no \
+                        metrics to look at";
+            notices.push(text.to_owned());
+        }
+        notices
+    }
+
+    /// The configuration as it is in effect, as YAML; secrets and passwords are hidden.
+    pub fn render_effective(&self) -> Result<String, ConfigError> {
+        serde_saphyr::to_string(self)
+            .map_err(|error| ConfigError::setting(".", format!("cannot be written as YAML: {error}")))
+    }
+}

@@ -1,0 +1,335 @@
+//! The sections of Quell's own daemons.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::values::{BaseUrl, Period, Secret, listen, optional};
+
+/// The simulated infrastructure, the source of everything while `use_real_data` is false.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Simulator {
+    /// Base address of its control API.
+    pub url: BaseUrl,
+    /// Its metrics pages.
+    pub metrics_urls: Vec<BaseUrl>,
+    /// Bearer token of its control API.
+    #[serde(deserialize_with = "optional")]
+    pub token: Option<Secret>,
+}
+
+impl Default for Simulator {
+    fn default() -> Self {
+        let metrics_urls = [8000, 8001, 8002].map(|port| BaseUrl::local(port, "/metrics"));
+        Self { url: BaseUrl::local(8000, ""), metrics_urls: metrics_urls.to_vec(), token: None }
+    }
+}
+
+/// The coordinator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Coordinator {
+    /// HTTP: webhooks, API, console.
+    #[serde(deserialize_with = "listen")]
+    pub listen: SocketAddr,
+    /// gRPC: A2A.
+    #[serde(deserialize_with = "listen")]
+    pub grpc_listen: SocketAddr,
+    /// The folder of the store; by default `quell/coordinator` in the XDG state folder.
+    #[serde(deserialize_with = "optional")]
+    pub data_dir: Option<PathBuf>,
+    /// Takes webhooks.
+    pub enable_webhooks: bool,
+    /// The largest body of a request, in bytes.
+    pub body_bytes_max: usize,
+    /// The name of the source whose alerts come by the webhook; two Alertmanagers of one pair are one source.
+    pub source_name: String,
+    /// The diagnostic agent.
+    pub diagnostic_url: BaseUrl,
+    /// The resolution agent.
+    pub resolution_url: BaseUrl,
+    /// Who may call, and for what.
+    pub tokens: Vec<TokenEntry>,
+    /// The bearer token that the coordinator shows to agents.
+    #[serde(deserialize_with = "optional")]
+    pub agent_token: Option<Secret>,
+    /// A file with that token, instead of the token.
+    #[serde(deserialize_with = "optional")]
+    pub agent_token_file: Option<PathBuf>,
+    /// The alert mapping; by default the shipped one.
+    #[serde(deserialize_with = "optional")]
+    pub alert_mapping_file: Option<PathBuf>,
+    /// How far Quell goes by itself.
+    pub autonomy: Autonomy,
+    /// Other levels for some sources, services or runbooks; the first that fits counts.
+    pub autonomy_overrides: Vec<AutonomyOverride>,
+    /// Times and limits of the workflow.
+    pub workflow: Workflow,
+}
+
+impl Default for Coordinator {
+    fn default() -> Self {
+        Self {
+            listen: local(5000),
+            grpc_listen: local(50051),
+            data_dir: None,
+            enable_webhooks: true,
+            body_bytes_max: 10 * 1024 * 1024,
+            source_name: "alertmanager".to_owned(),
+            diagnostic_url: BaseUrl::local(50052, ""),
+            resolution_url: BaseUrl::local(50053, ""),
+            tokens: Vec::new(),
+            agent_token: None,
+            agent_token_file: None,
+            alert_mapping_file: None,
+            autonomy: Autonomy::Approve,
+            autonomy_overrides: Vec::new(),
+            workflow: Workflow::default(),
+        }
+    }
+}
+
+/// How far Quell goes by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Autonomy {
+    /// Detects and diagnoses.
+    Observe,
+    /// Also plans, and shows the dry run.
+    Suggest,
+    /// Also executes, after approval.
+    Approve,
+    /// Also executes without asking, where nothing else demands a person.
+    Auto,
+}
+
+/// Another level of autonomy for what fits all the names given; a name that is left out fits anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AutonomyOverride {
+    /// The source of the alert.
+    #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The service.
+    #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// The runbook.
+    #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    pub runbook: Option<String>,
+    /// The level that holds for them.
+    pub level: Autonomy,
+}
+
+/// Times and limits of the workflow.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Workflow {
+    /// How long a new incident waits for its alerts to settle.
+    pub settle: Period,
+    /// The same for P0.
+    pub settle_p0: Period,
+    /// How long a diagnosis may take.
+    pub diagnosis: Period,
+    /// How long planning may take.
+    pub planning: Period,
+    /// How long an approval is waited for; no answer is a no.
+    pub approval: Period,
+    /// How long a step may take, unless it says otherwise.
+    pub step: Period,
+    /// How long verification goes on after the earliest time at which the alert can have cleared.
+    pub verification_grace: Period,
+    /// How long a resolved incident stays quiet before it is closed.
+    pub quiet_before_close: Period,
+    /// How long the same runbook does not start again for the same alert class and target.
+    pub cool_down: Period,
+    /// How many plans are tried per incident.
+    pub attempts_max: u32,
+    /// How often an idempotent step is tried.
+    pub step_tries_max: u32,
+    /// The least confidence of a diagnosis, from 0 to 1, with which Quell goes on to a plan.
+    pub confidence_min: f64,
+    /// How often people are reminded of an escalated incident.
+    pub remind_escalated: Period,
+    /// What scrape, evaluation and group intervals add to an alert's own look-back before it can clear after a fix.
+    pub alert_pipeline_delay: Period,
+    /// How long checks may keep failing after the last step before that is evidence that it did not help.
+    pub check_patience: Period,
+    /// How many people must approve.
+    pub approvals_needed: u32,
+    /// How long after its own time-out a step's outcome is awaited before it is in doubt.
+    pub step_grace: Period,
+    /// How long a step in doubt is probed before a person must look.
+    pub probe: Period,
+    /// The first pause before a lost or late agent is asked again; it doubles.
+    pub agent_backoff: Period,
+    /// How often verification looks.
+    pub verify_interval: Period,
+    /// How often closed gates are looked at again.
+    pub hold_look_again: Period,
+    /// How long a plan is held before it is made anew.
+    pub hold_max: Period,
+    /// How often a lost or late agent is tried again.
+    pub agent_retries_max: u32,
+}
+
+impl Default for Workflow {
+    fn default() -> Self {
+        Self {
+            settle: Period::seconds(5),
+            settle_p0: Period::seconds(0),
+            diagnosis: Period::seconds(60),
+            planning: Period::seconds(30),
+            approval: Period::seconds(300),
+            step: Period::seconds(120),
+            verification_grace: Period::seconds(120),
+            quiet_before_close: Period::seconds(10 * 60),
+            cool_down: Period::seconds(30 * 60),
+            attempts_max: 2,
+            step_tries_max: 2,
+            confidence_min: 0.7,
+            remind_escalated: Period::seconds(30 * 60),
+            alert_pipeline_delay: Period::seconds(45),
+            check_patience: Period::seconds(60),
+            approvals_needed: 1,
+            step_grace: Period::seconds(10),
+            probe: Period::seconds(120),
+            agent_backoff: Period::seconds(2),
+            verify_interval: Period::seconds(5),
+            hold_look_again: Period::seconds(15),
+            hold_max: Period::seconds(60 * 60),
+            agent_retries_max: 3,
+        }
+    }
+}
+
+/// The diagnostic agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Diagnostic {
+    /// gRPC: A2A, health; and HTTP on the same port.
+    #[serde(deserialize_with = "listen")]
+    pub listen: SocketAddr,
+    /// Who may call.
+    pub tokens: Vec<TokenEntry>,
+    /// The signals to gather per alert; by default the shipped ones.
+    #[serde(deserialize_with = "optional")]
+    pub signals_file: Option<PathBuf>,
+    /// The rules; by default the shipped ones.
+    #[serde(deserialize_with = "optional")]
+    pub rules_file: Option<PathBuf>,
+    /// Log files to read.
+    pub log_files: Vec<PathBuf>,
+    /// How often the simulator's metrics are scraped.
+    pub scrape_interval: Period,
+    /// How much of them is kept.
+    pub history: Period,
+    /// How much time before the incident is compared with.
+    pub window_before: Period,
+    /// How long gathering evidence may take.
+    pub gather_timeout: Period,
+}
+
+impl Default for Diagnostic {
+    fn default() -> Self {
+        Self {
+            listen: local(50052),
+            tokens: Vec::new(),
+            signals_file: None,
+            rules_file: None,
+            log_files: Vec::new(),
+            scrape_interval: Period::seconds(5),
+            history: Period::seconds(15 * 60),
+            window_before: Period::seconds(30 * 60),
+            gather_timeout: Period::seconds(20),
+        }
+    }
+}
+
+/// The resolution agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Resolution {
+    /// gRPC: A2A, health; and HTTP on the same port.
+    #[serde(deserialize_with = "listen")]
+    pub listen: SocketAddr,
+    /// Who may call.
+    pub tokens: Vec<TokenEntry>,
+    /// The folder of the ledger; by default `quell/resolution` in the XDG state folder.
+    #[serde(deserialize_with = "optional")]
+    pub data_dir: Option<PathBuf>,
+    /// The runbooks; by default the shipped ones.
+    #[serde(deserialize_with = "optional")]
+    pub runbook_dir: Option<PathBuf>,
+    /// The inventory of targets; by default the simulator's.
+    #[serde(deserialize_with = "optional")]
+    pub inventory_file: Option<PathBuf>,
+    /// The targets that may be touched, by their inventory names; by default all of the inventory.
+    pub allowed_targets: Option<Vec<String>>,
+}
+
+impl Default for Resolution {
+    fn default() -> Self {
+        Self {
+            listen: local(50053),
+            tokens: Vec::new(),
+            data_dir: None,
+            runbook_dir: None,
+            inventory_file: None,
+            allowed_targets: None,
+        }
+    }
+}
+
+/// A caller that is known by a bearer token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenEntry {
+    /// The caller's name, as records show it.
+    pub name: String,
+    /// The token; or `token_file`.
+    #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    pub token: Option<Secret>,
+    /// A file with the token, read when the configuration is loaded.
+    #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// What the caller may do.
+    pub scopes: Vec<Scope>,
+}
+
+/// A right of a caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Deliver alerts.
+    Webhook,
+    /// See incidents.
+    Read,
+    /// Work on incidents: create, note, take over, resolve, close.
+    Operate,
+    /// Approve or deny plans.
+    Approve,
+    /// Give agents tasks.
+    Agent,
+}
+
+impl Scope {
+    /// All there are.
+    pub const ALL: [Self; 5] = [Self::Webhook, Self::Read, Self::Operate, Self::Approve, Self::Agent];
+
+    /// The word for it in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Read => "read",
+            Self::Operate => "operate",
+            Self::Approve => "approve",
+            Self::Agent => "agent",
+        }
+    }
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}

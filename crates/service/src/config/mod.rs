@@ -1,0 +1,93 @@
+//! One configuration for all daemons: a YAML file, environment variables, flags.
+//!
+//! Order: built-in defaults, which run the demo; the file, with `${NAME}` and `${NAME:-default}` substituted in values;
+//! [`VARIABLES`]; flags. Nothing is ignored silently: an unknown key is an error that names the nearest one, and what this
+//! version has no use for is said by [`Config::notices`].
+
+mod check;
+mod daemons;
+mod environment;
+mod error;
+mod load;
+mod site;
+mod substitute;
+mod values;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use daemons::{
+    Autonomy, AutonomyOverride, Coordinator, Diagnostic, Resolution, Scope, Simulator, TokenEntry, Workflow,
+};
+pub use environment::{Environment, VARIABLES, Variable, parse_flag};
+pub use error::{ConfigError, Position};
+pub use load::{Daemon, Loading};
+pub use site::{
+    Agents, Ansible, Automation, Deployment, DiagnosticSwitches, Elasticsearch, Grafana, Infrastructure,
+    Jira, Kubernetes, Logging, Loki, Monitoring, Prometheus, Remediation, ResolutionSwitches, Splunk, Ssh,
+    Terraform, Ticketing, Visualization,
+};
+pub use values::{BaseUrl, HIDDEN, Period, Secret, parse_listen};
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// False: everything is looked up in, and done to, the simulator. True: the systems configured here.
+    pub use_real_data: bool,
+    /// The tenant that every record names.
+    pub tenant: String,
+    /// Where the site's telemetry is.
+    pub infrastructure: Infrastructure,
+    /// The means of acting.
+    pub automation: Automation,
+    /// What the agents may do and use.
+    pub agents: Agents,
+    /// Where tickets are filed.
+    pub ticketing: Ticketing,
+    /// The simulated infrastructure.
+    pub simulator: Simulator,
+    /// The coordinator.
+    pub coordinator: Coordinator,
+    /// The diagnostic agent.
+    pub diagnostic: Diagnostic,
+    /// The resolution agent.
+    pub resolution: Resolution,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            use_real_data: false,
+            tenant: "default".to_owned(),
+            infrastructure: Infrastructure::default(),
+            automation: Automation::default(),
+            agents: Agents::default(),
+            ticketing: Ticketing::default(),
+            simulator: Simulator::default(),
+            coordinator: Coordinator::default(),
+            diagnostic: Diagnostic::default(),
+            resolution: Resolution::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The coordinator's data folder; the error says what to set where neither a setting nor a home folder names one.
+    pub fn coordinator_data_dir(&self) -> Result<&Path, ConfigError> {
+        data_dir("coordinator.data_dir", self.coordinator.data_dir.as_ref())
+    }
+
+    /// The resolution agent's data folder; the error says what to set where neither a setting nor a home folder names one.
+    pub fn resolution_data_dir(&self) -> Result<&Path, ConfigError> {
+        data_dir("resolution.data_dir", self.resolution.data_dir.as_ref())
+    }
+}
+
+fn data_dir<'a>(setting: &str, folder: Option<&'a PathBuf>) -> Result<&'a Path, ConfigError> {
+    folder.map(PathBuf::as_path).ok_or_else(|| {
+        let why = "is not set, and neither XDG_STATE_HOME nor HOME says where data belongs; set it, or QUELL_DATA_DIR";
+        ConfigError::setting(setting, why)
+    })
+}

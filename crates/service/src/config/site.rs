@@ -1,0 +1,269 @@
+//! The systems of the site, by the names that users of the configuration file know.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::values::{BaseUrl, Period, Secret, optional};
+
+/// Where the site's telemetry is.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Infrastructure {
+    /// Metrics and alerts.
+    pub monitoring: Monitoring,
+    /// Logs.
+    pub logging: Logging,
+    /// Dashboards.
+    pub visualization: Visualization,
+}
+
+/// Systems that measure and alert.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Monitoring {
+    /// Prometheus and its Alertmanager.
+    pub prometheus: Prometheus,
+}
+
+/// Prometheus and its Alertmanager.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Prometheus {
+    /// Base address of Prometheus.
+    #[serde(deserialize_with = "optional")]
+    pub url: Option<BaseUrl>,
+    /// Base address of Alertmanager.
+    #[serde(deserialize_with = "optional")]
+    pub alert_manager_url: Option<BaseUrl>,
+}
+
+/// Systems that keep logs.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Logging {
+    /// Elasticsearch.
+    pub elasticsearch: Elasticsearch,
+    /// Splunk.
+    pub splunk: Splunk,
+    /// Loki.
+    pub loki: Loki,
+}
+
+/// Elasticsearch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Elasticsearch {
+    /// Base address.
+    #[serde(deserialize_with = "optional")]
+    pub url: Option<BaseUrl>,
+    /// The indices that are searched.
+    pub index_pattern: String,
+}
+
+impl Default for Elasticsearch {
+    fn default() -> Self {
+        Self { url: None, index_pattern: "logs-*".to_owned() }
+    }
+}
+
+/// Splunk.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Splunk {
+    /// Base address of its management port.
+    #[serde(deserialize_with = "optional")]
+    pub url: Option<BaseUrl>,
+    /// Token; or a user name and password.
+    #[serde(deserialize_with = "optional")]
+    pub api_key: Option<Secret>,
+    /// User name, where no token is used.
+    #[serde(deserialize_with = "optional")]
+    pub username: Option<String>,
+    /// Password of that user.
+    #[serde(deserialize_with = "optional")]
+    pub password: Option<Secret>,
+}
+
+/// Loki.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Loki {
+    /// Base address.
+    #[serde(deserialize_with = "optional")]
+    pub url: Option<BaseUrl>,
+}
+
+/// Systems that draw.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Visualization {
+    /// Grafana.
+    pub grafana: Grafana,
+}
+
+/// Grafana.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Grafana {
+    /// Base address.
+    #[serde(deserialize_with = "optional")]
+    pub url: Option<BaseUrl>,
+    /// Token of a service account.
+    #[serde(deserialize_with = "optional")]
+    pub api_key: Option<Secret>,
+}
+
+/// The means of acting.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Automation {
+    /// Systems that deploy.
+    pub deployment: Deployment,
+    /// Means of repair.
+    pub remediation: Remediation,
+}
+
+/// Systems that deploy.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Deployment {
+    /// Ansible.
+    pub ansible: Ansible,
+    /// Kubernetes.
+    pub kubernetes: Kubernetes,
+}
+
+/// Ansible.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ansible {
+    /// Ansible's inventory file.
+    #[serde(deserialize_with = "optional")]
+    pub inventory_file: Option<PathBuf>,
+    /// The folder of the playbooks.
+    #[serde(deserialize_with = "optional")]
+    pub playbook_dir: Option<PathBuf>,
+}
+
+/// Kubernetes.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kubernetes {
+    /// The kubeconfig file; without one, the service account of the pod.
+    #[serde(deserialize_with = "optional")]
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// Means of repair.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Remediation {
+    /// Service commands over SSH.
+    pub ssh: Ssh,
+    /// Terraform.
+    pub terraform: Terraform,
+}
+
+/// Service commands over SSH.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ssh {
+    /// The user on the hosts.
+    #[serde(deserialize_with = "optional")]
+    pub username: Option<String>,
+    /// The file of the private key.
+    #[serde(deserialize_with = "optional")]
+    pub private_key: Option<PathBuf>,
+    /// How long a command may take.
+    pub timeout: Period,
+}
+
+impl Default for Ssh {
+    fn default() -> Self {
+        Self { username: None, private_key: None, timeout: Period::seconds(30) }
+    }
+}
+
+/// Terraform.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Terraform {
+    /// The folder of the state.
+    #[serde(deserialize_with = "optional")]
+    pub state_dir: Option<PathBuf>,
+    /// Applies a plan without asking again.
+    pub auto_approve: bool,
+}
+
+/// What the agents may do and use.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Agents {
+    /// The diagnostic agent.
+    pub diagnostic: DiagnosticSwitches,
+    /// The resolution agent.
+    pub resolution: ResolutionSwitches,
+}
+
+/// Which engines the diagnostic agent uses.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DiagnosticSwitches {
+    /// Uses the learned model.
+    pub use_ml_model: bool,
+    /// The learned model's file.
+    #[serde(deserialize_with = "optional")]
+    pub ml_model_path: Option<PathBuf>,
+    /// Uses the declarative rules.
+    pub use_rules_engine: bool,
+}
+
+impl Default for DiagnosticSwitches {
+    fn default() -> Self {
+        Self { use_ml_model: false, ml_model_path: None, use_rules_engine: true }
+    }
+}
+
+/// The safety switches of the resolution agent; the defaults do nothing to any system.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResolutionSwitches {
+    /// Actions may take effect on real systems.
+    pub execute_real_commands: bool,
+    /// A person has to approve a plan.
+    pub require_approval: bool,
+    /// Plans are only shown, never executed.
+    pub dry_run: bool,
+}
+
+impl Default for ResolutionSwitches {
+    fn default() -> Self {
+        Self { execute_real_commands: false, require_approval: true, dry_run: true }
+    }
+}
+
+/// Where tickets are filed.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ticketing {
+    /// Jira.
+    pub jira: Jira,
+}
+
+/// Jira.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Jira {
+    /// Files one issue per incident.
+    pub enabled: bool,
+    /// Base address.
+    #[serde(deserialize_with = "optional")]
+    pub url: Option<BaseUrl>,
+    /// The account.
+    #[serde(deserialize_with = "optional")]
+    pub username: Option<String>,
+    /// The account's token.
+    #[serde(deserialize_with = "optional")]
+    pub token: Option<Secret>,
+}

@@ -1,0 +1,37 @@
+//! How a daemon ends, for service managers and scripts.
+
+use std::process::ExitCode;
+
+/// The end of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Exit {
+    /// It did what it was asked to do, or was stopped by a signal and drained in time.
+    Ok = 0,
+    /// It failed while it ran, or did not drain in time.
+    Failure = 1,
+    /// The command line or the configuration cannot be used.
+    Usage = 2,
+    /// An address to listen on is taken or not available.
+    Address = 3,
+    /// The data folder is in use by another process.
+    DataLocked = 4,
+    /// The data cannot be read or written.
+    Data = 5,
+    /// Something that it cannot work without is not reachable.
+    Dependency = 6,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// An error that ends a daemon.
+pub trait Failure: std::error::Error {
+    /// The exit code that it ends with.
+    fn exit(&self) -> Exit {
+        Exit::Failure
+    }
+}

@@ -1,0 +1,103 @@
+//! The world in motion: shared by the listeners, moved by one task.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use secrecy::SecretString;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::logfile::LogFile;
+use crate::world::{LogLine, World};
+use crate::{Clock, Config};
+
+/// Requests that are worked on at the same time; more are told to come back.
+pub(crate) const REQUESTS_MAX: usize = 64;
+
+pub(crate) struct Simulation {
+    pub(crate) world: World,
+    rng: StdRng,
+}
+
+impl Simulation {
+    pub(crate) fn new(clock: &Clock, seed: Option<u64>) -> Simulation {
+        let seed = seed.unwrap_or_else(|| rand::rng().random());
+        tracing::debug!(seed, "world created");
+        let mut rng = StdRng::seed_from_u64(seed);
+        let world = World::new(clock(), &mut rng);
+        Simulation { world, rng }
+    }
+}
+
+/// What every listener and task has a part in.
+pub(crate) struct Shared {
+    simulation: Mutex<Simulation>,
+    clock: Clock,
+    pub(crate) token: Option<SecretString>,
+    pub(crate) requests: Semaphore,
+}
+
+impl Shared {
+    pub(crate) fn new(simulation: Simulation, config: &Config) -> Shared {
+        Shared {
+            simulation: Mutex::new(simulation),
+            clock: Arc::clone(&config.clock),
+            token: config.token.clone(),
+            requests: Semaphore::new(REQUESTS_MAX),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// Looks at the world or changes it. No world is half changed where a panic could leave it, so a poisoned lock is
+    /// as good as any.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut World) -> T) -> T {
+        let mut simulation = self.simulation.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&mut simulation.world)
+    }
+
+    fn tick(&self, elapsed: Duration) {
+        let now = self.now();
+        let mut simulation = self.simulation.lock().unwrap_or_else(PoisonError::into_inner);
+        let Simulation { world, rng } = &mut *simulation;
+        world.tick(now, elapsed, rng);
+    }
+
+    fn lines_after(&self, position: u64) -> (Vec<LogLine>, u64) {
+        self.with(|world| (world.logs().after(position).cloned().collect(), world.logs().written()))
+    }
+}
+
+/// Moves the world every tick until it is told to stop. Ticks that were missed are made up for, so that amounts per
+/// second stay right on a busy machine.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    tick: Duration,
+    mut log_file: Option<LogFile>,
+    stopping: CancellationToken,
+) {
+    let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + tick, tick);
+    let mut position = 0;
+    loop {
+        let stopped = tokio::select! {
+            () = stopping.cancelled() => true,
+            _ = interval.tick() => {
+                shared.tick(tick);
+                false
+            }
+        };
+        if let Some(log_file) = &mut log_file {
+            let (lines, written) = shared.lines_after(position);
+            position = written;
+            log_file.append(&lines).await;
+        }
+        if stopped {
+            return;
+        }
+    }
+}
