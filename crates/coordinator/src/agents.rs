@@ -1,0 +1,183 @@
+//! The diagnostic and the resolution agent, as the coordinator calls them: by A2A, with the duty's key as the message id, so that
+//! asking again finds the same task.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quell_a2a::{Client, ClientError, Message, Part, TaskState};
+use quell_incident::contract::{
+    DiagnoseRequest, PlanAnswer, PlanRequest, ProbeAnswer, StepAnswer, StepRequest, VerificationReport,
+    VerifyRequest,
+};
+use quell_incident::{IncidentId, Priority, Report};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+
+use crate::site::traceparent;
+
+/// Requests under way to one agent, whatever their priority.
+const IN_FLIGHT_MAX: usize = 32;
+/// Of these, how many only a P0 may take.
+const IN_FLIGHT_FOR_P0: usize = 8;
+
+/// Why an agent gave no answer that can be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AgentError {
+    /// It could not be asked, or did not answer in time.
+    #[error("the {agent} agent did not answer: {source}")]
+    Call {
+        /// Which agent.
+        agent: &'static str,
+        /// Why.
+        source: ClientError,
+    },
+    /// It failed at it.
+    #[error("the {agent} agent failed at `{skill}`: {why}")]
+    Failed {
+        /// Which agent.
+        agent: &'static str,
+        /// The skill.
+        skill: &'static str,
+        /// In its words.
+        why: String,
+    },
+    /// Its answer is nonsense.
+    #[error("the {agent} agent's answer to `{skill}` cannot be used: {why}")]
+    Nonsense {
+        /// Which agent.
+        agent: &'static str,
+        /// The skill.
+        skill: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// One agent.
+#[derive(Debug, Clone)]
+pub(crate) struct AgentClient {
+    role: &'static str,
+    client: Client,
+    any: Arc<Semaphore>,
+    urgent: Arc<Semaphore>,
+}
+
+impl AgentClient {
+    /// An agent with this role.
+    pub(crate) fn new(role: &'static str, client: Client) -> Self {
+        let any = Arc::new(Semaphore::new(IN_FLIGHT_MAX - IN_FLIGHT_FOR_P0));
+        Self { role, client, any, urgent: Arc::new(Semaphore::new(IN_FLIGHT_FOR_P0)) }
+    }
+
+    async fn ask<Request: Serialize, Answer: DeserializeOwned>(
+        &self,
+        incident: IncidentId,
+        priority: Priority,
+        skill: &'static str,
+        message_id: String,
+        request: &Request,
+        within: Duration,
+    ) -> Result<Answer, AgentError> {
+        let nonsense = |why: String| AgentError::Nonsense { agent: self.role, skill, why };
+        let data = serde_json::to_value(request).map_err(|error| nonsense(error.to_string()))?;
+        let deadline = tokio::time::Instant::now() + within;
+        let _room = self.room(priority).await;
+        let message = Message::user(message_id, vec![Part::data(data)]).with_skill(skill);
+        let within = deadline.saturating_duration_since(tokio::time::Instant::now());
+        let client = self.client.with_traceparent(&traceparent(incident));
+        let task = Box::pin(client.run(message, within))
+            .await
+            .map_err(|source| AgentError::Call { agent: self.role, source })?;
+        if task.state() != TaskState::Completed {
+            let said = task.status.message.as_ref().map(Message::text).unwrap_or_default();
+            let why = format!("{} {said}", task.state());
+            return Err(AgentError::Failed { agent: self.role, skill, why });
+        }
+        let data = task
+            .artifacts
+            .iter()
+            .find_map(|artifact| artifact.data())
+            .ok_or_else(|| nonsense("no data".to_owned()))?;
+        Answer::deserialize(data).map_err(|error| nonsense(error.to_string()))
+    }
+
+    /// A place among the requests under way; P0 has places of its own besides.
+    async fn room(&self, priority: Priority) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        let (any, urgent) = (Arc::clone(&self.any), Arc::clone(&self.urgent));
+        let permit = if priority == Priority::P0 {
+            tokio::select! { biased; permit = any.acquire_owned() => permit, permit = urgent.acquire_owned() => permit }
+        } else {
+            any.acquire_owned().await
+        };
+        permit.ok()
+    }
+}
+
+/// Both agents.
+#[derive(Debug, Clone)]
+pub(crate) struct Agents {
+    /// Finds causes.
+    pub diagnostic: AgentClient,
+    /// The only one with power.
+    pub resolution: AgentClient,
+}
+
+impl Agents {
+    /// Asks for a diagnosis.
+    pub(crate) async fn diagnose(
+        &self,
+        key: &str,
+        request: &DiagnoseRequest,
+        within: Duration,
+    ) -> Result<Report, AgentError> {
+        let brief = &request.incident;
+        self.diagnostic.ask(brief.id, brief.priority, "diagnose", key.to_owned(), request, within).await
+    }
+
+    /// Asks for a plan.
+    pub(crate) async fn plan(
+        &self,
+        key: &str,
+        request: &PlanRequest,
+        within: Duration,
+    ) -> Result<PlanAnswer, AgentError> {
+        let brief = &request.incident;
+        self.resolution.ask(brief.id, brief.priority, "plan", key.to_owned(), request, within).await
+    }
+
+    /// Tells it to do, or undo, a step.
+    pub(crate) async fn step(
+        &self,
+        priority: Priority,
+        request: &StepRequest,
+        within: Duration,
+    ) -> Result<StepAnswer, AgentError> {
+        let skill = if request.undo { "undo" } else { "execute" };
+        self.resolution
+            .ask(request.incident_id, priority, skill, request.key.to_string(), request, within)
+            .await
+    }
+
+    /// Asks whether a step took effect. Each look is a question of its own, so it has an id of its own.
+    pub(crate) async fn probe(
+        &self,
+        priority: Priority,
+        message_id: String,
+        request: &StepRequest,
+        within: Duration,
+    ) -> Result<ProbeAnswer, AgentError> {
+        self.resolution.ask(request.incident_id, priority, "probe", message_id, request, within).await
+    }
+
+    /// Reads the checks. Each reading is a question of its own, so it has an id of its own.
+    pub(crate) async fn verify(
+        &self,
+        priority: Priority,
+        message_id: String,
+        request: &VerifyRequest,
+        within: Duration,
+    ) -> Result<VerificationReport, AgentError> {
+        self.resolution.ask(request.incident_id, priority, "verify", message_id, request, within).await
+    }
+}

@@ -1,0 +1,153 @@
+//! From received alerts to incidents. One task takes them in the order in which they became durable; the position is kept, so that a
+//! restart goes on where it ended. Taking an alert twice changes nothing, so the position may lag behind a crash.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quell_incident::alert::{Alert, AlertStatus};
+use quell_incident::severity::Status;
+use quell_incident::workflow::{Draft, Input};
+use quell_incident::{Incident, IncidentId};
+use quell_store::{ReceivedPosition, StoreError};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info};
+
+use crate::site::{ChangeError, Site};
+
+/// Received batches that are read at once.
+const BATCHES_MAX: usize = 64;
+/// After an error of the store.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Where correlation stands, for those who wait for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Correlated(watch::Receiver<ReceivedPosition>);
+
+impl Correlated {
+    /// Waits until what was received at this position is part of incidents.
+    pub(crate) async fn reached(&mut self, position: ReceivedPosition) -> bool {
+        self.0.wait_for(|reached| *reached >= position).await.is_ok()
+    }
+}
+
+/// Starts at the stored position; `received` is told after each receipt.
+pub(crate) async fn start(
+    site: Arc<Site>,
+    received: Arc<tokio::sync::Notify>,
+    stop: CancellationToken,
+    tasks: &tokio_util::task::TaskTracker,
+) -> Result<Correlated, StoreError> {
+    let position = site.store.correlated().await?;
+    let (reached, watching) = watch::channel(position);
+    tasks.spawn(async move {
+        let work = run(&site, &received, &reached);
+        stop.run_until_cancelled(work).await;
+    });
+    Ok(Correlated(watching))
+}
+
+async fn run(site: &Site, received: &tokio::sync::Notify, reached: &watch::Sender<ReceivedPosition>) {
+    loop {
+        let position = *reached.borrow();
+        match take_batches(site, position, reached).await {
+            Ok(true) => {}
+            Ok(false) => received.notified().await,
+            Err(error) => {
+                error!(%error, "correlation waits for the store");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Whether there was anything to take.
+async fn take_batches(
+    site: &Site,
+    after: ReceivedPosition,
+    reached: &watch::Sender<ReceivedPosition>,
+) -> Result<bool, StoreError> {
+    let batches = site.store.received_after(after, BATCHES_MAX).await?;
+    let Some((last, _)) = batches.last() else { return Ok(false) };
+    let last = *last;
+    for (position, batch) in &batches {
+        for alert in &batch.alerts {
+            take(site, alert).await?;
+        }
+        reached.send_replace(*position);
+    }
+    site.faults.reach("coordinator.correlated.before").await;
+    site.store.set_correlated(last).await?;
+    Ok(true)
+}
+
+/// Takes one alert: it opens an incident, changes one, or changes nothing.
+async fn take(site: &Site, alert: &Alert) -> Result<(), StoreError> {
+    let known = match site.store.incident_of_alert(&alert.key).await? {
+        Some(id) => incident(site, id).await?,
+        None => None,
+    };
+    let source = alert.key.source.as_str();
+    match (known, alert.status) {
+        (None, AlertStatus::Firing) => {
+            site.open(draft(site, alert, None), source, None).await?;
+        }
+        (None, AlertStatus::Resolved) => {
+            debug!(alert = %alert.key, "the end of an alert that is not known");
+        }
+        (Some(incident), AlertStatus::Firing) if incident.status() == Status::Closed => {
+            if begins_anew(&incident, alert) {
+                site.open(draft(site, alert, Some(incident.id)), source, None).await?;
+            }
+        }
+        (Some(incident), AlertStatus::Firing) => {
+            change(site, incident.id, Input::AlertFiring(Box::new(alert.clone())), source).await?;
+        }
+        (Some(incident), AlertStatus::Resolved) => {
+            let now = site.now();
+            let at = alert.ends_at.unwrap_or(now).min(now);
+            change(site, incident.id, Input::AlertCleared { key: alert.key.clone(), at }, source).await?;
+        }
+    }
+    Ok(())
+}
+
+/// An incident that this program cannot read is left alone, and its alert opens another one rather than none.
+async fn incident(site: &Site, id: IncidentId) -> Result<Option<Arc<Incident>>, StoreError> {
+    match site.store.incident(id).await {
+        Err(error @ StoreError::UnknownEvent { .. }) => {
+            error!(incident_id = %id, %error, "the incident is left alone");
+            Ok(None)
+        }
+        other => other,
+    }
+}
+
+/// Whether a firing alert is a new episode to an incident that is closed. What a person accepted stays accepted until it clears.
+fn begins_anew(incident: &Incident, alert: &Alert) -> bool {
+    incident
+        .alerts
+        .get(&alert.key)
+        .is_none_or(|known| known.cleared_at.is_some() && alert.starts_at > known.alert.starts_at)
+}
+
+fn draft(site: &Site, alert: &Alert, linked_to: Option<IncidentId>) -> Draft {
+    Draft {
+        head: site.settings().mapping.head(alert),
+        affected_systems: vec![alert.affected_system()],
+        origin: alert.key.source.to_string(),
+        linked_to,
+        alert: Some(alert.clone()),
+    }
+}
+
+async fn change(site: &Site, id: IncidentId, input: Input, actor: &str) -> Result<(), StoreError> {
+    match site.change(id, &input, actor).await {
+        Ok(_) => Ok(()),
+        Err(ChangeError::Store(error)) => Err(error),
+        Err(error) => {
+            info!(incident_id = %id, %error, "an alert's message changed nothing");
+            Ok(())
+        }
+    }
+}

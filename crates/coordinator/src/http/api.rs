@@ -1,0 +1,320 @@
+//! The REST API: incidents, people's words, agents, the kill switch. Everything here is also possible by A2A where A2A has a word for
+//! it; this is for `curl`, `jq` and the console.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use quell_incident::gate::KillSwitch;
+use quell_incident::workflow::{Input, Refused};
+use quell_incident::{Digest, Incident, IncidentId, RunbookName, view};
+use quell_service::{Principal, Problem, Scope};
+use quell_store::{IncidentStore, ListQuery, MessageKey, StatusFilter, StoreError};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tracing::error;
+
+use super::Web;
+use crate::draft::ManualDraft;
+use crate::site::ChangeError;
+
+/// Incidents in one answer if the caller does not say.
+const LIMIT_DEFAULT: usize = 1_000;
+/// Incidents in one answer at the most.
+const LIMIT_MAX: usize = 1_000;
+/// How long an agent may take to show its card.
+const CARD_WITHIN: Duration = Duration::from_secs(2);
+
+pub(crate) fn store_problem(error: &StoreError) -> Problem {
+    error!(%error, "the store did not answer");
+    match error {
+        StoreError::UnknownEvent { .. } | StoreError::Damaged { .. } => {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+        }
+        _ => Problem::unavailable("the store does not answer now; try again", 2),
+    }
+}
+
+fn change_problem(error: &ChangeError) -> Problem {
+    match error {
+        ChangeError::NotFound(id) => Problem::not_found(format!("there is no incident {id}")),
+        ChangeError::Refused(refused @ Refused::OtherPlan { .. }) => Problem::conflict(refused.to_string())
+            .of_kind("urn:quell:problem:plan-changed", "The plan is another one"),
+        ChangeError::Refused(refused) => Problem::conflict(refused.to_string()),
+        ChangeError::Store(error) => store_problem(error),
+    }
+}
+
+/// `GET /api/incidents?status=&priority=&since=&limit=&cursor=`
+pub(super) async fn list(
+    State(web): State<Web>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    web.require(&headers, Scope::Read)?;
+    let (query, repeat) = parse_query(query.as_deref().unwrap_or_default())?;
+    let page = web.site.store.list(&query).await.map_err(|error| store_problem(&error))?;
+    let mut incidents = Vec::with_capacity(page.rows.len());
+    for row in &page.rows {
+        // An incident that this program cannot read is not shown, and does not hide the others.
+        match web.site.store.incident(row.id).await {
+            Ok(Some(incident)) => incidents.push(view::to_json(&incident)),
+            Ok(None) => {}
+            Err(error) => error!(incident_id = %row.id, %error, "left out of a list"),
+        }
+    }
+    let mut response = Json(incidents).into_response();
+    let answer_headers = response.headers_mut();
+    answer_headers.insert("x-total-count", HeaderValue::from(page.total));
+    if let Some(next) = page.next {
+        let separator = if repeat.is_empty() { "" } else { "&" };
+        let link = format!("</api/incidents?{repeat}{separator}cursor={next}>; rel=\"next\"");
+        if let Ok(link) = HeaderValue::from_str(&link) {
+            answer_headers.insert("link", link);
+        }
+    }
+    Ok(response)
+}
+
+/// The query, and its parameters without the cursor for the link to the next page.
+fn parse_query(text: &str) -> Result<(ListQuery, String), Problem> {
+    let mut query = ListQuery { limit: LIMIT_DEFAULT, ..ListQuery::default() };
+    let mut repeat = Vec::new();
+    let pairs: Vec<(String, String)> = serde_urlencoded(text)?;
+    for (name, value) in pairs {
+        if value.is_empty() {
+            continue;
+        }
+        let wrong = |why: String| Problem::bad_request(format!("`{name}`: {why}"));
+        match name.as_str() {
+            "status" if value == "active" => query.status = Some(StatusFilter::Active),
+            "status" => {
+                let why = |error| wrong(format!("{error}, or active"));
+                query.status = Some(StatusFilter::Is(value.parse().map_err(why)?));
+            }
+            "priority" => query.priority = Some(value.parse().map_err(|error| wrong(format!("{error}")))?),
+            "since" => {
+                let why = |_| wrong(format!("`{value}` is not a time such as 2026-01-31T12:00:00Z"));
+                query.since = Some(value.parse::<Timestamp>().map_err(why)?);
+            }
+            "limit" => {
+                let limit: usize = value.parse().unwrap_or(0);
+                if !(1..=LIMIT_MAX).contains(&limit) {
+                    return Err(wrong(format!("expected 1 to {LIMIT_MAX}")));
+                }
+                query.limit = limit;
+            }
+            "cursor" => query.cursor = Some(value.parse().map_err(|error| wrong(format!("{error}")))?),
+            _ => {
+                let known = "status, priority, since, limit, cursor";
+                return Err(Problem::bad_request(format!("unknown parameter `{name}`; known are {known}")));
+            }
+        }
+        if name != "cursor" {
+            repeat.push(format!("{name}={}", value.replace('+', "%2B")));
+        }
+    }
+    Ok((query, repeat.join("&")))
+}
+
+fn serde_urlencoded(text: &str) -> Result<Vec<(String, String)>, Problem> {
+    let uri: http::Uri =
+        format!("/?{text}").parse().map_err(|_| Problem::bad_request("the query cannot be read"))?;
+    let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri);
+    pairs.map(|pairs| pairs.0).map_err(|error| Problem::bad_request(error.body_text()))
+}
+
+fn parse_id(text: &str) -> Result<IncidentId, Problem> {
+    text.parse().map_err(|error| Problem::not_found(format!("{error}")))
+}
+
+/// `GET /api/incidents/{id}`: the incident with its timeline.
+pub(super) async fn show(
+    State(web): State<Web>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    web.require(&headers, Scope::Read)?;
+    let id = parse_id(&id)?;
+    let incident = web.site.store.incident(id).await.map_err(|error| store_problem(&error))?;
+    let incident = incident.ok_or_else(|| Problem::not_found(format!("there is no incident {id}")))?;
+    Ok(Json(detail(web.site.store.as_ref(), &incident).await.map_err(|error| store_problem(&error))?))
+}
+
+async fn detail(store: &dyn IncidentStore, incident: &Incident) -> Result<Value, StoreError> {
+    let log = store.log(incident.id).await?;
+    let mut json = view::to_json(incident);
+    json["timeline"] = json!(view::timeline(&log));
+    Ok(json)
+}
+
+/// `POST /api/incidents`: opened by a person or a job; `Idempotency-Key` makes a repeat harmless.
+pub(super) async fn create(
+    State(web): State<Web>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let principal = web.require(&headers, Scope::Operate)?;
+    let draft: ManualDraft = serde_json::from_slice(&body)
+        .map_err(|error| Problem::bad_request(format!("not an incident: {error}")))?;
+    let content = Digest::of_bytes(&body);
+    let draft = draft.into_draft(&principal.name).map_err(Problem::unprocessable)?;
+    let key =
+        headers.get("idempotency-key").and_then(|value| value.to_str().ok()).map(|message_id| MessageKey {
+            caller: principal.name.clone(),
+            tenant: web.site.tenant.clone(),
+            message_id: message_id.to_owned(),
+        });
+    match web.site.open(draft, &principal.name, key.map(|key| (key, content))).await {
+        Ok(incident) => Ok((StatusCode::CREATED, Json(view::to_json(&incident))).into_response()),
+        Err(StoreError::MessageTaken { incident_id, same_content: true }) => {
+            let incident =
+                web.site.store.incident(incident_id).await.map_err(|error| store_problem(&error))?;
+            Ok(Json(incident.map(|incident| view::to_json(&incident))).into_response())
+        }
+        Err(StoreError::MessageTaken { incident_id, same_content: false }) => Err(Problem::unprocessable(
+            format!("this Idempotency-Key opened incident {incident_id} with another content; use a new key"),
+        )),
+        Err(error) => Err(store_problem(&error)),
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Words {
+    plan_digest: Option<String>,
+    why: String,
+    runbook: Option<String>,
+    text: Option<String>,
+}
+
+/// `POST /api/incidents/{id}/{word}`: a person's word. Who they are is what their token says.
+pub(super) async fn word(
+    State(web): State<Web>,
+    headers: HeaderMap,
+    Path((id, word)): Path<(String, String)>,
+    body: Bytes,
+) -> Result<Json<Value>, Problem> {
+    let scope = if matches!(word.as_str(), "approve" | "deny") { Scope::Approve } else { Scope::Operate };
+    let principal = web.require(&headers, scope)?;
+    let id = parse_id(&id)?;
+    let words: Words = if body.trim_ascii().is_empty() {
+        Words::default()
+    } else {
+        serde_json::from_slice(&body)
+            .map_err(|error| Problem::bad_request(format!("not readable: {error}")))?
+    };
+    let input = input_of(&word, words, &principal)?;
+    let incident =
+        web.site.change(id, &input, &principal.name).await.map_err(|error| change_problem(&error))?;
+    Ok(Json(view::to_json(&incident)))
+}
+
+fn input_of(word: &str, words: Words, principal: &Principal) -> Result<Input, Problem> {
+    let by = principal.name.clone();
+    let Words { plan_digest, why, runbook, text } = words;
+    let digest = |text: String| {
+        text.parse::<Digest>().map_err(|error| Problem::unprocessable(format!("`plan_digest`: {error}")))
+    };
+    let missing = |field: &str| Problem::unprocessable(format!("`{field}` is missing"));
+    Ok(match word {
+        "acknowledge" => Input::Acknowledge { by },
+        "approve" => {
+            Input::Approve { by, digest: digest(plan_digest.ok_or_else(|| missing("plan_digest"))?)? }
+        }
+        "deny" => Input::Deny { by, why, digest: plan_digest.map(digest).transpose()? },
+        "take-over" => Input::TakeOver { by },
+        "hand-back" => Input::HandBack { by },
+        "diagnose" => Input::DiagnoseAgain { by },
+        "resolve" => Input::Resolve { by },
+        "close" => Input::Close { by, why },
+        "reopen" => Input::Reopen { by, why },
+        "notes" => Input::Note {
+            by,
+            text: text.filter(|text| !text.trim().is_empty()).ok_or_else(|| missing("text"))?,
+        },
+        "run" => {
+            let name = runbook.ok_or_else(|| missing("runbook"))?;
+            let runbook =
+                RunbookName::declared(&name).map_err(|error| Problem::unprocessable(error.to_string()))?;
+            Input::RunRunbook { by, runbook }
+        }
+        _ => {
+            let known = "acknowledge, approve, deny, take-over, hand-back, diagnose, resolve, close, reopen, run, notes";
+            return Err(Problem::not_found(format!("`{word}` is not a word; known are {known}")));
+        }
+    })
+}
+
+/// `GET /api/agents`: which agents there are, and whether they show their card.
+pub(super) async fn agents(State(web): State<Web>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
+    web.require(&headers, Scope::Read)?;
+    let mut agents = Vec::with_capacity(web.agents.len());
+    for agent in web.agents.iter() {
+        let card = tokio::time::timeout(CARD_WITHIN, quell_a2a::fetch_card(&web.client, &agent.url)).await;
+        let (role, url) = (agent.role, &agent.url);
+        agents.push(match card {
+            Ok(Ok(card)) => json!({
+                "role": role, "url": url, "reachable": true, "name": card.name, "version": card.version,
+                "skills": card.skills.iter().map(|skill| skill.id.as_str()).collect::<Vec<_>>(), "error": null,
+            }),
+            Ok(Err(error)) => json!({"role": role, "url": url, "reachable": false, "skills": [], "error": error.to_string()}),
+            Err(_) => json!({"role": role, "url": url, "reachable": false, "skills": [], "error": "no answer in time"}),
+        });
+    }
+    Ok(Json(json!(agents)))
+}
+
+/// `GET /api/kill-switch`
+pub(super) async fn kill_switch(State(web): State<Web>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
+    web.require(&headers, Scope::Read)?;
+    let gates = web.site.store.site_gates().await.map_err(|error| store_problem(&error))?;
+    Ok(Json(json!({"engaged": gates.kill_switch.is_some(), "by": gates.kill_switch, "epoch": gates.epoch})))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Switch {
+    engaged: bool,
+    #[serde(default)]
+    why: String,
+}
+
+/// `PUT /api/kill-switch`: effective before the next step of any incident.
+pub(super) async fn set_kill_switch(
+    State(web): State<Web>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Value>, Problem> {
+    let principal = web.require(&headers, Scope::Operate)?;
+    let wanted: Switch = serde_json::from_slice(&body).map_err(|error| {
+        Problem::bad_request(format!("expected {{\"engaged\": true, \"why\": \"...\"}}: {error}"))
+    })?;
+    loop {
+        let epoch = web.site.store.site_gates().await.map_err(|error| store_problem(&error))?.epoch;
+        let switch = wanted.engaged.then(|| KillSwitch {
+            by: principal.name.clone(),
+            why: wanted.why.clone(),
+            at: web.site.now(),
+        });
+        match web.site.store.set_kill_switch(epoch, switch).await {
+            Ok(gates) => {
+                tracing::warn!(
+                    by = principal.name,
+                    engaged = wanted.engaged,
+                    why = wanted.why,
+                    "the kill switch was set"
+                );
+                return Ok(Json(
+                    json!({"engaged": gates.kill_switch.is_some(), "by": gates.kill_switch, "epoch": gates.epoch}),
+                ));
+            }
+            Err(StoreError::SiteChanged { .. }) => {}
+            Err(error) => return Err(store_problem(&error)),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What the coordinator serves over HTTP: webhooks, the API, health and metrics.
+
+mod api;
+mod webhooks;
+
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use prometheus_client::registry::Registry;
+use quell_incident::ids::SourceName;
+use quell_service::http::metrics_response;
+use quell_service::{Principal, Problem, Scope, TokenTable};
+use serde_json::json;
+use tokio::sync::Notify;
+
+use crate::correlate::Correlated;
+use crate::site::Site;
+
+/// An agent as it is configured, for those who ask which there are.
+#[derive(Clone, Debug)]
+pub(crate) struct AgentEndpoint {
+    /// `diagnostic` or `resolution`.
+    pub role: &'static str,
+    /// Where its card is.
+    pub url: String,
+}
+
+/// What the handlers work with.
+#[derive(Clone)]
+pub(crate) struct Web {
+    /// The site.
+    pub site: Arc<Site>,
+    /// Who may call.
+    pub tokens: Arc<TokenTable>,
+    /// The source of `/webhooks/alertmanager`.
+    pub source: SourceName,
+    /// Told after each receipt.
+    pub received: Arc<Notify>,
+    /// Where correlation stands.
+    pub correlated: Correlated,
+    /// What is counted.
+    pub registry: Arc<Registry>,
+    /// The agents.
+    pub agents: Arc<[AgentEndpoint]>,
+    /// For asking them for their cards.
+    pub client: reqwest::Client,
+}
+
+impl Web {
+    /// The caller, if they may do this.
+    fn require(&self, headers: &HeaderMap, scope: Scope) -> Result<Principal, Problem> {
+        let principal = self.tokens.authenticate_headers(headers)?;
+        principal.require(scope)?;
+        Ok(principal)
+    }
+}
+
+/// The routes. `card` stands at the well-known place here as well as on the gRPC port.
+pub(crate) fn router(web: Web, card: Router, enable_webhooks: bool, body_bytes_max: usize) -> Router {
+    let mut router = Router::new()
+        .route("/health", get(health))
+        .route("/ready", get(health))
+        .route("/metrics", get(metrics))
+        .route("/incidents", get(api::list))
+        .route("/api/incidents", get(api::list).post(api::create))
+        .route("/api/incidents/{id}", get(api::show))
+        .route("/api/incidents/{id}/{word}", post(api::word))
+        .route("/api/agents", get(api::agents))
+        .route("/api/kill-switch", get(api::kill_switch).put(api::set_kill_switch));
+    if enable_webhooks {
+        router = router
+            .route("/webhooks/alertmanager", post(webhooks::alertmanager))
+            .route("/webhook/alert", post(webhooks::alert));
+    }
+    router
+        .fallback(async || {
+            Problem::not_found("nothing is here; the API is under /api, webhooks under /webhooks")
+        })
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method")
+        })
+        .layer(DefaultBodyLimit::max(body_bytes_max))
+        .with_state(web)
+        .merge(card)
+}
+
+/// Healthy as long as the store takes changes: without it nothing could be accepted.
+async fn health(State(web): State<Web>) -> Response {
+    match web.site.store.health().await {
+        Ok(()) => Json(json!({"status": "healthy", "database": "connected"})).into_response(),
+        Err(error) => {
+            let body = json!({"status": "unhealthy", "database": error.to_string()});
+            (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
+        }
+    }
+}
+
+async fn metrics(State(web): State<Web>) -> Response {
+    metrics_response(&web.registry)
+}
+
+/// A body that could not be read, as a problem: too large is not the same as broken off.
+fn body_problem(rejection: &axum::extract::rejection::BytesRejection, bytes_max: usize) -> Problem {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        Problem::body_too_large(bytes_max)
+    } else {
+        Problem::bad_request("the body could not be read to its end")
+    }
+}

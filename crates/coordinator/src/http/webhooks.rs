@@ -1,0 +1,131 @@
+//! Where alerts come in. A 2xx is sent after the alerts are on disk, and not before; overload is 503, which senders try again; a 4xx is
+//! for what will never be accepted.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use quell_incident::AlertStatus;
+use quell_incident::ids::SourceName;
+use quell_service::{Problem, Scope};
+use quell_store::{Received, ReceivedPosition, StoreError};
+use serde_json::json;
+use tracing::{error, warn};
+
+use super::{Web, body_problem};
+use crate::alertmanager::{self, Payload};
+
+/// What an overloaded sender is told.
+const RETRY_AFTER_SECONDS: u64 = 2;
+/// The source of a bare alert, which no Alertmanager has.
+const BARE_SOURCE: &str = "webhook";
+
+type Body = Result<Bytes, BytesRejection>;
+
+/// `POST /webhooks/alertmanager`: a payload of version 4.
+pub(super) async fn alertmanager(
+    State(web): State<Web>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let (payload, _) = take(&web, &headers, body, false).await?;
+    Ok(accepted(&payload))
+}
+
+/// `POST /webhook/alert`: the same, or one bare alert, which is answered with its incident.
+pub(super) async fn alert(
+    State(web): State<Web>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let bare = body.as_ref().is_ok_and(|bytes| is_bare(bytes));
+    let (payload, position) = take(&web, &headers, body, bare).await?;
+    if !bare {
+        return Ok(accepted(&payload));
+    }
+    let mut correlated = web.correlated.clone();
+    if !correlated.reached(position).await {
+        return Err(Problem::unavailable(
+            "the alert is stored; its incident is opened after the restart",
+            RETRY_AFTER_SECONDS,
+        ));
+    }
+    let key = payload.alerts.first().map(|alert| alert.key.clone());
+    let id = match key {
+        Some(key) => {
+            web.site.store.incident_of_alert(&key).await.map_err(|error| unavailable(&web, &error))?
+        }
+        None => None,
+    };
+    Ok(Json(json!({"incident_id": id})).into_response())
+}
+
+fn is_bare(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(bytes)
+        .is_ok_and(|value| value.get("alerts").is_none() && value.get("labels").is_some())
+}
+
+fn accepted(payload: &Payload) -> Response {
+    if payload.rejected.is_empty() {
+        return Json(json!({"status": "ok"})).into_response();
+    }
+    Json(json!({"status": "ok", "accepted": payload.alerts.len(), "rejected": payload.rejected}))
+        .into_response()
+}
+
+async fn take(
+    web: &Web,
+    headers: &HeaderMap,
+    body: Body,
+    bare: bool,
+) -> Result<(Payload, ReceivedPosition), Problem> {
+    web.require(headers, Scope::Webhook)?;
+    let rejected = |problem: Problem| {
+        web.site.metrics.webhook("rejected");
+        problem
+    };
+    let bytes = body.map_err(|rejection| rejected(body_problem(&rejection, 0)))?;
+    let source = if bare { bare_source() } else { Some(web.source.clone()) };
+    let source = source.ok_or_else(Problem::internal)?;
+    let payload = alertmanager::parse(&bytes, &source, bare, web.site.now()).map_err(|why| {
+        warn!(%source, why, "a webhook was rejected");
+        rejected(Problem::bad_request(why))
+    })?;
+    for alert in &payload.rejected {
+        warn!(%source, index = alert.index, why = alert.why, "an alert of a webhook was rejected");
+    }
+    let received = Received {
+        at: web.site.now(),
+        source,
+        alerts: payload.alerts.clone(),
+        group_key: payload.group_key.clone(),
+        truncated_alerts: payload.truncated_alerts,
+        trace: headers.get("traceparent").and_then(|value| value.to_str().ok()).map(str::to_owned),
+    };
+    web.site.faults.reach("coordinator.receive.before").await;
+    let position = web.site.store.receive(received).await.map_err(|error| unavailable(web, &error))?;
+    web.site.faults.reach("coordinator.receive.after").await;
+    web.received.notify_one();
+    web.site.metrics.webhook("accepted");
+    for (status, name) in [(AlertStatus::Firing, "firing"), (AlertStatus::Resolved, "resolved")] {
+        let count = payload.alerts.iter().filter(|alert| alert.status == status).count();
+        web.site.metrics.alerts(name, count as u64);
+    }
+    Ok((payload, position))
+}
+
+fn bare_source() -> Option<SourceName> {
+    SourceName::declared(BARE_SOURCE).ok()
+}
+
+/// Whatever keeps the store from taking it: the sender is to try again.
+fn unavailable(web: &Web, error: &StoreError) -> Problem {
+    error!(%error, "a webhook could not be stored");
+    web.site.metrics.webhook("unavailable");
+    if matches!(error, StoreError::TooLarge { .. }) {
+        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string());
+    }
+    Problem::unavailable("the alerts could not be stored now; send them again", RETRY_AFTER_SECONDS)
+}

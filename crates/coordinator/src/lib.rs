@@ -1,0 +1,323 @@
+//! The coordinator: it alone owns the truth.
+//!
+//! Alerts come in over HTTP and are durable before their sender is answered; correlation makes incidents of them; the runner sees
+//! to each incident's duties, asking the agents by A2A; people and other agents see and answer incidents as REST or as tasks.
+//!
+//! **Guarantees.** A 2xx of a webhook means that its alerts are on disk. An incident changes only by events that the workflow decided
+//! and the store accepted at the expected revision. What a worker does is found again by its key after a crash. **Assumptions.** The
+//! agents keep the contract of [`quell_incident::contract`]; the resolution agent keeps a ledger. **Absent on purpose.** No timers are
+//! stored and no effects are queued: duties follow from the state.
+
+mod agents;
+mod alertmanager;
+mod correlate;
+mod draft;
+mod http;
+mod metrics;
+mod observe;
+mod respond;
+mod runner;
+mod settings;
+mod site;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use quell_a2a::{
+    A2aError, Access, AgentCapabilities, AgentCard, AgentInterface, AgentSkill, Authenticate, Caller, Client,
+    ClientError, ClientOptions, ErrorKind, ServerOptions,
+};
+use quell_incident::ids::{InvalidName, SourceName};
+use quell_service::{
+    BindError, Clock, Config, ConfigError, Exit, Failure, FaultPoints, Handle, IdSource, Scope, SystemClock,
+    SystemIds, TokenTable, bind,
+};
+use quell_store::{EmbeddedStore, IncidentStore, StoreError};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use crate::agents::{AgentClient, Agents};
+use crate::http::{AgentEndpoint, Web};
+use crate::observe::AlertSource;
+use crate::respond::Responder;
+use crate::runner::Runner;
+use crate::settings::SettingsError;
+use crate::site::Site;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What a coordinator is started with besides its configuration. The default is what the daemon uses.
+pub struct Dependencies {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// New ids.
+    pub ids: Arc<dyn IdSource>,
+    /// Points at which tests let it die.
+    pub faults: FaultPoints,
+    /// The store; without one the embedded store in the configured data folder.
+    pub store: Option<Arc<dyn IncidentStore>>,
+}
+
+impl Default for Dependencies {
+    fn default() -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        Self {
+            ids: Arc::new(SystemIds::new(Arc::clone(&clock))),
+            clock,
+            faults: FaultPoints::disabled(),
+            store: None,
+        }
+    }
+}
+
+/// Why a coordinator did not start. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address is taken or not there.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A setting cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The policy or the mapping cannot be used.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Opening the data folder ended in a defect, which is in the log.
+    #[error("opening the data folder did not end")]
+    StoreThread,
+    /// `coordinator.source_name` is not a name.
+    #[error("coordinator.source_name: {0}")]
+    SourceName(#[from] InvalidName),
+    /// An agent's address or token cannot be used.
+    #[error(transparent)]
+    Agent(#[from] ClientError),
+    /// The Alertmanager's address cannot be used.
+    #[error("infrastructure.monitoring.prometheus.alert_manager_url: {0}")]
+    Alertmanager(quell_connect::SourceError),
+    /// An HTTP client cannot be made.
+    #[error("no HTTP client: {0}")]
+    HttpClient(reqwest::Error),
+    /// The agent card is not complete.
+    #[error(transparent)]
+    Card(#[from] A2aError),
+}
+
+impl Failure for StartError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Bind(error) => error.exit(),
+            Self::Store(StoreError::Locked { .. }) => Exit::DataLocked,
+            Self::Store(_) => Exit::Data,
+            Self::Config(_)
+            | Self::Settings(_)
+            | Self::SourceName(_)
+            | Self::Agent(_)
+            | Self::Alertmanager(_) => Exit::Usage,
+            Self::HttpClient(_) | Self::Card(_) | Self::StoreThread => Exit::Failure,
+        }
+    }
+}
+
+/// A coordinator that runs.
+pub struct Coordinator {
+    http: SocketAddr,
+    grpc: SocketAddr,
+    site: Arc<Site>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Starts a coordinator: everything is bound and opened before any work begins.
+///
+/// # Errors
+/// [`StartError`]; then nothing runs and nothing is locked.
+pub async fn start(config: &Config, dependencies: Dependencies) -> Result<Coordinator, StartError> {
+    let Dependencies { clock, ids, faults, store } = dependencies;
+    let settings = settings::of(config)?;
+    let source = SourceName::declared(&config.coordinator.source_name)?;
+    let http_client = http_client()?;
+    let endpoints: Arc<[AgentEndpoint]> = [
+        AgentEndpoint { role: "diagnostic", url: config.coordinator.diagnostic_url.as_str().to_owned() },
+        AgentEndpoint { role: "resolution", url: config.coordinator.resolution_url.as_str().to_owned() },
+    ]
+    .into();
+    let agents = Agents {
+        diagnostic: agent_client(config, &endpoints[0])?,
+        resolution: agent_client(config, &endpoints[1])?,
+    };
+    let alertmanager = alert_source(config, &http_client)?;
+    let http = bind(config.coordinator.listen, "coordinator.listen").await?;
+    let grpc = bind(config.coordinator.grpc_listen, "coordinator.grpc_listen").await?;
+    let http_address = http.local_addr().unwrap_or(config.coordinator.listen);
+    let grpc_address = grpc.local_addr().unwrap_or(config.coordinator.grpc_listen);
+    let store = match store {
+        Some(store) => store,
+        None => open_store(config.coordinator_data_dir()?.to_owned(), ids.new_id()).await?,
+    };
+    let site = Arc::new(Site::new(store, clock, ids, faults, config.tenant.clone(), settings));
+
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let received = Arc::new(Notify::new());
+    let correlated = correlate::start(Arc::clone(&site), Arc::clone(&received), stop.clone(), &tasks).await?;
+    let runner = Runner::new(Arc::clone(&site), agents, alertmanager, stop.clone(), tasks.clone());
+    let mut registry = Registry::default();
+    quell_service::http::register_build_info(&mut registry, "coordinator", VERSION);
+    site.metrics.register(&mut registry);
+    let tokens = Arc::new(TokenTable::new(&config.coordinator.tokens));
+    let card = card(grpc_address);
+    let mut options = ServerOptions::new(access(&tokens), site.now());
+    options.draining = stop.clone();
+    let responder = Arc::new(Responder::new(Arc::clone(&site)));
+    let a2a = quell_a2a::router(responder, card.clone(), options)?;
+    let web = Web {
+        site: Arc::clone(&site),
+        tokens,
+        source,
+        received,
+        correlated,
+        registry: Arc::new(registry),
+        agents: endpoints,
+        client: http_client,
+    };
+    let card_routes = quell_a2a::card_router(&card, 300, site.now())?;
+    let routes =
+        http::router(web, card_routes, config.coordinator.enable_webhooks, config.coordinator.body_bytes_max);
+    for (listener, router) in [(http, routes), (grpc, a2a)] {
+        let stopped = stop.clone().cancelled_owned();
+        tasks.spawn(async move {
+            quell_a2a::serve(listener, router, stopped).await;
+        });
+    }
+    runner.start();
+    info!(http = %http_address, grpc = %grpc_address, "the coordinator listens");
+    Ok(Coordinator { http: http_address, grpc: grpc_address, site, stop, tasks })
+}
+
+impl Coordinator {
+    /// Where webhooks and the API are.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Where A2A is.
+    pub fn grpc(&self) -> SocketAddr {
+        self.grpc
+    }
+
+    /// The store, for tests that look behind the API.
+    pub fn store(&self) -> Arc<dyn IncidentStore> {
+        Arc::clone(&self.site.store)
+    }
+}
+
+impl Handle for Coordinator {
+    fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        vec![("http", self.http), ("grpc", self.grpc)]
+    }
+
+    async fn reload(&mut self, config: Config) -> Result<(), String> {
+        let settings = settings::of(&config).map_err(|error| error.to_string())?;
+        self.site.replace_settings(settings);
+        Ok(())
+    }
+
+    async fn stop(self, drain: Duration) {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(drain, self.tasks.wait()).await.is_err() {
+            info!("not everything ended in time; what was begun is found again at the next start");
+        }
+    }
+}
+
+/// Opening replays what the index does not have, which takes its time: on a thread of its own.
+async fn open_store(folder: PathBuf, journal_id: uuid::Uuid) -> Result<Arc<dyn IncidentStore>, StartError> {
+    let opening = move || {
+        let store = EmbeddedStore::open(&folder, quell_store::Options::new(journal_id))?;
+        info!(folder = %folder.display(), report = ?store.report(), "the store is open");
+        Ok::<_, StoreError>(store)
+    };
+    Ok(Arc::new(tokio::task::spawn_blocking(opening).await.map_err(|_| StartError::StoreThread)??))
+}
+
+fn http_client() -> Result<reqwest::Client, StartError> {
+    // The process has one TLS provider; a second installation is refused, and the first one stands.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    reqwest::Client::builder()
+        .connect_timeout(Duration::from_secs(5))
+        .timeout(Duration::from_secs(30))
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .map_err(StartError::HttpClient)
+}
+
+fn agent_client(config: &Config, endpoint: &AgentEndpoint) -> Result<AgentClient, ClientError> {
+    let token = config.coordinator.agent_token.as_ref().map(|token| token.expose());
+    let options = ClientOptions::default().with_bearer(token);
+    Ok(AgentClient::new(endpoint.role, Client::connect_lazy(&endpoint.url, options)?))
+}
+
+fn alert_source(config: &Config, client: &reqwest::Client) -> Result<Option<AlertSource>, StartError> {
+    let Some(url) = &config.infrastructure.monitoring.prometheus.alert_manager_url else { return Ok(None) };
+    let access =
+        quell_connect::Access::new(client.clone(), url.as_str()).map_err(StartError::Alertmanager)?;
+    let client = quell_connect::alertmanager::AlertmanagerClient::new(access);
+    Ok(Some(AlertSource { name: config.coordinator.source_name.clone(), client }))
+}
+
+/// Callers by their tokens; their scopes are carried by name.
+struct Callers(Arc<TokenTable>);
+
+impl Authenticate for Callers {
+    fn caller(&self, headers: &::http::HeaderMap) -> Result<Caller, A2aError> {
+        let principal = self
+            .0
+            .authenticate_headers(headers)
+            .map_err(|error| A2aError::new(ErrorKind::Unauthenticated, error.to_string()))?;
+        Ok(with_scopes(Caller::named(principal.name), &principal.scopes))
+    }
+}
+
+fn with_scopes(caller: Caller, scopes: &BTreeSet<Scope>) -> Caller {
+    scopes.iter().fold(caller, |caller, scope| caller.with_scope(scope.as_str()))
+}
+
+fn access(tokens: &Arc<TokenTable>) -> Access {
+    if tokens.is_required() {
+        Access::Tokens(Arc::new(Callers(Arc::clone(tokens))))
+    } else {
+        Access::Loopback(with_scopes(Caller::local(), &Scope::ALL.into_iter().collect()))
+    }
+}
+
+fn card(grpc: SocketAddr) -> AgentCard {
+    let json = || vec!["application/json".to_owned()];
+    AgentCard {
+        name: "quell-coordinator".to_owned(),
+        description: "Takes alerts and incidents, and sees them through to a verified end".to_owned(),
+        supported_interfaces: vec![AgentInterface::grpc(grpc.to_string())],
+        version: VERSION.to_owned(),
+        capabilities: AgentCapabilities { streaming: Some(true), ..AgentCapabilities::default() },
+        default_input_modes: json(),
+        default_output_modes: json(),
+        skills: vec![AgentSkill {
+            id: "respond".to_owned(),
+            name: "Respond to an incident".to_owned(),
+            description: "Opens an incident from an alert or a draft; the task lives as long as the incident and asks for \
+                          approval when it must"
+                .to_owned(),
+            tags: vec!["incident".to_owned(), "alert".to_owned(), "remediation".to_owned()],
+            ..AgentSkill::default()
+        }],
+        ..AgentCard::default()
+    }
+}

@@ -1,0 +1,52 @@
+//! `quell-coordinator`: takes alerts, opens incidents and sees them through.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use quell_coordinator::{Dependencies, start};
+use quell_service::{ArgsCommon, Config, Daemon, Environment, run_daemon};
+
+const EXAMPLES: &str = "Examples:
+  quell-coordinator                               with the defaults, on loopback
+  quell-coordinator --config quell.yaml --check   is the configuration sound?
+  WEBHOOK_PORT=5001 quell-coordinator --data-dir ./data";
+
+/// Takes alerts, opens incidents and sees them through to a verified end
+#[derive(Parser)]
+#[command(name = "quell-coordinator", version, after_help = EXAMPLES)]
+struct Args {
+    #[command(flatten)]
+    common: ArgsCommon,
+    /// Address of webhooks and API [default: 127.0.0.1:5000]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Address of A2A over gRPC [default: 127.0.0.1:50051]
+    #[arg(long, value_name = "ADDRESS")]
+    grpc_listen: Option<SocketAddr>,
+    /// Folder of the incidents; one coordinator at a time
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let flags = |config: &mut Config| {
+        let coordinator = &mut config.coordinator;
+        coordinator.listen = args.listen.unwrap_or(coordinator.listen);
+        coordinator.grpc_listen = args.grpc_listen.unwrap_or(coordinator.grpc_listen);
+        if let Some(folder) = &args.data_dir {
+            coordinator.data_dir = Some(folder.clone());
+        }
+    };
+    let start = async |config: Config| start(&config, Dependencies::default()).await;
+    run_daemon(
+        Daemon::Coordinator,
+        env!("CARGO_PKG_VERSION"),
+        &args.common,
+        Environment::of_process(),
+        flags,
+        start,
+    )
+}

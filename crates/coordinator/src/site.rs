@@ -1,0 +1,180 @@
+//! What every part of the coordinator works with, and the one way in which an incident changes.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use jiff::Timestamp;
+use quell_incident::event::EVENT_VERSION;
+use quell_incident::mapping::Mapping;
+use quell_incident::workflow::{self, Draft, Input, Policy, Refused};
+use quell_incident::{Digest, Envelope, Event, Incident, IncidentId, Revision};
+use quell_service::{Clock, FaultPoints, IdSource};
+use quell_store::{Append, IncidentStore, MessageKey, StoreError};
+use tracing::{debug, info};
+
+use crate::metrics::Metrics;
+
+/// How often a decision is made anew because another one came first.
+const CONFLICTS_MAX: u32 = 20;
+
+/// The settings that a reload replaces.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// What the workflow decides by.
+    pub policy: Policy,
+    /// The policy's digest, for the events.
+    pub policy_digest: Digest,
+    /// From alerts to incidents.
+    pub mapping: Mapping,
+}
+
+/// What every part of the coordinator works with.
+pub(crate) struct Site {
+    /// The truth.
+    pub store: Arc<dyn IncidentStore>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// New ids.
+    pub ids: Arc<dyn IdSource>,
+    /// Points at which tests let the process die.
+    pub faults: FaultPoints,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Whose incidents these are.
+    pub tenant: String,
+    settings: RwLock<Arc<Settings>>,
+}
+
+/// Why an input changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChangeError {
+    /// There is no such incident.
+    #[error("there is no incident {0}")]
+    NotFound(IncidentId),
+    /// The workflow says that it does not fit.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The store could not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Site {
+    /// A site with these settings.
+    pub(crate) fn new(
+        store: Arc<dyn IncidentStore>,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn IdSource>,
+        faults: FaultPoints,
+        tenant: String,
+        settings: Settings,
+    ) -> Self {
+        let settings = RwLock::new(Arc::new(settings));
+        Self { store, clock, ids, faults, metrics: Metrics::default(), tenant, settings }
+    }
+
+    /// The time now.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The settings in force.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts other settings in force, for decisions from now on.
+    pub(crate) fn replace_settings(&self, settings: Settings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    /// Opens an incident; returns it as it is on disk.
+    ///
+    /// # Errors
+    /// [`StoreError`]; [`StoreError::MessageTaken`] when the same message opened one before.
+    pub(crate) async fn open(
+        &self,
+        draft: Draft,
+        actor: &str,
+        message: Option<(MessageKey, Digest)>,
+    ) -> Result<Arc<Incident>, StoreError> {
+        let settings = self.settings();
+        let id = IncidentId(self.ids.new_id());
+        let events = workflow::open(draft, self.now(), &settings.policy);
+        self.append(id, Revision(0), events, actor, &settings, message).await
+    }
+
+    /// Decides on an input and makes the decision durable. Nothing else changes an incident.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; then nothing has changed.
+    pub(crate) async fn change(
+        &self,
+        id: IncidentId,
+        input: &Input,
+        actor: &str,
+    ) -> Result<Arc<Incident>, ChangeError> {
+        let mut conflicts = 0;
+        loop {
+            let incident = self.store.incident(id).await?.ok_or(ChangeError::NotFound(id))?;
+            let settings = self.settings();
+            let events = workflow::decide(&incident, input, self.now(), &settings.policy)?;
+            if events.is_empty() {
+                return Ok(incident);
+            }
+            match self.append(id, incident.revision, events, actor, &settings, None).await {
+                Ok(incident) => return Ok(incident),
+                Err(StoreError::Conflict { .. }) if conflicts < CONFLICTS_MAX => {
+                    conflicts += 1;
+                    debug!(incident_id = %id, "another change came first, deciding anew");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn append(
+        &self,
+        id: IncidentId,
+        expected: Revision,
+        events: Vec<Event>,
+        actor: &str,
+        settings: &Settings,
+        message: Option<(MessageKey, Digest)>,
+    ) -> Result<Arc<Incident>, StoreError> {
+        let now = self.now();
+        let claims = workflow::claims(&events);
+        let said: Vec<_> =
+            events.iter().map(|event| (event.kind(), quell_incident::view::describe(event))).collect();
+        let envelope = |(revision, event)| Envelope {
+            id: self.ids.new_id(),
+            incident_id: id,
+            revision,
+            tenant: self.tenant.clone(),
+            at: now,
+            actor: actor.to_owned(),
+            trace: Some(traceparent(id)),
+            policy: settings.policy_digest,
+            version: EVENT_VERSION,
+            event,
+        };
+        let revisions = std::iter::successors(Some(expected.next()), |revision| Some(revision.next()));
+        let envelopes: Vec<_> = revisions.zip(events).map(envelope).collect();
+        self.faults.reach("coordinator.append.before").await;
+        let kept: Vec<_> = envelopes.iter().map(|envelope| envelope.event.clone()).collect();
+        let incident =
+            self.store.append(Append { incident_id: id, expected, envelopes, claims, message }).await?;
+        self.faults.reach("coordinator.append.after").await;
+        for (kind, text) in said {
+            info!(incident_id = %id, event = kind, phase = incident.phase.name(), "{text}");
+        }
+        self.metrics.count(&incident, &kept);
+        Ok(incident)
+    }
+}
+
+/// The W3C trace context of an incident: its id is the trace, so that whatever is done for it is found by it.
+pub(crate) fn traceparent(id: IncidentId) -> String {
+    let trace = id.0.as_simple();
+    let span = (id.0.as_u128() as u64) | 1;
+    format!("00-{trace}-{span:016x}-01")
+}
