@@ -33,8 +33,8 @@ use quell_a2a::{
 };
 use quell_incident::ids::{InvalidName, SourceName};
 use quell_service::{
-    BindError, Clock, Config, ConfigError, Exit, Failure, FaultPoints, Handle, IdSource, Scope, SystemClock,
-    SystemIds, TokenTable, bind,
+    BindError, Clock, Config, ConfigError, Exit, Failure, FaultPoints, Handle, IdSource, Scope, TokenTable,
+    bind,
 };
 use quell_store::{EmbeddedStore, IncidentStore, StoreError};
 use tokio::sync::Notify;
@@ -52,28 +52,16 @@ use crate::site::Site;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What a coordinator is started with besides its configuration. The default is what the daemon uses.
-pub struct Dependencies {
+/// What a coordinator is started with.
+pub struct Setup {
+    /// The configuration.
+    pub config: Config,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// New ids.
     pub ids: Arc<dyn IdSource>,
-    /// Points at which tests let it die.
+    /// Points at which a test lets it die.
     pub faults: FaultPoints,
-    /// The store; without one the embedded store in the configured data folder.
-    pub store: Option<Arc<dyn IncidentStore>>,
-}
-
-impl Default for Dependencies {
-    fn default() -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        Self {
-            ids: Arc::new(SystemIds::new(Arc::clone(&clock))),
-            clock,
-            faults: FaultPoints::disabled(),
-            store: None,
-        }
-    }
 }
 
 /// Why a coordinator did not start. Nothing is left running.
@@ -140,8 +128,9 @@ pub struct Coordinator {
 ///
 /// # Errors
 /// [`StartError`]; then nothing runs and nothing is locked.
-pub async fn start(config: &Config, dependencies: Dependencies) -> Result<Coordinator, StartError> {
-    let Dependencies { clock, ids, faults, store } = dependencies;
+pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
+    let Setup { config, clock, ids, faults } = setup;
+    let config = &config;
     let settings = settings::of(config)?;
     let source = SourceName::declared(&config.coordinator.source_name)?;
     let http_client = http_client()?;
@@ -159,10 +148,7 @@ pub async fn start(config: &Config, dependencies: Dependencies) -> Result<Coordi
     let grpc = bind(config.coordinator.grpc_listen, "coordinator.grpc_listen").await?;
     let http_address = http.local_addr().unwrap_or(config.coordinator.listen);
     let grpc_address = grpc.local_addr().unwrap_or(config.coordinator.grpc_listen);
-    let store = match store {
-        Some(store) => store,
-        None => open_store(config.coordinator_data_dir()?.to_owned(), ids.new_id()).await?,
-    };
+    let store = open_store(config.coordinator_data_dir()?.to_owned(), ids.new_id()).await?;
     let site = Arc::new(Site::new(store, clock, ids, faults, config.tenant.clone(), settings));
 
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());

@@ -3,10 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
-use quell_coordinator::{Dependencies, start};
-use quell_service::{ArgsCommon, Config, Daemon, Environment, run_daemon};
+use quell_coordinator::{Setup, start};
+use quell_service::{
+    ArgsCommon, Config, Daemon, Environment, FaultPoints, SystemClock, SystemIds, run_daemon,
+};
 
 const EXAMPLES: &str = "Examples:
   quell-coordinator                               with the defaults, on loopback
@@ -40,7 +43,11 @@ fn main() -> ExitCode {
             coordinator.data_dir = Some(folder.clone());
         }
     };
-    let start = async |config: Config| start(&config, Dependencies::default()).await;
+    let start = |config| {
+        let clock = Arc::new(SystemClock);
+        let ids = Arc::new(SystemIds::new(clock.clone()));
+        start(Setup { config, clock, ids, faults: FaultPoints::disabled() })
+    };
     run_daemon(
         Daemon::Coordinator,
         env!("CARGO_PKG_VERSION"),

@@ -1,0 +1,10 @@
+//! A whole site in one process, for tests: simulator, coordinator and both agents on free loopback ports, each with a runtime of
+//! its own, so that one can be killed where it stands and started again on the same data.
+//!
+//! **Guarantees.** A [kill](Sandbox::kill) drops every task of the part at its next await; nothing of it is drained. What it had
+//! submitted to its journal may still become durable, as with a process whose last write reached the system. **Assumptions.** Tests run
+//! it from a multi-threaded runtime. **Absent.** Cutting power: that is `quell-journal`'s simulated disk.
+
+mod site;
+
+pub use site::{Options, Part, Sandbox, SandboxError};
