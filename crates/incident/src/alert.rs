@@ -26,6 +26,11 @@ impl<'a> Untrusted<'a> {
         self.0 == declared
     }
 
+    /// Its length in bytes.
+    pub fn bytes(&self) -> usize {
+        self.0.len()
+    }
+
     /// The text for people: control characters replaced, cut at 500 characters.
     pub fn for_people(&self) -> String {
         self.0.chars().take(500).map(|c| if c.is_control() { ' ' } else { c }).collect()

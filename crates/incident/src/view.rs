@@ -127,6 +127,7 @@ fn diagnostics(report: Option<&Report>) -> Value {
         "subject": report.root_cause.as_ref().map(|cause| &cause.subject),
         "claims": report.root_cause.as_ref().map(|cause| &cause.claims),
         "confidence": report.confidence(),
+        "calibrated": report.root_cause.as_ref().is_some_and(|cause| cause.calibrated),
         "abstained": report.abstained,
         "alternatives": report.alternatives,
         "recommended_actions": report.root_cause.as_ref().map(|cause| &cause.recommended_actions),

@@ -18,20 +18,20 @@ fn phases() -> Vec<(&'static str, Case)> {
         case
     };
     let unknown = |case: &mut Case| {
-        case.to_decided();
+        case.reach_decided();
         case.gates();
         case.outcome(StepOutcome::Unknown { why: "died".to_owned() });
         let key = case.incident.run().unwrap().key.clone();
         case.must(Input::Probed { key, verdict: ProbeVerdict::CannotTell { why: "no state".to_owned() } });
     };
     let resolve = |case: &mut Case| {
-        case.to_verifying();
+        case.reach_verifying();
         let now = case.now;
         case.must(Input::Checks(checks(Verdict::Passed, now)));
         case.clear();
     };
     let fail = |case: &mut Case| {
-        case.to_verifying();
+        case.reach_verifying();
         case.pass(61);
         let now = case.now;
         case.must(Input::Checks(checks(Verdict::Failed, now)));
@@ -41,28 +41,28 @@ fn phases() -> Vec<(&'static str, Case)> {
     };
     vec![
         ("settling", make(auto(), &|_| {})),
-        ("diagnosing", make(auto(), &Case::to_diagnosing)),
+        ("diagnosing", make(auto(), &Case::reach_diagnosing)),
         (
             "planning",
             make(auto(), &|case| {
-                case.to_diagnosing();
+                case.reach_diagnosing();
                 case.diagnose(0.9);
             }),
         ),
-        ("held", make(auto(), &Case::to_held)),
-        ("awaiting_approval", make(with_approval(), &Case::to_decided)),
-        ("executing, nothing begun", make(auto(), &Case::to_decided)),
+        ("held", make(auto(), &Case::reach_held)),
+        ("awaiting_approval", make(with_approval(), &Case::reach_decided)),
+        ("executing, nothing begun", make(auto(), &Case::reach_decided)),
         (
             "executing, a step runs",
             make(auto(), &|case| {
-                case.to_decided();
+                case.reach_decided();
                 case.gates();
             }),
         ),
         (
             "executing, a step in doubt",
             make(auto(), &|case| {
-                case.to_decided();
+                case.reach_decided();
                 case.gates();
                 case.outcome(StepOutcome::Unknown { why: "died".to_owned() });
             }),
@@ -70,11 +70,11 @@ fn phases() -> Vec<(&'static str, Case)> {
         (
             "executing, between steps",
             make(auto(), &|case| {
-                case.to_decided();
+                case.reach_decided();
                 case.do_step();
             }),
         ),
-        ("verifying", make(auto(), &Case::to_verifying)),
+        ("verifying", make(auto(), &Case::reach_verifying)),
         ("undoing", make(auto(), &fail)),
         (
             "undoing, a step runs",
@@ -86,7 +86,7 @@ fn phases() -> Vec<(&'static str, Case)> {
         (
             "escalated",
             make(auto(), &|case| {
-                case.to_diagnosing();
+                case.reach_diagnosing();
                 let Phase::Diagnosing(asking) = &case.incident.phase else { unreachable!() };
                 let mut report = report(case.incident.id, 0.2);
                 report.root_cause = None;

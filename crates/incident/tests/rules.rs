@@ -104,7 +104,7 @@ fn input_of(case: &mut Case, turn: &Turn) -> Input {
         3 => Input::AlertSuppressed { key: case.key(), by: odd.then(|| "silence".to_owned()) },
         4 => {
             let mut report = report(incident.id, f64::from(variation) / 255.0);
-            if variation % 11 == 0 {
+            if variation.is_multiple_of(11) {
                 report.root_cause = None;
             }
             Input::Report { task: task_of(incident), report: Box::new(report) }
@@ -120,7 +120,7 @@ fn input_of(case: &mut Case, turn: &Turn) -> Input {
                 n => {
                     let name = ["mend", "patch", "swap"][usize::from(n) % 3];
                     let mut good = plan(incident.id, name, now);
-                    if variation % 13 == 0 {
+                    if variation.is_multiple_of(13) {
                         good.steps[1].undo = Undo::Irreversible { why: "it is gone".to_owned() };
                     }
                     PlanAnswer::Plan { plan: Box::new(good) }

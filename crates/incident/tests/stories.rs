@@ -22,7 +22,7 @@ fn started(case: &Case) -> Vec<(usize, bool)> {
 #[test]
 fn a_fixed_fault_is_verified_resolved_and_closed_to_the_runbooks_credit() {
     let mut case = Case::new(auto());
-    case.to_verifying();
+    case.reach_verifying();
     assert_eq!(started(&case), [(0, false), (1, false), (2, false)]);
     case.pass(10);
     let now = case.now;
@@ -45,7 +45,7 @@ fn a_fixed_fault_is_verified_resolved_and_closed_to_the_runbooks_credit() {
 #[test]
 fn the_shipped_defaults_end_in_here_is_the_plan() {
     let mut case = Case::new(Policy::default());
-    case.to_decided();
+    case.reach_decided();
     let Phase::Escalated { why: Why::GatesClosed { because }, .. } = &case.incident.phase else {
         panic!("{:?}", case.incident.phase)
     };
@@ -57,7 +57,7 @@ fn the_shipped_defaults_end_in_here_is_the_plan() {
 #[test]
 fn a_plan_runs_only_after_exactly_it_was_approved() {
     let mut case = Case::new(with_approval());
-    case.to_decided();
+    case.reach_decided();
     assert_eq!(case.phase(), "awaiting_approval");
     let digest = case.incident.proposal().unwrap().digest;
     let other = quell_incident::Digest::of_bytes(b"other");
@@ -74,7 +74,7 @@ fn a_plan_runs_only_after_exactly_it_was_approved() {
 #[test]
 fn two_people_must_agree_when_two_are_needed() {
     let mut case = Case::new(Policy { approvals_needed: 2, ..with_approval() });
-    case.to_decided();
+    case.reach_decided();
     let digest = case.incident.proposal().unwrap().digest;
     case.must(Input::Approve { by: "ann".to_owned(), digest });
     case.must(Input::Approve { by: "ann".to_owned(), digest });
@@ -86,7 +86,7 @@ fn two_people_must_agree_when_two_are_needed() {
 #[test]
 fn no_answer_is_a_no_after_two_reminders() {
     let mut case = Case::new(with_approval());
-    case.to_decided();
+    case.reach_decided();
     for expected in [150, 90] {
         let deadline = workflow::next_deadline(&case.incident).unwrap();
         assert_eq!(deadline.duration_since(case.now).as_secs(), expected);
@@ -101,7 +101,7 @@ fn no_answer_is_a_no_after_two_reminders() {
 
 #[test]
 fn an_alert_that_clears_before_the_first_step_is_nobodys_merit() {
-    for go in [Case::to_diagnosing, Case::to_held, Case::to_decided] as [fn(&mut Case); 3] {
+    for go in [Case::reach_diagnosing, Case::reach_held, Case::reach_decided] as [fn(&mut Case); 3] {
         for policy in [auto(), with_approval()] {
             let mut case = Case::new(policy);
             go(&mut case);
@@ -119,7 +119,7 @@ fn an_alert_that_clears_before_the_first_step_is_nobodys_merit() {
 #[test]
 fn an_alert_read_again_as_cleared_stops_the_first_step() {
     let mut case = Case::new(auto());
-    case.to_decided();
+    case.reach_decided();
     let (key, now) = (case.key(), case.now);
     case.world.alerts.insert(key, AlertNow::Cleared(now));
     case.gates();
@@ -130,7 +130,7 @@ fn an_alert_read_again_as_cleared_stops_the_first_step() {
 #[test]
 fn an_alert_that_clears_between_steps_leads_to_verification() {
     let mut case = Case::new(auto());
-    case.to_decided();
+    case.reach_decided();
     case.do_step();
     case.clear();
     assert_eq!(case.phase(), "verifying");
@@ -140,7 +140,7 @@ fn an_alert_that_clears_between_steps_leads_to_verification() {
 #[test]
 fn a_fault_that_ended_before_the_first_step_is_not_credited_even_if_told_late() {
     let mut case = Case::new(auto());
-    case.to_verifying();
+    case.reach_verifying();
     let now = case.now;
     case.must(Input::Checks(checks(Verdict::Passed, now)));
     let (key, before) = (case.key(), at(1));
@@ -155,7 +155,7 @@ fn a_fault_that_ended_before_the_first_step_is_not_credited_even_if_told_late() 
 #[test]
 fn checks_that_already_hold_hold_back_the_first_step() {
     let mut case = Case::new(auto());
-    case.to_decided();
+    case.reach_decided();
     let now = case.now;
     case.world.baseline = Some(checks(Verdict::Passed, now));
     case.gates();
@@ -168,7 +168,7 @@ fn checks_that_already_hold_hold_back_the_first_step() {
 #[test]
 fn a_wrong_action_is_undone_in_reverse_and_escalated() {
     let mut case = Case::new(Policy { attempts_max: 1, ..auto() });
-    case.to_verifying();
+    case.reach_verifying();
     case.pass(61);
     let now = case.now;
     case.must(Input::Checks(checks(Verdict::Failed, now)));
@@ -188,7 +188,7 @@ fn a_wrong_action_is_undone_in_reverse_and_escalated() {
 #[test]
 fn after_an_undo_another_runbook_is_tried_and_not_the_same() {
     let mut case = Case::new(auto());
-    case.to_verifying();
+    case.reach_verifying();
     case.pass(61);
     let now = case.now;
     case.must(Input::Checks(checks(Verdict::Failed, now)));
@@ -208,7 +208,7 @@ fn after_an_undo_another_runbook_is_tried_and_not_the_same() {
 #[test]
 fn no_data_neither_passes_nor_undoes() {
     let mut case = Case::new(auto());
-    case.to_verifying();
+    case.reach_verifying();
     case.pass(100);
     let now = case.now;
     case.must(Input::Checks(checks(Verdict::Inconclusive, now)));
@@ -222,7 +222,7 @@ fn no_data_neither_passes_nor_undoes() {
 #[test]
 fn late_alone_is_no_reason_to_undo() {
     let mut case = Case::new(auto());
-    case.to_verifying();
+    case.reach_verifying();
     case.pass(5);
     let now = case.now;
     case.must(Input::Checks(checks(Verdict::Passed, now)));
@@ -235,7 +235,7 @@ fn late_alone_is_no_reason_to_undo() {
 #[test]
 fn a_step_without_an_outcome_is_probed_and_never_started_again_under_its_key() {
     let mut case = Case::new(auto());
-    case.to_decided();
+    case.reach_decided();
     case.gates();
     let key = case.incident.run().unwrap().key.clone();
     case.now = workflow::next_deadline(&case.incident).unwrap();
@@ -260,7 +260,7 @@ fn a_step_without_an_outcome_is_probed_and_never_started_again_under_its_key() {
 #[test]
 fn what_no_probe_can_tell_goes_to_a_person_and_the_lock_stays() {
     let mut case = Case::new(auto());
-    case.to_decided();
+    case.reach_decided();
     case.gates();
     let now = case.now;
     case.outcome(StepOutcome::Unknown { why: "the agent died".to_owned() });
@@ -281,7 +281,7 @@ fn a_held_lock_holds_the_plan_and_says_so_once() {
     let mut case = Case::new(auto());
     let other = quell_incident::IncidentId(uuid::Uuid::from_u128(99));
     case.locks.insert(target("db-1"), LockState { token: token(4), holder: Some(other) });
-    case.to_held();
+    case.reach_held();
     assert!(matches!(case.gates()[..], [Event::GatesClosed { .. }]));
     assert!(case.gates().is_empty());
     case.locks.insert(target("db-1"), LockState { token: token(4), holder: None });
@@ -293,7 +293,7 @@ fn a_held_lock_holds_the_plan_and_says_so_once() {
 #[test]
 fn the_kill_switch_stops_steps_and_undo() {
     let mut case = Case::new(auto());
-    case.to_verifying();
+    case.reach_verifying();
     case.pass(61);
     let now = case.now;
     case.must(Input::Checks(checks(Verdict::Failed, now)));
@@ -310,7 +310,7 @@ fn the_kill_switch_stops_steps_and_undo() {
 fn a_denied_or_taken_over_plan_does_no_further_step() {
     for take_over in [false, true] {
         let mut case = Case::new(auto());
-        case.to_decided();
+        case.reach_decided();
         case.gates();
         let by = "ann".to_owned();
         case.must(if take_over {
@@ -330,7 +330,7 @@ fn a_denied_or_taken_over_plan_does_no_further_step() {
 #[test]
 fn a_lost_agent_is_asked_again_and_then_a_person_is() {
     let mut case = Case::new(auto());
-    case.to_diagnosing();
+    case.reach_diagnosing();
     for attempt in 1..=3 {
         let Phase::Diagnosing(asking) = &case.incident.phase else { panic!("{:?}", case.incident.phase) };
         assert_eq!(asking.attempt, attempt);
@@ -343,11 +343,11 @@ fn a_lost_agent_is_asked_again_and_then_a_person_is() {
 #[test]
 fn levels_below_approve_hand_over_what_they_have() {
     let mut case = Case::new(Policy { autonomy: Autonomy::Observe, ..auto() });
-    case.to_diagnosing();
+    case.reach_diagnosing();
     case.diagnose(0.9);
     assert!(matches!(case.incident.phase, Phase::Escalated { why: Why::ObserveOnly, .. }));
     let mut case = Case::new(Policy { autonomy: Autonomy::Suggest, ..auto() });
-    case.to_decided();
+    case.reach_decided();
     assert!(matches!(case.incident.phase, Phase::Escalated { why: Why::GatesClosed { .. }, .. }));
     assert!(case.incident.plan.is_some());
 }
@@ -355,7 +355,7 @@ fn levels_below_approve_hand_over_what_they_have() {
 #[test]
 fn low_confidence_asks_a_person_even_at_auto() {
     let mut case = Case::new(auto());
-    case.to_diagnosing();
+    case.reach_diagnosing();
     case.diagnose(0.55);
     case.plan("mend");
     case.gates();
@@ -365,7 +365,7 @@ fn low_confidence_asks_a_person_even_at_auto() {
 #[test]
 fn what_fires_again_reopens_and_counts_against_the_runbook() {
     let mut case = Case::new(auto());
-    case.to_verifying();
+    case.reach_verifying();
     let now = case.now;
     case.must(Input::Checks(checks(Verdict::Passed, now)));
     case.pass(5);
@@ -384,7 +384,7 @@ fn what_fires_again_reopens_and_counts_against_the_runbook() {
 #[test]
 fn resolved_by_a_person_stays_so_while_the_same_episode_fires_on() {
     let mut case = Case::new(auto());
-    case.to_diagnosing();
+    case.reach_diagnosing();
     case.must(Input::Resolve { by: "ann".to_owned() });
     assert!(case.must(Input::AlertFiring(Box::new(alert("ShopSlow")))).is_empty());
     case.pass(601);
@@ -396,7 +396,7 @@ fn resolved_by_a_person_stays_so_while_the_same_episode_fires_on() {
 #[test]
 fn every_event_survives_its_stored_form() {
     let mut case = Case::new(with_approval());
-    case.to_decided();
+    case.reach_decided();
     let digest = case.incident.proposal().unwrap().digest;
     case.must(Input::Approve { by: "ann".to_owned(), digest });
     for _ in 0..3 {

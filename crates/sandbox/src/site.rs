@@ -123,7 +123,7 @@ pub struct Sandbox {
     config: String,
     coordinator: SocketAddr,
     grpc: SocketAddr,
-    simulator: Runtime,
+    simulator: Option<Runtime>,
     control: SocketAddr,
     parts: HashMap<Part, Runtime>,
     client: reqwest::Client,
@@ -150,7 +150,7 @@ impl Sandbox {
             config,
             coordinator: http,
             grpc,
-            simulator,
+            simulator: Some(simulator),
             control: control[0],
             parts: HashMap::new(),
             client,
@@ -359,8 +359,8 @@ impl Drop for Sandbox {
         for part in Part::ALL {
             self.kill(part);
         }
-        if let Ok(empty) = Builder::new_current_thread().build() {
-            std::mem::replace(&mut self.simulator, empty).shutdown_background();
+        if let Some(simulator) = self.simulator.take() {
+            simulator.shutdown_background();
         }
     }
 }

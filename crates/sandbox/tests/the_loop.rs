@@ -51,7 +51,7 @@ async fn memory_leak_is_healed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn high_cpu_is_healed() {
-    healed_by("high_cpu", "runaway_cpu", "stop_job").await;
+    healed_by("high_cpu", "runaway_cpu", "scale").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,7 +158,7 @@ steps:
     tool: deployment-system
     action: update_config
     target: payment_service
-    arguments: {CONFIG_KEY: CONFIG_VALUE}
+    arguments: {request_timeout: 60}
     undo: inverse
     timeout: 30s
     idempotent: true

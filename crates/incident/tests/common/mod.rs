@@ -246,7 +246,7 @@ impl Case {
         self.incident.alerts.keys().next().unwrap().clone()
     }
 
-    pub(crate) fn to_diagnosing(&mut self) {
+    pub(crate) fn reach_diagnosing(&mut self) {
         self.pass(6);
         self.must(Input::Deadline);
     }
@@ -267,15 +267,15 @@ impl Case {
         self.must(Input::Plan { task, answer: quell_incident::contract::PlanAnswer::Plan { plan } });
     }
 
-    pub(crate) fn to_held(&mut self) {
-        self.to_diagnosing();
+    pub(crate) fn reach_held(&mut self) {
+        self.reach_diagnosing();
         self.diagnose(0.9);
         self.plan("mend");
     }
 
     /// As far as the policy lets it go by itself: executing, or waiting for approval.
-    pub(crate) fn to_decided(&mut self) {
-        self.to_held();
+    pub(crate) fn reach_decided(&mut self) {
+        self.reach_held();
         self.gates();
     }
 
@@ -292,8 +292,8 @@ impl Case {
         self.outcome(done(now));
     }
 
-    pub(crate) fn to_verifying(&mut self) {
-        self.to_decided();
+    pub(crate) fn reach_verifying(&mut self) {
+        self.reach_decided();
         for _ in 0..3 {
             self.do_step();
         }

@@ -1,0 +1,21 @@
+//! Outside systems, one module each. Only this crate names vendors.
+//!
+//! A source answers a question about the past and changes nothing: [`metrics::MetricSource`], [`logs::LogSource`]. Each is given a
+//! shared HTTP client, and bounds what it reads: bytes of a body, series, points, lines, time. What a system says is data; it is
+//! checked for its form and never followed. A source that cannot answer says so by a [`SourceError`], since "no data" is not "healthy".
+
+#[cfg(feature = "actions")]
+pub mod actions;
+#[cfg(feature = "metrics")]
+pub mod alertmanager;
+#[cfg(any(feature = "logs", feature = "metrics"))]
+mod http;
+#[cfg(feature = "logs")]
+pub mod logs;
+#[cfg(feature = "metrics")]
+pub mod metrics;
+mod source;
+
+#[cfg(any(feature = "logs", feature = "metrics"))]
+pub use http::Access;
+pub use source::SourceError;

@@ -1,0 +1,151 @@
+//! The evidence, put in order: each series once, every line in the order of time, and the window in which the fault is looked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use quell_incident::evidence::{EvidenceSet, LogLine, Point};
+
+use crate::rules::{MetricSignal, RuleSet, Signal};
+use crate::series::{ONSET_LEAD_SECONDS, Reading, SeriesKind, Window, usable};
+use crate::template::{MESSAGE_BYTES_MAX, Split, head};
+
+/// Series looked at in one diagnosis at the most.
+const SERIES_MAX: usize = 10_000;
+/// Lines looked at in one diagnosis at the most; the newest ones.
+const LINES_MAX: usize = 50_000;
+/// How long before an alert its fault is taken to have begun when no series shows it: about the range and the `for` of a rule.
+const ALERT_DELAY: SignedDuration = SignedDuration::from_secs(120);
+
+/// One series with the query that brought it.
+pub(crate) struct Gathered {
+    pub(crate) source: String,
+    pub(crate) query: String,
+    pub(crate) metric: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) points: Vec<Point>,
+}
+
+impl Gathered {
+    pub(crate) fn label(&self, name: &str) -> Option<&str> {
+        self.labels.get(name).map(String::as_str)
+    }
+
+    pub(crate) fn is_read_by(&self, signal: &MetricSignal) -> bool {
+        self.metric == signal.metric
+            && signal.labels.iter().all(|(name, value)| self.label(name) == Some(value.as_str()))
+    }
+}
+
+/// All evidence of one diagnosis.
+pub(crate) struct Evidences {
+    pub(crate) window: Window,
+    pub(crate) split: Split,
+    pub(crate) series: Vec<Gathered>,
+    pub(crate) lines: Vec<LogLine>,
+    /// By line: which log source brought it.
+    pub(crate) line_sources: Vec<usize>,
+    /// Source and query of each answer of a log source.
+    pub(crate) log_sources: Vec<(String, String)>,
+    /// Metrics that were asked for and could not be fetched, as the words of their queries.
+    pub(crate) missing_queries: Vec<String>,
+}
+
+impl Evidences {
+    pub(crate) fn gather(evidence: &EvidenceSet, rules: &RuleSet, window: Window) -> Self {
+        let series = series(evidence, window.reference);
+        let (lines, line_sources) = lines(evidence, window.reference);
+        let points = series.iter().flat_map(|one| one.points.first()).map(|point| point.at);
+        let from = points.chain(lines.first().map(|line| line.at)).min().unwrap_or(window.reference);
+        let fault_from = fault_from(&series, rules, window).max(from).min(window.reference);
+        Self {
+            window,
+            split: Split { from, fault_from, to: window.reference },
+            series,
+            lines,
+            line_sources,
+            log_sources: evidence.logs.iter().map(|set| (set.source.clone(), set.query.clone())).collect(),
+            missing_queries: evidence.unavailable.iter().map(|one| one.query.clone()).collect(),
+        }
+    }
+}
+
+/// Each series once: two rules may have asked for it, the longer answer is kept.
+fn series(evidence: &EvidenceSet, reference: Timestamp) -> Vec<Gathered> {
+    let mut found: BTreeMap<(String, BTreeMap<String, String>), Gathered> = BTreeMap::new();
+    for set in &evidence.metrics {
+        for one in &set.series {
+            let points = usable(&one.points, reference);
+            let labels: BTreeMap<String, String> =
+                one.labels.iter().map(|(name, value)| (name.to_owned(), value.for_people())).collect();
+            let key = (one.metric.clone(), labels.clone());
+            let known = found.get(&key).map(|known| known.points.len());
+            let full = known.is_none() && found.len() >= SERIES_MAX;
+            if points.is_empty() || full || known.is_some_and(|known| known >= points.len()) {
+                continue;
+            }
+            let (source, query) = (set.source.clone(), set.query.clone());
+            found.insert(key, Gathered { source, query, metric: one.metric.clone(), labels, points });
+        }
+    }
+    found.into_values().collect()
+}
+
+fn lines(evidence: &EvidenceSet, reference: Timestamp) -> (Vec<LogLine>, Vec<usize>) {
+    let mut all: Vec<(LogLine, usize)> = Vec::new();
+    for (index, set) in evidence.logs.iter().enumerate() {
+        for line in set.lines.iter().filter(|line| line.at <= reference) {
+            let short = |text: &str| head(text, 200).to_owned();
+            let line = LogLine {
+                at: line.at,
+                level: short(&line.level).to_lowercase(),
+                service: short(&line.service),
+                instance: short(&line.instance),
+                message: head(&line.message, MESSAGE_BYTES_MAX).to_owned(),
+            };
+            all.push((line, index));
+        }
+    }
+    let key = |(line, index): &(LogLine, usize)| {
+        (line.at, line.service.clone(), line.instance.clone(), line.message.clone(), *index)
+    };
+    all.sort_by_cached_key(key);
+    let surplus = all.len().saturating_sub(LINES_MAX);
+    all.drain(..surplus);
+    all.into_iter().unzip()
+}
+
+/// The earliest onset in what the rules read, since it is where the fault began; an alert comes later.
+fn fault_from(series: &[Gathered], rules: &RuleSet, window: Window) -> Timestamp {
+    let mut wanted: BTreeSet<(usize, bool)> = BTreeSet::new();
+    for signal in rules.rules.iter().flat_map(|rule| rule.signals.values()) {
+        if let Signal::Metric(signal) = signal {
+            let read = series.iter().enumerate().filter(|(_, one)| one.is_read_by(signal));
+            wanted.extend(read.map(|(index, _)| (index, signal.kind == SeriesKind::Counter)));
+        }
+    }
+    let onsets = wanted.into_iter().filter_map(|(index, counter)| {
+        let kind = if counter { SeriesKind::Counter } else { SeriesKind::Gauge };
+        let reading = Reading::of(&series.get(index)?.points, kind, window)?;
+        reading.changed().then_some(reading.onset).flatten()
+    });
+    let lead = SignedDuration::from_secs(ONSET_LEAD_SECONDS as i64);
+    let earliest = window.started_at.checked_sub(lead).unwrap_or(Timestamp::MIN);
+    let onset = onsets.filter(|onset| *onset >= earliest).min();
+    let assumed = window.started_at.checked_sub(ALERT_DELAY).unwrap_or(Timestamp::MIN);
+    onset.map_or(assumed, |onset| onset.min(window.started_at))
+}
+
+/// An instance without its port.
+pub(crate) fn host(instance: &str) -> &str {
+    match instance.rsplit_once(':') {
+        Some((host, port))
+            if !host.is_empty()
+                && !port.is_empty()
+                && port.bytes().all(|byte| byte.is_ascii_digit())
+                && (!host.contains(':') || host.ends_with(']')) =>
+        {
+            host
+        }
+        _ => instance,
+    }
+}

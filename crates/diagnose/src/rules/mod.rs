@@ -1,0 +1,213 @@
+//! Rules: what speaks for which cause. They are read from YAML, compiled when they are loaded, and never look at an alert's name.
+
+mod compile;
+pub(crate) mod condition;
+pub(crate) mod file;
+pub(crate) mod sentence;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use cel::Env;
+use quell_incident::Digest;
+use quell_incident::alert::Labels;
+use regex::Regex;
+
+use crate::series::SeriesKind;
+use condition::Condition;
+pub use file::RULES_SCHEMA;
+use file::{About, Combine, Unit};
+use sentence::Sentence;
+
+/// The rules that come with Quell, by the file that they are in.
+const SHIPPED: [(&str, &str); 4] = [
+    ("database.yaml", include_str!("../../rules/database.yaml")),
+    ("edge.yaml", include_str!("../../rules/edge.yaml")),
+    ("host.yaml", include_str!("../../rules/host.yaml")),
+    ("messaging.yaml", include_str!("../../rules/messaging.yaml")),
+];
+
+/// A rule file as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleSource {
+    /// Its name, for mistakes.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// A mistake in a rule file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleMistake {
+    /// The file.
+    pub file: String,
+    /// The line, from 1; 0 when it is not known.
+    pub line: u64,
+    /// The column, from 1; 0 when it is not known.
+    pub column: u64,
+    /// Which field of which rule, such as `memory-leak.when[0].if`.
+    pub field: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl fmt::Display for RuleMistake {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, column, field, why } = self;
+        write!(formatter, "{file}:{line}:{column}: {field} {why}")
+    }
+}
+
+/// All mistakes that were found; none of the rules was taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the rules have mistakes: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct RuleMistakes(pub Vec<RuleMistake>);
+
+/// One metric that the rules read: the daemon asks its sources for these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricRead {
+    /// The metric's name.
+    pub metric: String,
+    /// Labels that must be equal.
+    pub labels: Labels,
+}
+
+/// Compiled rules.
+pub struct RuleSet {
+    pub(crate) env: Arc<Env>,
+    pub(crate) rules: Vec<Rule>,
+    digest: Digest,
+}
+
+impl fmt::Debug for RuleSet {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("RuleSet").field("rules", &self.names()).field("digest", &self.digest).finish()
+    }
+}
+
+impl RuleSet {
+    /// No rules: every diagnosis abstains.
+    pub fn empty() -> Self {
+        Self { env: Arc::new(Env::stdlib()), rules: Vec::new(), digest: Digest::of_bytes(b"") }
+    }
+
+    /// The rules that come with Quell, and a site's own: one of the same name replaces the shipped one.
+    ///
+    /// # Errors
+    /// Every mistake of every file. Then none of them is taken.
+    pub fn load(site: &[RuleSource]) -> Result<Self, RuleMistakes> {
+        let shipped = SHIPPED.map(|(name, text)| RuleSource { name: name.to_owned(), text: text.to_owned() });
+        let env = Arc::new(Env::stdlib());
+        let (mut rules, mut mistakes) = (BTreeMap::new(), Vec::new());
+        for sources in [&shipped[..], site] {
+            let mut layer = BTreeMap::new();
+            for source in sources {
+                compile::compile(&env, source, &mut layer, &mut mistakes);
+            }
+            rules.extend(layer);
+        }
+        if !mistakes.is_empty() {
+            return Err(RuleMistakes(mistakes));
+        }
+        let texts: Vec<&str> = shipped.iter().chain(site).map(|source| source.text.as_str()).collect();
+        // A byte that no text holds keeps two files apart from one.
+        let digest = Digest::of_bytes(&texts.join("\u{0}").into_bytes());
+        Ok(Self { env, rules: rules.into_values().collect(), digest })
+    }
+
+    /// The names of the rules, sorted.
+    pub fn names(&self) -> Vec<&str> {
+        self.rules.iter().map(|rule| rule.name.as_str()).collect()
+    }
+
+    /// The causes that the rules know, sorted.
+    pub fn causes(&self) -> BTreeSet<&str> {
+        self.rules.iter().map(|rule| rule.cause.as_str()).collect()
+    }
+
+    /// What tells these rules from others: of their texts.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The metrics that the rules read, each once.
+    pub fn reads(&self) -> Vec<MetricRead> {
+        let mut wanted: BTreeMap<&str, BTreeSet<Vec<(&str, &str)>>> = BTreeMap::new();
+        for signal in self.rules.iter().flat_map(|rule| rule.signals.values()) {
+            if let Signal::Metric(signal) = signal {
+                let labels = signal.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+                wanted.entry(&signal.metric).or_default().insert(labels.collect());
+            }
+        }
+        let mut reads = Vec::new();
+        for (metric, mut choices) in wanted {
+            // Asking for all series of a metric includes those with certain labels.
+            if choices.contains(&Vec::new()) {
+                choices.retain(Vec::is_empty);
+            }
+            reads.extend(choices.into_iter().map(|labels| MetricRead {
+                metric: metric.to_owned(),
+                labels: labels.into_iter().collect(),
+            }));
+        }
+        reads
+    }
+
+    /// Whether any rule reads logs.
+    pub fn reads_logs(&self) -> bool {
+        self.rules
+            .iter()
+            .flat_map(|rule| rule.signals.values())
+            .any(|signal| matches!(signal, Signal::Log(_)))
+    }
+}
+
+pub(crate) struct Rule {
+    pub(crate) name: String,
+    pub(crate) cause: String,
+    pub(crate) root_cause: Sentence,
+    pub(crate) base_confidence: f64,
+    pub(crate) components: Vec<String>,
+    pub(crate) per: Vec<String>,
+    pub(crate) signals: BTreeMap<String, Signal>,
+    pub(crate) units: BTreeMap<String, Unit>,
+    pub(crate) subject: SubjectSources,
+    pub(crate) conditions: Vec<RuleCondition>,
+    pub(crate) recommended_actions: Vec<String>,
+}
+
+/// Signals and their labels or groups, the first that has a value counts.
+#[derive(Default)]
+pub(crate) struct SubjectSources {
+    pub(crate) service: Vec<(String, String)>,
+    pub(crate) instance: Vec<(String, String)>,
+    pub(crate) part: Vec<(String, String)>,
+}
+
+pub(crate) struct RuleCondition {
+    pub(crate) group: String,
+    /// How much of the rule's confidence it carries: a group's contribution is `1 - (1 - base)^share`, so that all groups together
+    /// give the base confidence by the noisy-OR.
+    pub(crate) share: f64,
+    pub(crate) condition: Condition,
+    pub(crate) says: Sentence,
+}
+
+pub(crate) enum Signal {
+    Metric(MetricSignal),
+    Log(LogSignal),
+}
+
+pub(crate) struct MetricSignal {
+    pub(crate) metric: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) kind: SeriesKind,
+    pub(crate) combine: Combine,
+}
+
+pub(crate) struct LogSignal {
+    pub(crate) regex: Regex,
+    pub(crate) level: Vec<String>,
+    pub(crate) about: About,
+}

@@ -1,0 +1,164 @@
+//! Putting the agent together, and taking it apart.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use quell_a2a::{
+    A2aError, Access, Authenticate, Caller, ErrorKind, ServeOptions, ServeReport, ServerOptions, TaskManager,
+    TaskOptions,
+};
+use quell_service::{AuthError, Clock, Config, IdSource, Scope, TokenTable, bind};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::card::card;
+use crate::error::StartError;
+use crate::gather::Gathering;
+use crate::knowledge;
+use crate::metrics::Metrics;
+use crate::pages::{self, Pages};
+use crate::skill::{Current, Diagnose, Means};
+use crate::sources::{SourceSettings, Sources};
+
+/// What of the drain time diagnoses under way may take; the rest is for connections.
+const DRAIN_SHARE: f64 = 0.8;
+
+/// What an agent is started with.
+pub struct Setup {
+    /// The configuration.
+    pub config: Config,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids of tasks.
+    pub ids: Arc<dyn IdSource>,
+}
+
+/// A running agent.
+pub struct Handle {
+    address: SocketAddr,
+    clock: Arc<dyn Clock>,
+    config: Config,
+    settings: SourceSettings,
+    sources: Sources,
+    current: Arc<Current>,
+    manager: TaskManager,
+    draining: CancellationToken,
+    stopping: CancellationToken,
+    serving: JoinHandle<ServeReport>,
+}
+
+/// Starts the agent: loads the rules, opens the sources, binds, then serves. Sources need not be reachable.
+///
+/// # Errors
+/// [`StartError`], which names the setting or the file. Nothing is left running then.
+pub async fn start(setup: Setup) -> Result<Handle, StartError> {
+    let Setup { config, clock, ids } = setup;
+    let rules = Arc::new(knowledge::load(&config)?);
+    let settings = SourceSettings::of(&config)?;
+    let listener = bind(config.diagnostic.listen, "diagnostic.listen").await?;
+    let assembly = |why: String| StartError::Assembly { why };
+    let address = listener.local_addr().map_err(|error| assembly(error.to_string()))?;
+    let sources = settings.open(&clock)?;
+    let tools = sources.tools(&rules, &clock)?;
+    tracing::info!(rules = rules.names().len(), digest = rules.digest().short(), "rules loaded");
+
+    let metrics = Arc::new(Metrics::new());
+    let current = Arc::new(Current::new(Means { rules, tools, gathering: gathering(&config) }));
+    let skill = Diagnose { current: Arc::clone(&current), metrics: Arc::clone(&metrics) };
+    let task_clock = Arc::clone(&clock);
+    let options = TaskOptions::new(move || ids.new_id().to_string(), move || task_clock.now());
+    let wrong = |error: A2aError| assembly(error.to_string());
+    let manager = TaskManager::new(vec![Arc::new(skill)], options).map_err(wrong)?;
+
+    let tokens = TokenTable::new(&config.diagnostic.tokens);
+    let card = card(address, tokens.is_required());
+    let access = match tokens.is_required() {
+        true => Access::Tokens(Arc::new(Callers(tokens))),
+        false => Access::Loopback(Caller::local()),
+    };
+    let server = ServerOptions::new(access, clock.now());
+    let draining = server.draining.clone();
+    let router = quell_a2a::router(Arc::new(manager.clone()), card, server).map_err(wrong)?;
+    let pages = Pages { current: Arc::clone(&current), metrics, draining: draining.clone() };
+    let router = router.merge(pages::router(pages));
+    let stopping = CancellationToken::new();
+    let stopped = stopping.clone().cancelled_owned();
+    let serving = tokio::spawn(quell_a2a::serve_with(listener, router, ServeOptions::default(), stopped));
+    Ok(Handle { address, clock, config, settings, sources, current, manager, draining, stopping, serving })
+}
+
+fn gathering(config: &Config) -> Gathering {
+    Gathering {
+        window_before: config.diagnostic.window_before.signed(),
+        within: config.diagnostic.gather_timeout.get(),
+    }
+}
+
+impl Handle {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl quell_service::Handle for Handle {
+    fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        vec![("grpc", self.address)]
+    }
+
+    async fn reload(&mut self, config: Config) -> Result<(), String> {
+        let words = |error: StartError| error.to_string();
+        let rules = Arc::new(knowledge::load(&config).map_err(words)?);
+        let settings = SourceSettings::of(&config).map_err(words)?;
+        let (new, old) = (&config.diagnostic, &self.config.diagnostic);
+        if new.listen != old.listen || new.tokens != old.tokens {
+            return Err("diagnostic.listen and tokens take effect only at a start".to_owned());
+        }
+        let opened = match settings == self.settings {
+            true => None,
+            false => Some(settings.open(&self.clock).map_err(words)?),
+        };
+        let sources = opened.as_ref().unwrap_or(&self.sources);
+        let tools = sources.tools(&rules, &self.clock).map_err(words)?;
+        tracing::info!(rules = rules.names().len(), digest = rules.digest().short(), "rules loaded");
+        self.current.replace(Means { rules, tools, gathering: gathering(&config) });
+        if let Some(opened) = opened {
+            self.sources = opened;
+        }
+        (self.settings, self.config) = (settings, config);
+        Ok(())
+    }
+
+    async fn stop(self, drain: Duration) {
+        // New calls are refused and callers go elsewhere; diagnoses under way may end.
+        self.draining.cancel();
+        let left = self.manager.shutdown(drain.mul_f64(DRAIN_SHARE)).await;
+        if left > 0 {
+            tracing::warn!(left, "diagnoses did not end in time and are dropped");
+        }
+        self.stopping.cancel();
+        if self.serving.await.is_err() {
+            tracing::error!("the server ended by a panic");
+        }
+    }
+}
+
+/// Callers by bearer token; only those with the scope `agent` may give this agent tasks.
+struct Callers(TokenTable);
+
+impl Authenticate for Callers {
+    fn caller(&self, headers: &HeaderMap) -> Result<Caller, A2aError> {
+        let refuse = |error: AuthError| {
+            let kind = match error {
+                AuthError::Missing | AuthError::Unknown => ErrorKind::Unauthenticated,
+                AuthError::Forbidden { .. } => ErrorKind::Forbidden,
+            };
+            A2aError::new(kind, error.to_string())
+        };
+        let principal = self.0.authenticate_headers(headers).map_err(refuse)?;
+        principal.require(Scope::Agent).map_err(refuse)?;
+        Ok(Caller::named(principal.name))
+    }
+}

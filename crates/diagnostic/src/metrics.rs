@@ -1,0 +1,50 @@
+//! What the agent counts.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use quell_incident::evidence::EvidenceSet;
+use quell_service::http::register_build_info;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ending {
+    outcome: &'static str,
+}
+
+/// The agent's counters.
+pub(crate) struct Metrics {
+    pub(crate) registry: Mutex<Registry>,
+    diagnoses: Family<Ending, Counter>,
+    unavailable: Counter,
+    seconds: Histogram,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::default();
+        register_build_info(&mut registry, "quell-diagnostic", env!("CARGO_PKG_VERSION"));
+        let diagnoses = Family::default();
+        registry.register("diagnostic_diagnoses", "Diagnoses by outcome", diagnoses.clone());
+        let unavailable = Counter::default();
+        let help = "Questions to sources that had no answer";
+        registry.register("diagnostic_evidence_unavailable", help, unavailable.clone());
+        let seconds = Histogram::new(exponential_buckets(0.01, 2.0, 12));
+        registry.register("diagnostic_diagnosis_seconds", "Duration of diagnoses", seconds.clone());
+        Self { registry: Mutex::new(registry), diagnoses, unavailable, seconds }
+    }
+
+    pub(crate) fn gathered(&self, evidence: &EvidenceSet) {
+        self.unavailable.inc_by(evidence.unavailable.len() as u64);
+    }
+
+    pub(crate) fn diagnosed(&self, named: bool, took: Duration) {
+        let outcome = if named { "named" } else { "abstained" };
+        self.diagnoses.get_or_create(&Ending { outcome }).inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
+}

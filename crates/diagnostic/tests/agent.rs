@@ -1,0 +1,339 @@
+//! The agent in this process, against the real simulator, through the real A2A client.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use quell_a2a::{Client, ClientOptions, Message, Part, TaskState};
+use quell_diagnostic::{Setup, StartError};
+use quell_incident::Report;
+use quell_incident::alert::{Alert, AlertKey, AlertStatus, Fingerprint, Labels};
+use quell_incident::contract::{DiagnoseRequest, IncidentBrief};
+use quell_incident::ids::{IncidentId, SourceName};
+use quell_incident::report::EvidenceKind;
+use quell_incident::severity::{Priority, Severity};
+use quell_service::{Clock, Config, Daemon, Environment, Handle as _, Loading, SystemClock, SystemIds};
+use serde_json::Value;
+
+const WITHIN: Duration = Duration::from_secs(60);
+const TICK: Duration = Duration::from_millis(20);
+
+struct Site {
+    simulator: quell_simulator::Handle,
+    agent: quell_diagnostic::Handle,
+    http: reqwest::Client,
+    client: Client,
+    tasks: u32,
+}
+
+fn config(text: &str) -> Config {
+    let loading =
+        Loading { daemon: Some(Daemon::Diagnostic), file: None, environment: Environment::default() };
+    loading.load_text(text, |_| {}).unwrap()
+}
+
+fn settings(addresses: [std::net::SocketAddr; 3], more: &str) -> String {
+    let [control, application, gateway] = addresses;
+    format!(
+        "simulator:\n  url: http://{control}\n  metrics_urls: [http://{control}/metrics, http://{application}/metrics, \
+         http://{gateway}/metrics]\ndiagnostic:\n  listen: 127.0.0.1:0\n  scrape_interval: 50ms\n  gather_timeout: 10s\n{more}"
+    )
+}
+
+async fn simulator() -> quell_simulator::Handle {
+    let now: quell_simulator::Clock = Arc::new(|| SystemClock.now());
+    let config = quell_simulator::Config {
+        metrics_port: 0,
+        tick: TICK,
+        seed: Some(7),
+        ..quell_simulator::Config::new(now)
+    };
+    quell_simulator::start(config).await.unwrap()
+}
+
+async fn agent(config: Config) -> Result<quell_diagnostic::Handle, StartError> {
+    let clock = Arc::new(SystemClock);
+    quell_diagnostic::start(Setup { config, clock: clock.clone(), ids: Arc::new(SystemIds::new(clock)) })
+        .await
+}
+
+impl Site {
+    async fn start(more: &str) -> Self {
+        let simulator = simulator().await;
+        let agent = agent(config(&settings(simulator.addresses(), more))).await.unwrap();
+        let client = Client::connect_lazy(&agent.address().to_string(), ClientOptions::default()).unwrap();
+        Self { simulator, agent, http: reqwest::Client::new(), client, tasks: 0 }
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        let response = self.http.get(format!("http://{}{path}", self.agent.address())).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    async fn trigger(&self, scenario: &str) {
+        let url = format!("http://{}/trigger/{scenario}", self.simulator.addresses()[0]);
+        assert!(self.http.post(url).send().await.unwrap().status().is_success());
+    }
+
+    async fn diagnose(&mut self, request: &DiagnoseRequest) -> Report {
+        self.tasks += 1;
+        let data = serde_json::to_value(request).unwrap();
+        let id = format!("{}-{}", request.incident.id, self.tasks);
+        let message = Message::user(id, vec![Part::data(data)]).with_skill("diagnose");
+        let task = self.client.run(message, WITHIN).await.unwrap();
+        assert_eq!(task.state(), TaskState::Completed, "{task:?}");
+        let data = task.artifact("report").and_then(|artifact| artifact.data()).unwrap().clone();
+        serde_json::from_value(data).unwrap()
+    }
+
+    /// Diagnoses until the report is as wanted: the world needs some ticks before a fault shows.
+    async fn until(
+        &mut self,
+        what: &str,
+        labels: &[(&str, &str)],
+        holds: impl Fn(&Report) -> bool,
+    ) -> Report {
+        let started = SystemClock.now();
+        let deadline = tokio::time::Instant::now() + WITHIN;
+        loop {
+            let report = self.diagnose(&request(started, labels)).await;
+            if holds(&report) {
+                return report;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{what}: {report:#?}");
+        }
+    }
+
+    async fn stop(self) {
+        self.agent.stop(Duration::from_secs(5)).await;
+        self.simulator.stop().await;
+    }
+}
+
+fn request(started_at: Timestamp, labels: &[(&str, &str)]) -> DiagnoseRequest {
+    let labels: Labels = labels.iter().copied().collect();
+    let alert = Alert {
+        key: AlertKey {
+            source: SourceName::declared("alertmanager").unwrap(),
+            fingerprint: Fingerprint::of(&labels),
+        },
+        status: AlertStatus::Firing,
+        labels: labels.clone(),
+        annotations: Labels::default(),
+        starts_at: started_at,
+        ends_at: None,
+        generator_url: None,
+    };
+    DiagnoseRequest {
+        schema: "quell/diagnose/v1".to_owned(),
+        incident: IncidentBrief {
+            id: IncidentId(uuid::Uuid::from_u128(9)),
+            title: "an incident".to_owned(),
+            alert_name: alert.name(),
+            priority: Priority::P1,
+            severity: Severity::High,
+            affected_systems: vec![alert.affected_system()],
+            started_at,
+            alerts: vec![alert],
+            labels,
+        },
+        reference_time: SystemClock.now(),
+    }
+}
+
+fn kinds(report: &Report) -> usize {
+    let cited: Vec<&String> =
+        report.root_cause.iter().flat_map(|cause| &cause.claims).flat_map(|claim| &claim.evidence).collect();
+    let has = |kind| report.evidence.iter().any(|one| one.kind == kind && cited.contains(&&one.id));
+    usize::from(has(EvidenceKind::Metric)) + usize::from(has(EvidenceKind::Log))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cause_of_each_fault_is_found_in_the_simulated_world() {
+    for (scenario, labels, cause, service) in [
+        (
+            "database_timeout",
+            [("instance", "db-server-01:9090"), ("component", "database")],
+            "connection_pool_exhausted",
+            "order_service",
+        ),
+        (
+            "memory_leak",
+            [("instance", "app-server-01:9090"), ("service", "order_service")],
+            "memory_leak",
+            "order_service",
+        ),
+        (
+            "high_cpu",
+            [("instance", "app-server-01:9090"), ("service", "order_service")],
+            "runaway_cpu",
+            "order_service",
+        ),
+        (
+            "api_503",
+            [("instance", "api-gateway-01:9090"), ("status", "503")],
+            "upstream_unavailable",
+            "catalog_service",
+        ),
+        (
+            "disk_full",
+            [("instance", "storage-node-01:9090"), ("mountpoint", "/data")],
+            "disk_filled_by_logs",
+            "storage-node-01",
+        ),
+        (
+            "certificate_expiry",
+            [("instance", "api.example.com:443"), ("job", "x")],
+            "certificate_expiring",
+            "api.example.com",
+        ),
+        (
+            "kafka_lag",
+            [("consumergroup", "email-service"), ("job", "x")],
+            "consumer_group_too_small",
+            "email-service",
+        ),
+        (
+            "postgres_connections",
+            [("instance", "postgres-01:9187"), ("job", "x")],
+            "idle_sessions_exhaust_connections",
+            "postgres-01",
+        ),
+    ] {
+        let mut site = Site::start("").await;
+        site.trigger(scenario).await;
+        let report = site
+            .until(scenario, &labels, |report| {
+                report.root_cause.as_ref().is_some_and(|found| found.cause == cause) && kinds(report) == 2
+            })
+            .await;
+        let found = report.root_cause.as_ref().unwrap();
+        assert_eq!(found.subject.service, service, "{scenario}");
+        assert!(found.confidence > 0.8, "{scenario}: {}", found.confidence);
+        assert_eq!(report.unavailable, []);
+        site.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_healthy_world_has_no_cause() {
+    let mut site = Site::start("").await;
+    let labels = [("instance", "db-server-01:9090"), ("component", "database")];
+    let report = site.until("evidence", &labels, |report| report.unavailable.is_empty()).await;
+    assert_eq!(report.root_cause, None);
+    assert!(report.abstained.is_some());
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sources_that_are_gone_are_part_of_the_report() {
+    let gone = simulator().await;
+    let settings = settings(gone.addresses(), "");
+    gone.stop().await;
+    let mut site = Site { agent: agent(config(&settings)).await.unwrap(), ..Site::start("").await };
+    site.client = Client::connect_lazy(&site.agent.address().to_string(), ClientOptions::default()).unwrap();
+    let report = site.diagnose(&request(SystemClock.now(), &[("instance", "db-server-01:9090")])).await;
+    assert_eq!(report.root_cause, None);
+    let sources: Vec<&str> = report.unavailable.iter().map(|missing| missing.source.as_str()).collect();
+    assert!(sources.contains(&"query-metrics") && sources.contains(&"search-logs"), "{sources:?}");
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_and_card_share_the_port() {
+    let site = Site::start("").await;
+    assert_eq!(site.get("/health").await, (200, "{\"status\":\"healthy\"}".to_owned()));
+    let (status, ready) = site.get("/ready").await;
+    let ready: Value = serde_json::from_str(&ready).unwrap();
+    assert_eq!((status, ready["rules"].as_u64()), (200, Some(8)));
+    assert_eq!(
+        ready["tools"],
+        serde_json::json!(["log-analyzer", "query-metrics", "search-logs", "system-monitor"])
+    );
+    let (status, card) = site.get("/.well-known/agent-card.json").await;
+    let card: Value = serde_json::from_str(&card).unwrap();
+    assert_eq!((status, card["skills"][0]["id"].as_str()), (200, Some("diagnose")));
+    assert!(site.get("/metrics").await.1.contains("quell_build_info{daemon=\"quell-diagnostic\""));
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_none_is_refused_by_its_field() {
+    let site = Site::start("").await;
+    let mut data = serde_json::to_value(request(SystemClock.now(), &[("instance", "x")])).unwrap();
+    data["incident"]["priority"] = "P9".into();
+    let message = Message::user("wrong", vec![Part::data(data)]).with_skill("diagnose");
+    let error = site.client.run(message, WITHIN).await.unwrap_err().to_string();
+    assert!(error.contains("incident.priority"), "{error}");
+    let message = Message::user("text", vec![Part::text("why is it slow?")]).with_skill("diagnose");
+    assert!(site.client.run(message, WITHIN).await.is_err());
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_takes_all_rules_or_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules.yaml");
+    let text = r#"schema: quell/rules/v1
+rules:
+  - name: always
+    cause: it_is_up
+    root_cause: "it is up"
+    base_confidence: 0.5
+    signals: {start: {metric: process_start_time_seconds}}
+    when: [{group: metric, share: 1.0, if: start.last > 0.0, says: "it started"}]
+"#;
+    fs::write(&rules, text).unwrap();
+    let mut site = Site::start("").await;
+    let with = settings(site.simulator.addresses(), &format!("  rules_file: {}\n", rules.display()));
+    let count = async |site: &Site| {
+        let ready: Value = serde_json::from_str(&site.get("/ready").await.1).unwrap();
+        ready["rules"].as_u64().unwrap()
+    };
+    assert_eq!(count(&site).await, 8);
+    // The port stays the one that was bound.
+    site.agent.reload(config(&with)).await.unwrap();
+    assert_eq!(count(&site).await, 9);
+    fs::write(&rules, text.replace("start.last", "stop.last")).unwrap();
+    let error = site.agent.reload(config(&with)).await.unwrap_err();
+    assert!(error.contains("rules.yaml:8:44: always.when[0].if speaks of"), "{error}");
+    assert_eq!(count(&site).await, 9);
+    fs::remove_file(&rules).unwrap();
+    assert!(site.agent.reload(config(&with)).await.unwrap_err().contains("rules_file"));
+    let moved = with.replace("listen: 127.0.0.1:0", "listen: 127.0.0.1:1");
+    assert!(site.agent.reload(config(&moved)).await.is_err());
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_started_says_which_setting() {
+    let none = "use_real_data: true\ndiagnostic: {listen: \"127.0.0.1:0\"}\n";
+    let error = agent(config(none)).await.err().unwrap().to_string();
+    assert!(error.contains("infrastructure.monitoring.prometheus.url"), "{error}");
+    let missing = "diagnostic: {listen: \"127.0.0.1:0\", rules_file: /nowhere/rules.yaml}\n";
+    let error = agent(config(missing)).await.err().unwrap().to_string();
+    assert!(error.contains("diagnostic.rules_file") && error.contains("/nowhere/rules.yaml"), "{error}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = format!("diagnostic: {{listen: \"{}\"}}\n", taken.local_addr().unwrap());
+    assert!(matches!(agent(config(&busy)).await, Err(StartError::Bind(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_need_a_token_where_there_are_any() {
+    let simulator = simulator().await;
+    let tokens = "  tokens: [{name: coordinator, token: 0123456789abcdef, scopes: [agent]}, {name: reader, token: fedcba9876543210, scopes: [read]}]\n";
+    let agent = agent(config(&settings(simulator.addresses(), tokens))).await.unwrap();
+    for (token, accepted) in
+        [(Some("0123456789abcdef"), true), (Some("fedcba9876543210"), false), (None, false)]
+    {
+        let options = ClientOptions { bearer: token.map(Into::into), ..ClientOptions::default() };
+        let client = Client::connect_lazy(&agent.address().to_string(), options).unwrap();
+        let data = serde_json::to_value(request(SystemClock.now(), &[("instance", "x")])).unwrap();
+        let message = Message::user(format!("{token:?}"), vec![Part::data(data)]).with_skill("diagnose");
+        assert_eq!(client.run(message, WITHIN).await.is_ok(), accepted, "{token:?}");
+    }
+    agent.stop(Duration::from_secs(5)).await;
+    simulator.stop().await;
+}

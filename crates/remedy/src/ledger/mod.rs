@@ -1,0 +1,375 @@
+//! The agent's own memory of what it was asked to do, crash-safe: each fact is on disk before anything follows from it.
+//!
+//! A key goes from unseen to running to ended; or it is sealed while unseen. A process that died between the intent and the outcome
+//! finds the key as lost, and nobody ever starts it again: only a probe of the target can tell what became of it.
+
+mod record;
+mod state;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+use quell_incident::contract::StepOutcome;
+use quell_incident::ids::{Digest, FencingToken, StepName};
+use quell_incident::plan::AgentIdentity;
+use quell_incident::{Plan, StepKey, TargetName};
+use quell_journal::{Journal, OpenReport, Options};
+use tokio::sync::watch;
+
+pub(crate) use record::About;
+use record::Record;
+pub(crate) use state::Running;
+use state::{Phase, State};
+
+/// Limits of a ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LedgerSettings {
+    /// How long a key and a plan are remembered after their last time.
+    pub keep: SignedDuration,
+    /// Keys remembered at the most; when it is full of young ones, nothing new is begun.
+    pub keys_max: usize,
+    /// Plans remembered at the most.
+    pub plans_max: usize,
+}
+
+impl Default for LedgerSettings {
+    fn default() -> Self {
+        Self { keep: SignedDuration::from_hours(24 * 7), keys_max: 100_000, plans_max: 10_000 }
+    }
+}
+
+/// What goes wrong with the ledger.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The journal under it failed.
+    #[error("the ledger's journal failed")]
+    Journal(#[from] quell_journal::Error),
+    /// A record cannot be read: a newer program wrote it.
+    #[error("record {sequence} of the ledger cannot be read: {why}; use the newer program")]
+    Unreadable {
+        /// Its number.
+        sequence: u64,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A record has no JSON form.
+    #[error("a record of the ledger has no JSON form")]
+    Json(#[from] serde_json::Error),
+    /// It is full of young entries.
+    #[error("the ledger is full: {what} of the last days take all its room; raise `{setting}`")]
+    Full {
+        /// Keys or plans.
+        what: &'static str,
+        /// What to change.
+        setting: &'static str,
+    },
+}
+
+/// The ledger.
+pub struct Ledger {
+    journal: Journal,
+    state: Mutex<State>,
+    identity: AgentIdentity,
+}
+
+/// What the ledger says when a key is to begin.
+pub(crate) enum Begin {
+    /// It is unseen: this is the one right to carry it out.
+    Fresh(Ticket),
+    /// It is running; wait for it.
+    Running(Running),
+    /// It has ended so.
+    Ended(StepOutcome),
+    /// It was begun in an earlier life, or its end could not be recorded.
+    Lost,
+    /// It never starts.
+    Sealed,
+    /// The same key came with other content before.
+    OtherContent,
+    /// There is no room for it.
+    Full,
+}
+
+/// What the ledger says when a key is to be probed.
+pub(crate) enum Asked {
+    /// It was unseen or sealed before; it is sealed on disk now.
+    Sealed,
+    /// It is running; wait for it.
+    Running(Running),
+    /// It has ended so, having been begun then, if it was.
+    Ended(StepOutcome, Option<Timestamp>),
+    /// It was begun then, and its end is not known.
+    Lost(Option<Timestamp>),
+    /// The same key came with other content before.
+    OtherContent,
+}
+
+/// The one right to carry out a key. Dropped without an end, the key is lost.
+pub(crate) struct Ticket {
+    ledger: Arc<Ledger>,
+    key: StepKey,
+    about: About,
+    answer: watch::Sender<Option<StepOutcome>>,
+    ended: bool,
+}
+
+impl Ledger {
+    /// Opens the ledger in a folder, or makes one; `new_ledger_id` is a new one's id. Only one process can have it open.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when another process has it, or it is damaged: then nothing is guessed and nothing is begun.
+    pub fn open(
+        folder: &Path,
+        instance: &str,
+        new_ledger_id: uuid::Uuid,
+        settings: LedgerSettings,
+        now: Timestamp,
+    ) -> Result<(Self, OpenReport), LedgerError> {
+        Self::open_with(folder, instance, Options::new(new_ledger_id), settings, now)
+    }
+
+    /// The same with the journal's own options, such as another file system in tests.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`].
+    pub fn open_with(
+        folder: &Path,
+        instance: &str,
+        options: Options,
+        settings: LedgerSettings,
+        now: Timestamp,
+    ) -> Result<(Self, OpenReport), LedgerError> {
+        let (journal, report) = Journal::open(folder, options)?;
+        let mut state = State::new(settings);
+        for entry in journal.iter_from(1) {
+            let entry = entry?;
+            let record = Record::decode(entry.kind, &entry.payload)
+                .map_err(|why| LedgerError::Unreadable { sequence: entry.sequence, why })?;
+            state.replay(record);
+        }
+        state.forget(now);
+        let identity = AgentIdentity { instance: instance.to_owned(), ledger: journal.id().to_string() };
+        Ok((Self { journal, state: Mutex::new(state), identity }, report))
+    }
+
+    /// Who has this ledger.
+    pub fn identity(&self) -> &AgentIdentity {
+        &self.identity
+    }
+
+    /// Why it takes no more records, if it does not: for health checks.
+    pub fn failure(&self) -> Option<quell_journal::Error> {
+        self.journal.failure()
+    }
+
+    /// How many keys and plans it remembers.
+    pub fn sizes(&self) -> (usize, usize) {
+        self.lock().sizes()
+    }
+
+    /// The plan of this digest, if it was made here and is still remembered.
+    pub fn plan(&self, digest: &Digest) -> Option<Arc<Plan>> {
+        self.lock().plan(digest)
+    }
+
+    /// Records a plan; only steps of recorded plans are ever carried out.
+    ///
+    /// # Errors
+    /// When it cannot be made durable: then the plan must not be shown.
+    pub async fn record_plan(&self, plan: &Plan, now: Timestamp) -> Result<Digest, LedgerError> {
+        let digest = plan.digest()?;
+        {
+            let mut state = self.lock();
+            if state.plan(&digest).is_some() {
+                return Ok(digest);
+            }
+            if !state.has_room_for_plan(now) {
+                return Err(LedgerError::Full { what: "plans", setting: "ledger_plans_max" });
+            }
+        }
+        let record = Record::Planned { digest, plan: Box::new(plan.clone()), at: now };
+        self.write(&record).await?;
+        self.lock().planned(digest, Arc::new(plan.clone()), now);
+        Ok(digest)
+    }
+
+    /// The steps of a plan that were begun.
+    pub(crate) fn begun_steps(&self, plan: &Digest) -> BTreeSet<StepName> {
+        self.lock().begun_steps(plan)
+    }
+
+    /// Asks for the right to carry out a key. Whoever gets it is the only one.
+    pub(crate) fn begin(self: &Arc<Self>, key: &StepKey, about: &About, now: Timestamp) -> Begin {
+        let mut state = self.lock();
+        if let Some(entry) = state.keys.get(key) {
+            if entry.content != about.content {
+                return Begin::OtherContent;
+            }
+            return match &entry.phase {
+                Phase::Running(running) => Begin::Running(running.clone()),
+                Phase::Lost => Begin::Lost,
+                Phase::Ended(outcome) => Begin::Ended(outcome.clone()),
+                Phase::Sealed { .. } => Begin::Sealed,
+            };
+        }
+        if !state.has_room_for_key(now) {
+            return Begin::Full;
+        }
+        let (answer, running) = watch::channel(None);
+        let entry = state.entry(about.content, Phase::Running(running), now.max(about.not_after));
+        state.keys.insert(key.clone(), entry);
+        let (ledger, key, about) = (Arc::clone(self), key.clone(), about.clone());
+        Begin::Fresh(Ticket { ledger, key, about, answer, ended: false })
+    }
+
+    /// Takes note of a token: an error with the highest one when a higher one was seen before.
+    pub(crate) fn see_token(&self, target: &TargetName, token: FencingToken) -> Result<(), FencingToken> {
+        let mut state = self.lock();
+        let highest = state.token(target);
+        if token < highest {
+            return Err(highest);
+        }
+        state.see_token(target, Some(token));
+        Ok(())
+    }
+
+    /// Looks a key up for a probe. One that was not seen is sealed, on disk when this returns.
+    pub(crate) async fn ask(
+        &self,
+        key: &StepKey,
+        about: &About,
+        now: Timestamp,
+    ) -> Result<Asked, LedgerError> {
+        {
+            let mut state = self.lock();
+            match state.keys.get(key) {
+                Some(entry) if entry.content != about.content => return Ok(Asked::OtherContent),
+                Some(entry) => match &entry.phase {
+                    Phase::Running(running) => return Ok(Asked::Running(running.clone())),
+                    Phase::Lost => return Ok(Asked::Lost(entry.began_at)),
+                    Phase::Ended(outcome) => return Ok(Asked::Ended(outcome.clone(), entry.began_at)),
+                    Phase::Sealed { durable: true } => return Ok(Asked::Sealed),
+                    // A write of it failed, or is under way: it is written (again) below.
+                    Phase::Sealed { durable: false } => {}
+                },
+                None => {
+                    if !state.has_room_for_key(now) {
+                        return Err(LedgerError::Full { what: "keys", setting: "ledger_keys_max" });
+                    }
+                    let sealed = Phase::Sealed { durable: false };
+                    let entry = state.entry(about.content, sealed, now.max(about.not_after));
+                    // From here on an `execute` is refused, whatever becomes of the write.
+                    state.keys.insert(key.clone(), entry);
+                }
+            }
+            state.see_token(&about.target, about.token);
+        }
+        self.write(&Record::Sealed { key: key.clone(), about: about.clone(), at: now }).await?;
+        if let Some(entry) = self.lock().keys.get_mut(key) {
+            entry.phase = Phase::Sealed { durable: true };
+        }
+        Ok(Asked::Sealed)
+    }
+
+    /// Makes durable that a token was seen, if it is higher than those before.
+    pub(crate) async fn record_token(
+        &self,
+        target: &TargetName,
+        token: FencingToken,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let is_higher = {
+            let mut state = self.lock();
+            let is_higher = token > state.token(target);
+            state.see_token(target, Some(token));
+            is_higher
+        };
+        if is_higher {
+            self.write(&Record::Token { target: target.clone(), token, at: now }).await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&self, record: &Record) -> Result<(), LedgerError> {
+        let encoded = record.encode()?;
+        let ticket = match self.journal.submit(vec![encoded.clone()]) {
+            Err(quell_journal::Error::Full { .. }) => {
+                // Memory holds nothing that was promised and is not on disk, so it agrees with the durable head.
+                self.journal.resume()?;
+                self.journal.submit(vec![encoded])?
+            }
+            other => other?,
+        };
+        ticket.await?;
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change under the lock is whole at each point where it could panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ticket {
+    /// The key that it is for.
+    pub(crate) fn key(&self) -> &StepKey {
+        &self.key
+    }
+
+    /// Waits for the end of this key.
+    pub(crate) fn watch(&self) -> Running {
+        self.answer.subscribe()
+    }
+
+    /// Makes the intent durable: only after this may anything be touched.
+    pub(crate) async fn intend(
+        &self,
+        plan: Digest,
+        step: &StepName,
+        undo: bool,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let (key, about) = (self.key.clone(), self.about.clone());
+        let record = Record::Intent { key, about, plan, step: step.clone(), undo, at: now };
+        self.ledger.write(&record).await?;
+        let mut state = self.ledger.lock();
+        state.begun(plan, step, undo);
+        if let Some(entry) = state.keys.get_mut(&self.key) {
+            entry.began_at = Some(now);
+        }
+        Ok(())
+    }
+
+    /// Records how the key ended, then tells whoever waits. When it cannot be recorded, the key is lost.
+    pub(crate) async fn end(mut self, outcome: StepOutcome, now: Timestamp) -> Result<(), LedgerError> {
+        let (key, about) = (self.key.clone(), self.about.clone());
+        self.ledger.write(&Record::Outcome { key, about, outcome: outcome.clone(), at: now }).await?;
+        self.ended = true;
+        if let Some(entry) = self.ledger.lock().keys.get_mut(&self.key) {
+            entry.phase = Phase::Ended(outcome.clone());
+        }
+        self.answer.send_replace(Some(outcome));
+        Ok(())
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        if let Some(entry) = self.ledger.lock().keys.get_mut(&self.key) {
+            entry.phase = Phase::Lost;
+        }
+    }
+}
+
+/// The outcome of a key that runs; `None` when its task was lost.
+pub(crate) async fn ended(mut running: Running) -> Option<StepOutcome> {
+    match running.wait_for(Option::is_some).await {
+        Ok(outcome) => outcome.clone(),
+        Err(_) => None,
+    }
+}

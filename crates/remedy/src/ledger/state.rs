@@ -1,0 +1,149 @@
+//! The ledger in memory: the fold of its records, and what is running now.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use quell_incident::contract::StepOutcome;
+use quell_incident::ids::{Digest, FencingToken, StepName};
+use quell_incident::{Plan, StepKey, TargetName};
+use tokio::sync::watch;
+
+use super::LedgerSettings;
+use super::record::Record;
+
+/// The answer to come of a key that is running; the sender is dropped without one when its task is lost.
+pub(crate) type Running = watch::Receiver<Option<StepOutcome>>;
+
+/// What is known of a key.
+#[derive(Clone, Debug)]
+pub(crate) enum Phase {
+    /// It is being decided or carried out by this process.
+    Running(Running),
+    /// It was begun, and its end was not recorded.
+    Lost,
+    /// It has ended so.
+    Ended(StepOutcome),
+    /// It never starts; `durable` once that is on disk.
+    Sealed { durable: bool },
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) content: Digest,
+    pub(crate) phase: Phase,
+    /// When the intent was written.
+    pub(crate) began_at: Option<Timestamp>,
+    keep_until: Timestamp,
+}
+
+struct Planned {
+    plan: Arc<Plan>,
+    /// The steps that were begun.
+    begun: BTreeSet<StepName>,
+    keep_until: Timestamp,
+}
+
+pub(crate) struct State {
+    pub(crate) keys: HashMap<StepKey, Entry>,
+    tokens: HashMap<TargetName, FencingToken>,
+    plans: HashMap<Digest, Planned>,
+    settings: LedgerSettings,
+}
+
+impl State {
+    pub(crate) fn new(settings: LedgerSettings) -> Self {
+        Self { keys: HashMap::new(), tokens: HashMap::new(), plans: HashMap::new(), settings }
+    }
+
+    /// Takes up a record that was read back. A key with an intent and no outcome is left as lost.
+    pub(crate) fn replay(&mut self, record: Record) {
+        match record {
+            Record::Planned { digest, plan, at } => self.planned(digest, Arc::new(*plan), at),
+            Record::Intent { key, about, plan, step, undo, at } => {
+                self.see_token(&about.target, about.token);
+                self.begun(plan, &step, undo);
+                let entry = self.entry(about.content, Phase::Lost, at.max(about.not_after));
+                self.keys.insert(key, Entry { began_at: Some(at), ..entry });
+            }
+            Record::Outcome { key, about, outcome, at } => {
+                self.see_token(&about.target, about.token);
+                let began_at = self.keys.get(&key).and_then(|entry| entry.began_at);
+                let entry = self.entry(about.content, Phase::Ended(outcome), at.max(about.not_after));
+                self.keys.insert(key, Entry { began_at, ..entry });
+            }
+            Record::Sealed { key, about, at } => {
+                self.see_token(&about.target, about.token);
+                let sealed = Phase::Sealed { durable: true };
+                let entry = self.entry(about.content, sealed, at.max(about.not_after));
+                self.keys.insert(key, entry);
+            }
+            Record::Token { target, token, .. } => self.see_token(&target, Some(token)),
+        }
+    }
+
+    pub(crate) fn entry(&self, content: Digest, phase: Phase, last_at: Timestamp) -> Entry {
+        Entry { content, phase, began_at: None, keep_until: later(last_at, self.settings.keep) }
+    }
+
+    pub(crate) fn planned(&mut self, digest: Digest, plan: Arc<Plan>, at: Timestamp) {
+        let keep_until = later(at.max(plan.valid_until), self.settings.keep);
+        self.plans.entry(digest).or_insert(Planned { plan, begun: BTreeSet::new(), keep_until });
+    }
+
+    pub(crate) fn plan(&self, digest: &Digest) -> Option<Arc<Plan>> {
+        self.plans.get(digest).map(|planned| Arc::clone(&planned.plan))
+    }
+
+    pub(crate) fn begun(&mut self, plan: Digest, step: &StepName, undo: bool) {
+        if let Some(planned) = self.plans.get_mut(&plan)
+            && !undo
+        {
+            planned.begun.insert(step.clone());
+        }
+    }
+
+    pub(crate) fn begun_steps(&self, plan: &Digest) -> BTreeSet<StepName> {
+        self.plans.get(plan).map(|planned| planned.begun.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn token(&self, target: &TargetName) -> FencingToken {
+        self.tokens.get(target).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn see_token(&mut self, target: &TargetName, token: Option<FencingToken>) {
+        let Some(token) = token else { return };
+        let seen = self.tokens.entry(target.clone()).or_default();
+        *seen = (*seen).max(token);
+    }
+
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        (self.keys.len(), self.plans.len())
+    }
+
+    /// Whether there is room for another key, after forgetting what is old enough.
+    pub(crate) fn has_room_for_key(&mut self, now: Timestamp) -> bool {
+        if self.keys.len() >= self.settings.keys_max {
+            self.forget(now);
+        }
+        self.keys.len() < self.settings.keys_max
+    }
+
+    /// Whether there is room for another plan, after forgetting what is old enough.
+    pub(crate) fn has_room_for_plan(&mut self, now: Timestamp) -> bool {
+        if self.plans.len() >= self.settings.plans_max {
+            self.forget(now);
+        }
+        self.plans.len() < self.settings.plans_max
+    }
+
+    /// Forgets keys and plans whose time is over. A forgotten key cannot start again: its not-after has long passed.
+    pub(crate) fn forget(&mut self, now: Timestamp) {
+        self.keys.retain(|_, entry| matches!(entry.phase, Phase::Running(_)) || entry.keep_until > now);
+        self.plans.retain(|_, planned| planned.keep_until > now);
+    }
+}
+
+fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
+    at.checked_add(by).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,260 @@
+//! What the tests share: a small site with two targets, its runbooks, and an agent over a folder.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test ends by it")]
+
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use quell_incident::alert::Labels;
+use quell_incident::contract::{IncidentBrief, PlanAnswer, PlanRequest, StepRequest, TargetLock};
+use quell_incident::ids::{FencingToken, RunbookName};
+use quell_incident::report::{Claim, Hypothesis, REPORT_SCHEMA, Report, Subject};
+use quell_incident::{IncidentId, Plan, Priority, Severity, StepKey};
+use quell_remedy::{
+    Agent, FaultHook, GuardSettings, Inventory, Knowledge, Ledger, LedgerSettings, NoFaults, PlanSettings,
+    Runbooks,
+};
+use quell_tool::ActionRegistry;
+use quell_tool::fake::{KeyValueTarget, SetValue};
+use serde_json::json;
+
+pub(crate) const INVENTORY: &str = "
+targets:
+  alpha: {kind: service, match: {service: [alpha-service], instance: ['alpha:9090']}}
+  beta: {kind: service, match: {service: [beta-service]}}
+";
+
+pub(crate) const RAISE: &str = "
+name: raise
+title: Raise two values
+for: {causes: [too_low]}
+priority: 10
+min_confidence: 0.5
+steps:
+  - name: first
+    title: Raise size on alpha
+    tool: set-value
+    action: set-value
+    target: alpha
+    arguments: {key: size, value: 20}
+    undo: inverse
+    timeout: 30s
+    idempotent: true
+  - name: second
+    title: Mark the subject
+    tool: set-value
+    action: set-value
+    target: $subject
+    arguments: {key: marked, value: true}
+    undo: {not_needed: 'a mark harms nobody'}
+    idempotent: true
+verify:
+  - {name: low-rate, metric: errors_total, reduce: rate, holds_if: '<', value: 0.5}
+alert_look_back: 1m
+";
+
+pub(crate) const OTHER: &str = "
+name: other
+title: Set another value
+for: {causes: [too_low, elsewhere]}
+priority: 20
+steps:
+  - name: only
+    title: Set mode on beta
+    tool: set-value
+    action: set-value
+    target: beta
+    arguments: {key: mode, value: safe}
+    undo: {irreversible: 'the old mode is not known'}
+    idempotent: false
+verify:
+  - {name: low, metric: level, reduce: last, holds_if: '<=', value: 3}
+alert_look_back: 0s
+";
+
+/// A clock that only tests move.
+#[derive(Clone)]
+pub(crate) struct TestClock(Arc<AtomicI64>);
+
+impl TestClock {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(AtomicI64::new(1_800_000_000)))
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::from_second(self.0.load(Ordering::SeqCst)).unwrap()
+    }
+
+    pub(crate) fn advance(&self, seconds: i64) {
+        self.0.fetch_add(seconds, Ordering::SeqCst);
+    }
+}
+
+/// Hangs for ever at one point, as a process that was killed there.
+#[derive(Default)]
+pub(crate) struct DieAt {
+    point: Mutex<Option<&'static str>>,
+    died: tokio::sync::Notify,
+}
+
+impl DieAt {
+    pub(crate) fn point(point: &'static str) -> Arc<Self> {
+        Arc::new(Self { point: Mutex::new(Some(point)), died: tokio::sync::Notify::new() })
+    }
+
+    pub(crate) async fn died(&self) {
+        self.died.notified().await;
+    }
+}
+
+#[async_trait]
+impl FaultHook for DieAt {
+    async fn reached(&self, point: &'static str) {
+        let dies = *self.point.lock().unwrap() == Some(point);
+        if dies {
+            self.died.notify_one();
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+pub(crate) fn tools(target: &KeyValueTarget) -> ActionRegistry {
+    let mut actions = ActionRegistry::new();
+    actions.register(Arc::new(SetValue::new(target.clone()))).unwrap();
+    actions
+}
+
+pub(crate) fn switched_on() -> GuardSettings {
+    GuardSettings { execute_real_commands: true, dry_run: false, allowed_targets: None }
+}
+
+pub(crate) fn knowledge(target: &KeyValueTarget, guard: GuardSettings) -> Knowledge {
+    knowledge_of(target, guard, &[("raise.yaml", RAISE), ("other.yaml", OTHER)])
+}
+
+pub(crate) fn knowledge_of(
+    target: &KeyValueTarget,
+    guard: GuardSettings,
+    runbooks: &[(&str, &str)],
+) -> Knowledge {
+    let actions = tools(target);
+    let inventory = Inventory::from_yaml("inventory.yaml", INVENTORY, Some("http://127.0.0.1:1")).unwrap();
+    let runbooks = Runbooks::from_texts(runbooks, &inventory, &actions).unwrap();
+    Knowledge { inventory, runbooks, actions, guard }
+}
+
+/// One life of the agent over a folder.
+pub(crate) fn agent_with(
+    folder: &Path,
+    target: &KeyValueTarget,
+    clock: &TestClock,
+    guard: GuardSettings,
+    faults: Arc<dyn FaultHook>,
+) -> Arc<Agent> {
+    let id = uuid::Uuid::from_u128(7);
+    let (ledger, _) = Ledger::open(folder, "agent-1", id, LedgerSettings::default(), clock.now()).unwrap();
+    let now = clock.clone();
+    let clock: quell_remedy::Clock = Arc::new(move || now.now());
+    Agent::new(Arc::new(ledger), knowledge(target, guard), PlanSettings::default(), clock, faults)
+}
+
+pub(crate) fn agent(folder: &Path, target: &KeyValueTarget, clock: &TestClock) -> Arc<Agent> {
+    agent_with(folder, target, clock, switched_on(), Arc::new(NoFaults))
+}
+
+pub(crate) fn incident() -> IncidentBrief {
+    IncidentBrief {
+        id: IncidentId(uuid::Uuid::from_u128(1)),
+        title: "too low".to_owned(),
+        alert_name: "TooLow".to_owned(),
+        priority: Priority::P1,
+        severity: Severity::High,
+        affected_systems: vec!["alpha".to_owned()],
+        started_at: Timestamp::UNIX_EPOCH,
+        alerts: Vec::new(),
+        labels: Labels::default(),
+    }
+}
+
+pub(crate) fn report(cause: &str, confidence: f64, subject: Subject) -> Report {
+    let claim = Claim::new("rule", "it is low".to_owned(), vec!["m1".to_owned()]).unwrap();
+    let cause =
+        Hypothesis::new(cause, subject, "too low".to_owned(), confidence, vec![claim], Vec::new()).unwrap();
+    Report {
+        schema: REPORT_SCHEMA.to_owned(),
+        incident_id: incident().id,
+        reference_time: Timestamp::UNIX_EPOCH,
+        root_cause: Some(cause),
+        abstained: None,
+        alternatives: Vec::new(),
+        evidence: Vec::new(),
+        unavailable: Vec::new(),
+        engine: "test".to_owned(),
+    }
+}
+
+pub(crate) fn subject(service: &str) -> Subject {
+    Subject { service: service.to_owned(), ..Subject::default() }
+}
+
+pub(crate) fn plan_request(cause: &str, service: &str) -> PlanRequest {
+    PlanRequest {
+        schema: "quell/plan-request/v1".to_owned(),
+        incident: incident(),
+        report: Some(report(cause, 0.9, subject(service))),
+        exclude: Vec::new(),
+        runbook: None,
+    }
+}
+
+pub(crate) fn runbook(name: &str) -> RunbookName {
+    RunbookName::declared(name).unwrap()
+}
+
+pub(crate) async fn plan(agent: &Agent, request: &PlanRequest) -> Plan {
+    match agent.plan(request).await.unwrap() {
+        PlanAnswer::Plan { plan } => *plan,
+        PlanAnswer::NoPlan { why } => panic!("no plan: {why}"),
+    }
+}
+
+pub(crate) fn key(text: &str) -> StepKey {
+    StepKey::declared(text).unwrap()
+}
+
+/// A request for a step of a plan, as it arrives: through JSON in which every number is a double.
+pub(crate) fn request(plan: &Plan, step: usize, name: &str, token: u64, clock: &TestClock) -> StepRequest {
+    let step = &plan.steps[step];
+    let request = StepRequest {
+        schema: "quell/step/v1".to_owned(),
+        incident_id: plan.incident_id,
+        key: key(name),
+        plan_digest: plan.digest().unwrap(),
+        step: step.clone(),
+        undo: false,
+        agent: plan.agent.clone(),
+        lock: TargetLock { target: step.target.clone(), token: FencingToken(token) },
+        started_at: clock.now(),
+        not_after: clock.now() + SignedDuration::from_secs(60),
+    };
+    let mut wire = serde_json::to_value(request).unwrap();
+    to_doubles(&mut wire);
+    serde_json::from_value(wire).unwrap()
+}
+
+fn to_doubles(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Number(number) => *value = json!(number.as_f64().unwrap()),
+        serde_json::Value::Array(items) => items.iter_mut().for_each(to_doubles),
+        serde_json::Value::Object(fields) => fields.values_mut().for_each(to_doubles),
+        _ => {}
+    }
+}
+
+/// How many effects carry this key.
+pub(crate) fn effects_of(target: &KeyValueTarget, name: &str) -> usize {
+    target.effects().iter().filter(|effect| effect.key == name).count()
+}

@@ -1,0 +1,204 @@
+//! Putting the agent together, and taking it apart.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::HeaderMap;
+use quell_a2a::{
+    A2aError, Access, Authenticate, Caller, ErrorKind, ServeOptions, ServeReport, ServerOptions, TaskManager,
+    TaskOptions,
+};
+use quell_remedy::{Agent, FaultHook, Ledger, LedgerSettings, PlanSettings};
+use quell_service::{AuthError, Clock, Config, FaultPoints, IdSource, Scope, TokenTable, bind};
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub use crate::card::LEDGER_EXTENSION;
+use crate::card::card;
+use crate::error::StartError;
+use crate::knowledge;
+use crate::metrics::Metrics;
+use crate::pages::{self, Pages};
+use crate::skills::{Shared, skills};
+use crate::sources::SourceSettings;
+
+/// The agent's name in plans; its ledger tells two of that name apart.
+const INSTANCE: &str = "quell-resolution";
+/// How often the ledger's journal is asked whether it still takes records.
+const LEDGER_LOOK: Duration = Duration::from_secs(1);
+
+/// What an agent is started with.
+pub struct Setup {
+    /// The configuration.
+    pub config: Config,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids of tasks, and of a new ledger.
+    pub ids: Arc<dyn IdSource>,
+    /// Points at which a test lets it die.
+    pub faults: FaultPoints,
+}
+
+/// A running agent. Dropping it stops serving without waiting; steps under way still end and are recorded.
+pub struct Handle {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    manager: TaskManager,
+    source: SourceSettings,
+    config: Config,
+    draining: CancellationToken,
+    stopping: DropGuard,
+    serving: JoinHandle<ServeReport>,
+}
+
+/// Starts the agent: loads everything, opens the ledger, binds, then serves.
+///
+/// # Errors
+/// [`StartError`], which names the setting or the file. Nothing is left running then.
+pub async fn start(setup: Setup) -> Result<Handle, StartError> {
+    let Setup { config, clock, ids, faults } = setup;
+    let knowledge = knowledge::load(&config)?;
+    let source = SourceSettings::of(&config)?;
+    let folder = config.resolution_data_dir()?.join("ledger");
+    let listener = bind(config.resolution.listen, "resolution.listen").await?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| StartError::Assembly { why: format!("the bound address is not known: {error}") })?;
+    let opened = Ledger::open(&folder, INSTANCE, ids.new_id(), LedgerSettings::default(), clock.now());
+    let (ledger, report) =
+        opened.map_err(|source| StartError::Ledger { folder: folder.display().to_string(), source })?;
+    tracing::info!(
+        ledger = ledger.identity().ledger, folder = %folder.display(), created = report.created,
+        torn_tail = report.torn_tail.is_some(), "ledger open"
+    );
+    let guard = &knowledge.guard;
+    if guard.execute_real_commands && !guard.dry_run {
+        tracing::warn!("execution is switched on: approved steps take effect");
+    } else {
+        tracing::info!("execution is switched off: plans are shown, every step is refused");
+    }
+
+    let now = Arc::clone(&clock);
+    let agent = Agent::new(
+        Arc::new(ledger),
+        knowledge,
+        PlanSettings::default(),
+        Arc::new(move || now.now()),
+        Arc::new(Faults(faults)),
+    );
+    let metrics = Arc::new(Metrics::new());
+    let reads = source.open(&clock)?;
+    let shared = Arc::new(Shared::new(Arc::clone(&agent), Arc::clone(&clock), Arc::clone(&metrics), reads));
+    let (task_ids, task_clock) = (Arc::clone(&ids), Arc::clone(&clock));
+    let options = TaskOptions::new(move || task_ids.new_id().to_string(), move || task_clock.now());
+    let assembly = |error: A2aError| StartError::Assembly { why: error.to_string() };
+    let manager = TaskManager::new(skills(&shared), options).map_err(assembly)?;
+
+    let tokens = TokenTable::new(&config.resolution.tokens);
+    let card = card(address, agent.ledger().identity(), tokens.is_required());
+    let access = match tokens.is_required() {
+        true => Access::Tokens(Arc::new(Callers(tokens))),
+        false => Access::Loopback(Caller::local()),
+    };
+    let server = ServerOptions::new(access, clock.now());
+    let draining = server.draining.clone();
+    let router = quell_a2a::router(Arc::new(manager.clone()), card, server).map_err(assembly)?;
+    let router = router.merge(pages::router(Pages { agent, metrics, draining: draining.clone() }));
+    let stopping = CancellationToken::new();
+    let stopped = stopping.clone().cancelled_owned();
+    let serving = tokio::spawn(quell_a2a::serve_with(listener, router, ServeOptions::default(), stopped));
+    let stopping = stopping.drop_guard();
+    Ok(Handle { address, shared, manager, source, config, draining, stopping, serving })
+}
+
+impl Handle {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl quell_service::Handle for Handle {
+    fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        vec![("grpc", self.address)]
+    }
+
+    async fn failed(&mut self) -> String {
+        loop {
+            if let Some(error) = self.shared.agent.ledger().failure() {
+                // Whether the last records are on disk can only be found out by opening the ledger anew.
+                return format!("the ledger takes no more records: {error}");
+            }
+            tokio::time::sleep(LEDGER_LOOK).await;
+        }
+    }
+
+    async fn reload(&mut self, config: Config) -> Result<(), String> {
+        let words = |error: StartError| error.to_string();
+        let knowledge = knowledge::load(&config).map_err(words)?;
+        let source = SourceSettings::of(&config).map_err(words)?;
+        if config.resolution.listen != self.config.resolution.listen
+            || config.resolution.data_dir != self.config.resolution.data_dir
+            || config.resolution.tokens != self.config.resolution.tokens
+        {
+            return Err("resolution.listen, data_dir and tokens take effect only at a start".to_owned());
+        }
+        if source != self.source {
+            self.shared.replace_reads(source.open(&self.shared.clock).map_err(words)?);
+            self.source = source;
+        }
+        self.shared.agent.replace_knowledge(knowledge);
+        self.config = config;
+        Ok(())
+    }
+
+    async fn stop(self, drain: Duration) {
+        let began = tokio::time::Instant::now();
+        // New calls are refused and callers go elsewhere; steps under way go on to their end.
+        self.draining.cancel();
+        let left = self.manager.shutdown(drain.mul_f64(0.8)).await;
+        let remaining = drain.saturating_sub(began.elapsed());
+        if tokio::time::timeout(remaining, self.shared.agent.drained()).await.is_err() {
+            let running = self.shared.agent.running();
+            tracing::warn!(
+                left,
+                running,
+                "steps are still under way; after a restart they are unknown until probed"
+            );
+        }
+        self.stopping.disarm().cancel();
+        if self.serving.await.is_err() {
+            tracing::error!("the server ended by a panic");
+        }
+    }
+}
+
+/// Callers by bearer token; only those with the scope `agent` may give this agent tasks.
+struct Callers(TokenTable);
+
+impl Authenticate for Callers {
+    fn caller(&self, headers: &HeaderMap) -> Result<Caller, A2aError> {
+        let refuse = |error: AuthError| {
+            let kind = match error {
+                AuthError::Missing | AuthError::Unknown => ErrorKind::Unauthenticated,
+                AuthError::Forbidden { .. } => ErrorKind::Forbidden,
+            };
+            A2aError::new(kind, error.to_string())
+        };
+        let principal = self.0.authenticate_headers(headers).map_err(refuse)?;
+        principal.require(Scope::Agent).map_err(refuse)?;
+        Ok(Caller::named(principal.name))
+    }
+}
+
+/// The service's fault points as remediation wants them.
+struct Faults(FaultPoints);
+
+#[async_trait]
+impl FaultHook for Faults {
+    async fn reached(&self, point: &'static str) {
+        self.0.reach(point).await;
+    }
+}

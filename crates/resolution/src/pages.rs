@@ -1,0 +1,65 @@
+//! `/health`, `/ready` and `/metrics`.
+
+use std::sync::{Arc, PoisonError};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use quell_remedy::Agent;
+use quell_service::http::metrics_response;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+
+#[derive(Clone)]
+pub(crate) struct Pages {
+    pub(crate) agent: Arc<Agent>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) draining: CancellationToken,
+}
+
+pub(crate) fn router(pages: Pages) -> Router {
+    Router::new()
+        .route("/health", get(health))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(pages)
+}
+
+/// Whether the process should live.
+async fn health(State(pages): State<Pages>) -> Response {
+    match pages.agent.ledger().failure() {
+        None => Json(json!({"status": "healthy", "ledger": "open"})).into_response(),
+        Some(error) => {
+            let body = Json(json!({"status": "unhealthy", "ledger": error.to_string()}));
+            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+        }
+    }
+}
+
+/// Whether it should be asked.
+async fn ready(State(pages): State<Pages>) -> Response {
+    if pages.draining.is_cancelled() || pages.agent.ledger().failure().is_some() {
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "not ready"}))).into_response();
+    }
+    let knowledge = pages.agent.knowledge();
+    let guard = &knowledge.guard;
+    Json(json!({
+        "status": "ready",
+        "runbooks": knowledge.runbooks.iter().count(),
+        "targets": knowledge.inventory.iter().count(),
+        "executes": guard.execute_real_commands && !guard.dry_run,
+        "steps_running": pages.agent.running(),
+    }))
+    .into_response()
+}
+
+async fn metrics(State(pages): State<Pages>) -> Response {
+    let running = i64::try_from(pages.agent.running()).unwrap_or(i64::MAX);
+    pages.metrics.steps_running.set(running);
+    // Encoding reads atomics only; a panic in it leaves nothing half done.
+    metrics_response(&pages.metrics.registry.lock().unwrap_or_else(PoisonError::into_inner))
+}
