@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use quell_incident::alert::{Alert, AlertKey, AlertStatus, Fingerprint, Labels};
 use quell_incident::ids::SourceName;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// Alerts in one payload at the most.
 const ALERTS_MAX: usize = 100_000;
@@ -40,7 +40,7 @@ pub(crate) struct Rejected {
 struct Wire {
     version: Option<String>,
     group_key: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     truncated_alerts: u64,
     alerts: Option<Vec<serde_json::Value>>,
 }
@@ -49,15 +49,20 @@ struct Wire {
 #[serde(rename_all = "camelCase")]
 struct WireAlert {
     status: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     labels: Labels,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     annotations: Labels,
     starts_at: Option<String>,
     ends_at: Option<String>,
     #[serde(rename = "generatorURL")]
     generator_url: Option<String>,
     fingerprint: Option<String>,
+}
+
+/// An empty map of Go is often written as `null`.
+fn null_is_absent<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Option::<T>::deserialize(from).map(Option::unwrap_or_default)
 }
 
 /// Reads a payload, or one bare alert where `bare` is allowed.

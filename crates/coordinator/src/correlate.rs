@@ -1,6 +1,10 @@
 //! From received alerts to incidents. One task takes them in the order in which they became durable; the position is kept, so that a
 //! restart goes on where it ended. Taking an alert twice changes nothing, so the position may lag behind a crash.
+//!
+//! An alert that is not known joins an incident under way whose alerts have the same values of the configured labels: two alerts on one
+//! disk are one incident, diagnosed once.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +21,8 @@ use crate::site::{ChangeError, Site};
 
 /// Received batches that are read at once.
 const BATCHES_MAX: usize = 64;
+/// Keys of incidents under way before those that are over are forgotten.
+const KEYS_MAX: usize = 50_000;
 /// After an error of the store.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -39,18 +45,29 @@ pub(crate) async fn start(
     tasks: &tokio_util::task::TaskTracker,
 ) -> Result<Correlated, StoreError> {
     let position = site.store.correlated().await?;
+    let mut under_way = UnderWay::default();
+    for id in site.store.unfinished().await? {
+        if let Some(incident) = incident(&site, id).await? {
+            incident.alerts.values().for_each(|state| under_way.add(&site, &state.alert, id));
+        }
+    }
     let (reached, watching) = watch::channel(position);
     tasks.spawn(async move {
-        let work = run(&site, &received, &reached);
+        let work = run(&site, under_way, &received, &reached);
         stop.run_until_cancelled(work).await;
     });
     Ok(Correlated(watching))
 }
 
-async fn run(site: &Site, received: &tokio::sync::Notify, reached: &watch::Sender<ReceivedPosition>) {
+async fn run(
+    site: &Site,
+    mut under_way: UnderWay,
+    received: &tokio::sync::Notify,
+    reached: &watch::Sender<ReceivedPosition>,
+) {
     loop {
         let position = *reached.borrow();
-        match take_batches(site, position, reached).await {
+        match take_batches(site, &mut under_way, position, reached).await {
             Ok(true) => {}
             Ok(false) => received.notified().await,
             Err(error) => {
@@ -64,6 +81,7 @@ async fn run(site: &Site, received: &tokio::sync::Notify, reached: &watch::Sende
 /// Whether there was anything to take.
 async fn take_batches(
     site: &Site,
+    under_way: &mut UnderWay,
     after: ReceivedPosition,
     reached: &watch::Sender<ReceivedPosition>,
 ) -> Result<bool, StoreError> {
@@ -72,7 +90,7 @@ async fn take_batches(
     let last = *last;
     for (position, batch) in &batches {
         for alert in &batch.alerts {
-            take(site, alert).await?;
+            take(site, under_way, alert).await?;
         }
         reached.send_replace(*position);
     }
@@ -82,22 +100,20 @@ async fn take_batches(
 }
 
 /// Takes one alert: it opens an incident, changes one, or changes nothing.
-async fn take(site: &Site, alert: &Alert) -> Result<(), StoreError> {
+async fn take(site: &Site, under_way: &mut UnderWay, alert: &Alert) -> Result<(), StoreError> {
     let known = match site.store.incident_of_alert(&alert.key).await? {
         Some(id) => incident(site, id).await?,
         None => None,
     };
     let source = alert.key.source.as_str();
     match (known, alert.status) {
-        (None, AlertStatus::Firing) => {
-            site.open(draft(site, alert, None), source, None).await?;
-        }
+        (None, AlertStatus::Firing) => open_or_join(site, under_way, alert, None).await?,
         (None, AlertStatus::Resolved) => {
             debug!(alert = %alert.key, "the end of an alert that is not known");
         }
         (Some(incident), AlertStatus::Firing) if incident.status() == Status::Closed => {
             if begins_anew(&incident, alert) {
-                site.open(draft(site, alert, Some(incident.id)), source, None).await?;
+                open_or_join(site, under_way, alert, Some(incident.id)).await?;
             }
         }
         (Some(incident), AlertStatus::Firing) => {
@@ -108,6 +124,65 @@ async fn take(site: &Site, alert: &Alert) -> Result<(), StoreError> {
             let at = alert.ends_at.unwrap_or(now).min(now);
             change(site, incident.id, Input::AlertCleared { key: alert.key.clone(), at }, source).await?;
         }
+    }
+    Ok(())
+}
+
+/// Incidents under way by the values of the labels that alerts join by. It may name incidents that are over: they are looked at before
+/// anything joins them.
+#[derive(Default)]
+struct UnderWay(HashMap<Vec<String>, IncidentId>);
+
+impl UnderWay {
+    /// The source and the labels' values; `None` when one is missing, or when nothing is to be joined by.
+    fn key(site: &Site, alert: &Alert) -> Option<Vec<String>> {
+        let settings = site.settings();
+        if settings.correlate_by.is_empty() {
+            return None;
+        }
+        let values =
+            settings.correlate_by.iter().map(|name| alert.labels.get(name).map(|value| value.for_people()));
+        std::iter::once(Some(alert.key.source.to_string())).chain(values).collect()
+    }
+
+    fn add(&mut self, site: &Site, alert: &Alert, id: IncidentId) {
+        if let Some(key) = Self::key(site, alert) {
+            self.0.insert(key, id);
+        }
+    }
+
+    /// Forgets what is over, when it has become much.
+    async fn prune(&mut self, site: &Site) -> Result<(), StoreError> {
+        if self.0.len() > KEYS_MAX {
+            let unfinished: std::collections::HashSet<_> =
+                site.store.unfinished().await?.into_iter().collect();
+            self.0.retain(|_, id| unfinished.contains(id));
+        }
+        Ok(())
+    }
+}
+
+async fn open_or_join(
+    site: &Site,
+    under_way: &mut UnderWay,
+    alert: &Alert,
+    linked_to: Option<IncidentId>,
+) -> Result<(), StoreError> {
+    let source = alert.key.source.as_str();
+    let key = UnderWay::key(site, alert);
+    if let Some(id) = key.as_ref().and_then(|key| under_way.0.get(key)).copied()
+        && let Some(joined) = incident(site, id).await?
+        && joined.status().is_active()
+    {
+        change(site, id, Input::AlertFiring(Box::new(alert.clone())), source).await?;
+        let head = site.settings().mapping.head(alert);
+        let urgency = Input::AlertUrgency { priority: head.priority, severity: head.severity };
+        return change(site, id, urgency, source).await;
+    }
+    let opened = site.open(draft(site, alert, linked_to), source, None).await?;
+    if let Some(key) = key {
+        under_way.0.insert(key, opened.id);
+        under_way.prune(site).await?;
     }
     Ok(())
 }

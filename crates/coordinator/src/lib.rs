@@ -173,10 +173,11 @@ pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
         registry: Arc::new(registry),
         agents: endpoints,
         client: http_client,
+        body_bytes_max: config.coordinator.body_bytes_max,
     };
     let card_routes = quell_a2a::card_router(&card, 300, site.now())?;
     let routes =
-        http::router(web, card_routes, config.coordinator.enable_webhooks, config.coordinator.body_bytes_max);
+        http::router(web, card_routes, config.coordinator.enable_webhooks);
     for (listener, router) in [(http, routes), (grpc, a2a)] {
         let stopped = stop.clone().cancelled_owned();
         tasks.spawn(async move {

@@ -36,7 +36,8 @@ pub(crate) fn of(config: &Config) -> Result<Settings, SettingsError> {
         Some(path) => mapping(path)?,
         None => Mapping::shipped(),
     };
-    Ok(Settings { policy, policy_digest, mapping })
+    let correlate_by = config.coordinator.correlate_by.clone();
+    Ok(Settings { policy, policy_digest, mapping, correlate_by })
 }
 
 fn mapping(path: &Path) -> Result<Mapping, SettingsError> {

@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub policy_digest: Digest,
     /// From alerts to incidents.
     pub mapping: Mapping,
+    /// Labels by which alerts join.
+    pub correlate_by: Vec<String>,
 }
 
 /// What every part of the coordinator works with.

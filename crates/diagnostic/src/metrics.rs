@@ -29,12 +29,12 @@ impl Metrics {
         let mut registry = Registry::default();
         register_build_info(&mut registry, "quell-diagnostic", env!("CARGO_PKG_VERSION"));
         let diagnoses = Family::default();
-        registry.register("diagnostic_diagnoses", "Diagnoses by outcome", diagnoses.clone());
+        registry.register("quell_diagnostic_diagnoses", "Diagnoses by outcome", diagnoses.clone());
         let unavailable = Counter::default();
         let help = "Questions to sources that had no answer";
-        registry.register("diagnostic_evidence_unavailable", help, unavailable.clone());
+        registry.register("quell_diagnostic_evidence_unavailable", help, unavailable.clone());
         let seconds = Histogram::new(exponential_buckets(0.01, 2.0, 12));
-        registry.register("diagnostic_diagnosis_seconds", "Duration of diagnoses", seconds.clone());
+        registry.register("quell_diagnostic_diagnosis_seconds", "Duration of diagnoses", seconds.clone());
         Self { registry: Mutex::new(registry), diagnoses, unavailable, seconds }
     }
 

@@ -13,6 +13,7 @@ use crate::incident::{Approval, How, Outcome, UnknownStep, Why};
 use crate::mapping::Head;
 use crate::plan::Plan;
 use crate::report::Report;
+use crate::severity::{Priority, Severity};
 
 /// The version of every event's payload that this program writes. Older ones are brought up when they are read; they are never
 /// rewritten.
@@ -140,6 +141,13 @@ pub enum Event {
     AlertFired {
         /// As it came.
         alert: Box<Alert>,
+    },
+    /// An alert that joined it is more urgent.
+    PriorityRaised {
+        /// From now on.
+        priority: Priority,
+        /// From now on.
+        severity: Severity,
     },
     /// An alert cleared.
     AlertCleared {
@@ -401,6 +409,7 @@ impl Event {
         match self {
             Self::Opened { .. } => "opened",
             Self::AlertFired { .. } => "alert_fired",
+            Self::PriorityRaised { .. } => "priority_raised",
             Self::AlertCleared { .. } => "alert_cleared",
             Self::AlertSuppressed { .. } => "alert_suppressed",
             Self::DiagnosisStarted { .. } => "diagnosis_started",

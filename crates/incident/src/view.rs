@@ -194,6 +194,7 @@ pub fn describe(event: &Event) -> String {
             None => format!("opened by {origin}: {}", head.title),
         },
         Event::AlertFired { alert } => format!("alert {} fires on {}", alert.name(), alert.affected_system()),
+        Event::PriorityRaised { priority, severity } => format!("it is now {priority}, {severity}"),
         Event::AlertCleared { key, cleared_at } => format!("alert {key} cleared at {cleared_at}"),
         Event::AlertSuppressed { key, by: Some(by) } => format!("alert {key} is suppressed by {by}"),
         Event::AlertSuppressed { key, by: None } => format!("alert {key} is no longer suppressed"),

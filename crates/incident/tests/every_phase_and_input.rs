@@ -130,6 +130,13 @@ fn inputs(case: &Case) -> Vec<(&'static str, Input)> {
         ("the same alert again", Input::AlertFiring(Box::new(alert("ShopSlow")))),
         ("a new episode", Input::AlertFiring(Box::new(again))),
         ("another alert", Input::AlertFiring(Box::new(alert("ShopDown")))),
+        (
+            "a more urgent alert",
+            Input::AlertUrgency {
+                priority: quell_incident::severity::Priority::P0,
+                severity: quell_incident::severity::Severity::Critical,
+            },
+        ),
         ("cleared", Input::AlertCleared { key: case.key(), at: now }),
         ("silenced", Input::AlertSuppressed { key: case.key(), by: Some("silence".to_owned()) }),
         ("report", Input::Report { task: task_of(case), report: Box::new(report(case.incident.id, 0.9)) }),

@@ -5,6 +5,13 @@
 //! submitted to its journal may still become durable, as with a process whose last write reached the system. **Assumptions.** Tests run
 //! it from a multi-threaded runtime. **Absent.** Cutting power: that is `quell-journal`'s simulated disk.
 
+mod ask;
+mod child;
+mod options;
+pub mod pair;
+pub mod processes;
 mod site;
 
-pub use site::{Options, Part, Sandbox, SandboxError};
+pub use ask::{Asking, until};
+pub use options::{Options, Part};
+pub use site::{Sandbox, SandboxError};

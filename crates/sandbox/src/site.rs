@@ -6,81 +6,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quell_service::{Config, Daemon, Environment, FaultPoints, Handle, Loading, SystemClock, SystemIds};
+use quell_service::{Config, Environment, FaultPoints, Handle, Loading, SystemClock, SystemIds};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::options::{Options, Part};
+
 /// How long a part may take to start.
 const START_WITHIN: Duration = Duration::from_secs(20);
+/// Metrics pages that the agents have read before a fault may be triggered: about fifteen of each exporter.
+const SCRAPES_BEFORE: u64 = 90;
 /// Between two looks at something that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// A part of the site that can be killed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Part {
-    /// The coordinator.
-    Coordinator,
-    /// The diagnostic agent.
-    Diagnostic,
-    /// The resolution agent.
-    Resolution,
-}
-
-impl Part {
-    /// All of them, in the order in which they are started.
-    pub const ALL: [Self; 3] = [Self::Diagnostic, Self::Resolution, Self::Coordinator];
-
-    fn daemon(self) -> Daemon {
-        match self {
-            Self::Coordinator => Daemon::Coordinator,
-            Self::Diagnostic => Daemon::Diagnostic,
-            Self::Resolution => Daemon::Resolution,
-        }
-    }
-}
-
-/// What a site is started with.
-#[derive(Clone)]
-pub struct Options {
-    /// Whether actions are switched on and need no approval. Otherwise the shipped defaults hold.
-    pub automatic: bool,
-    /// The simulator's tick.
-    pub tick: Duration,
-    /// How long a threshold must hold before the simulator's alerts fire.
-    pub alerts_hold: Duration,
-    /// Texts of the generated configuration to be replaced by others, in order.
-    pub replacements: Vec<(String, String)>,
-    /// Points at which parts die.
-    pub faults: HashMap<Part, FaultPoints>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            automatic: true,
-            tick: Duration::from_millis(100),
-            alerts_hold: Duration::from_millis(300),
-            replacements: Vec::new(),
-            faults: HashMap::new(),
-        }
-    }
-}
-
-impl Options {
-    /// The same with a text of the generated configuration replaced.
-    #[must_use]
-    pub fn replacing(mut self, text: &str, by: &str) -> Self {
-        self.replacements.push((text.to_owned(), by.to_owned()));
-        self
-    }
-
-    /// The same, with every plan waiting for a person's approval.
-    #[must_use]
-    pub fn asking(self) -> Self {
-        self.replacing("require_approval: false", "require_approval: true")
-    }
-}
 
 /// Why a site, or a part of it, did not start or do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -155,10 +93,31 @@ impl Sandbox {
             parts: HashMap::new(),
             client,
         };
-        for part in Part::ALL {
+        for part in sandbox.options.parts.clone() {
             sandbox.restart(part).await?;
         }
+        sandbox.until_there_is_a_before().await?;
         Ok(sandbox)
+    }
+
+    /// A diagnosis compares with the time before the fault, so there must have been one.
+    async fn until_there_is_a_before(&self) -> Result<(), SandboxError> {
+        let started = Instant::now();
+        loop {
+            let scrapes = self.simulator("/health").await?["scrapes"].as_u64().unwrap_or(0);
+            if scrapes >= SCRAPES_BEFORE {
+                return Ok(());
+            }
+            if started.elapsed() > START_WITHIN {
+                let what = "the diagnostic agent to scrape".to_owned();
+                return Err(SandboxError::Late {
+                    what,
+                    within: START_WITHIN,
+                    last: format!("{scrapes} scrapes"),
+                });
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Kills a part where it stands.
@@ -221,6 +180,11 @@ impl Sandbox {
     /// Where the API is.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.coordinator)
+    }
+
+    /// Where the simulator's control interface is.
+    pub fn simulator_url(&self) -> String {
+        format!("http://{}", self.control)
     }
 
     /// Where A2A is.
@@ -342,12 +306,15 @@ impl Sandbox {
                     )
                 })
                 .collect();
+            let looked_at = &whole["diagnostics"];
             seen.push(format!(
-                "\n  {} {} {}\n{}",
+                "\n  {} {} {}\n{}\n    claims {}\n    unavailable {}",
                 incident["title"],
                 incident["phase"],
                 incident["summary"],
-                lines.join("\n")
+                lines.join("\n"),
+                looked_at["claims"],
+                looked_at["unavailable"],
             ));
         }
         seen.join("")
@@ -447,6 +414,11 @@ fn config(options: &Options, folder: &Path, control: &[SocketAddr; 3], ports: [S
     let [http, grpc, diagnostic, resolution] = ports;
     let metrics: Vec<_> = control.iter().map(|address| format!("\"http://{address}/metrics\"")).collect();
     let data = |name: &str| -> PathBuf { folder.join(name) };
+    let url_of = |part: Part, own: SocketAddr| {
+        options.agent_urls.get(&part).cloned().unwrap_or_else(|| format!("http://{own}"))
+    };
+    let (diagnostic_url, resolution_url) =
+        (url_of(Part::Diagnostic, diagnostic), url_of(Part::Resolution, resolution));
     let automatic = options.automatic;
     let autonomy = if automatic { "auto" } else { "approve" };
     let switches = if automatic {
@@ -460,12 +432,12 @@ coordinator:
   listen: {http}
   grpc_listen: {grpc}
   data_dir: \"{}\"
-  diagnostic_url: \"http://{diagnostic}\"
-  resolution_url: \"http://{resolution}\"
+  diagnostic_url: \"{diagnostic_url}\"
+  resolution_url: \"{resolution_url}\"
   autonomy: {autonomy}
   workflow: {{settle: 200ms, verify_interval: 200ms, quiet_before_close: 500ms, hold_look_again: 200ms, check_patience: 10s,
     agent_backoff: 200ms, agent_retries_max: 10, verification_grace: 60s, step_grace: 2s, probe: 30s}}
-diagnostic: {{listen: \"{diagnostic}\", scrape_interval: 200ms, history: 5m}}
+diagnostic: {{listen: \"{diagnostic}\", scrape_interval: 100ms, history: 5m}}
 resolution: {{listen: \"{resolution}\", data_dir: \"{}\"}}
 ",
         control[0],

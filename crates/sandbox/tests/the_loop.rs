@@ -6,7 +6,7 @@ use std::time::Duration;
 use quell_sandbox::{Options, Sandbox};
 use serde_json::{Value, json};
 
-const WITHIN: Duration = Duration::from_secs(60);
+const WITHIN: Duration = Duration::from_secs(20);
 
 fn is(incident: &Value, status: &str) -> bool {
     incident["status"] == status

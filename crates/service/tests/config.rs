@@ -152,6 +152,9 @@ coordinator:
       agent_token: <hidden>
       agent_token_file: null
       alert_mapping_file: null
+      correlate_by:
+      - instance
+      - component
       autonomy: approve
       autonomy_overrides:
       - service: email
@@ -183,7 +186,6 @@ coordinator:
     diagnostic:
       listen: 127.0.0.1:50052
       tokens: []
-      signals_file: null
       rules_file: null
       log_files: []
       scrape_interval: 5s

@@ -1,5 +1,6 @@
 //! The world in motion: shared by the listeners, moved by one task.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     clock: Clock,
     pub(crate) token: Option<SecretString>,
     pub(crate) requests: Semaphore,
+    /// Metrics pages served, on all ports together.
+    pub(crate) scrapes: AtomicU64,
 }
 
 impl Shared {
@@ -47,6 +50,7 @@ impl Shared {
             clock: Arc::clone(&config.clock),
             token: config.token.clone(),
             requests: Semaphore::new(REQUESTS_MAX),
+            scrapes: AtomicU64::new(0),
         }
     }
 

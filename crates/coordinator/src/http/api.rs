@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -28,6 +29,8 @@ const LIMIT_DEFAULT: usize = 1_000;
 const LIMIT_MAX: usize = 1_000;
 /// How long an agent may take to show its card.
 const CARD_WITHIN: Duration = Duration::from_secs(2);
+
+type Body = Result<Bytes, BytesRejection>;
 
 pub(crate) fn store_problem(error: &StoreError) -> Problem {
     error!(%error, "the store did not answer");
@@ -156,9 +159,10 @@ async fn detail(store: &dyn IncidentStore, incident: &Incident) -> Result<Value,
 pub(super) async fn create(
     State(web): State<Web>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Result<Response, Problem> {
     let principal = web.require(&headers, Scope::Operate)?;
+    let body = web.body(body)?;
     let draft: ManualDraft = serde_json::from_slice(&body)
         .map_err(|error| Problem::bad_request(format!("not an incident: {error}")))?;
     let content = Digest::of_bytes(&body);
@@ -197,10 +201,11 @@ pub(super) async fn word(
     State(web): State<Web>,
     headers: HeaderMap,
     Path((id, word)): Path<(String, String)>,
-    body: Bytes,
+    body: Body,
 ) -> Result<Json<Value>, Problem> {
     let scope = if matches!(word.as_str(), "approve" | "deny") { Scope::Approve } else { Scope::Operate };
     let principal = web.require(&headers, scope)?;
+    let body = web.body(body)?;
     let id = parse_id(&id)?;
     let words: Words = if body.trim_ascii().is_empty() {
         Words::default()
@@ -288,9 +293,10 @@ struct Switch {
 pub(super) async fn set_kill_switch(
     State(web): State<Web>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Result<Json<Value>, Problem> {
     let principal = web.require(&headers, Scope::Operate)?;
+    let body = web.body(body)?;
     let wanted: Switch = serde_json::from_slice(&body).map_err(|error| {
         Problem::bad_request(format!("expected {{\"engaged\": true, \"why\": \"...\"}}: {error}"))
     })?;

@@ -5,6 +5,8 @@ mod webhooks;
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -48,6 +50,8 @@ pub(crate) struct Web {
     pub agents: Arc<[AgentEndpoint]>,
     /// For asking them for their cards.
     pub client: reqwest::Client,
+    /// The largest body of a request.
+    pub body_bytes_max: usize,
 }
 
 impl Web {
@@ -57,10 +61,23 @@ impl Web {
         principal.require(scope)?;
         Ok(principal)
     }
+
+    /// The whole body. One that is too large is not the same as one that broke off.
+    fn body(&self, body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
+        body.map_err(|rejection| {
+            if rejection.status() != StatusCode::PAYLOAD_TOO_LARGE {
+                return Problem::bad_request("the body could not be read to its end");
+            }
+            let max = self.body_bytes_max;
+            let detail = format!("the body has more than {max} bytes; send less at once, or raise `coordinator.body_bytes_max`");
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+        })
+    }
 }
 
 /// The routes. `card` stands at the well-known place here as well as on the gRPC port.
-pub(crate) fn router(web: Web, card: Router, enable_webhooks: bool, body_bytes_max: usize) -> Router {
+pub(crate) fn router(web: Web, card: Router, enable_webhooks: bool) -> Router {
+    let body_bytes_max = web.body_bytes_max;
     let mut router = Router::new()
         .route("/health", get(health))
         .route("/ready", get(health))
@@ -81,7 +98,8 @@ pub(crate) fn router(web: Web, card: Router, enable_webhooks: bool, body_bytes_m
             Problem::not_found("nothing is here; the API is under /api, webhooks under /webhooks")
         })
         .method_not_allowed_fallback(async || {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method")
+            let detail = "this path does not take that method; the header `Allow` names those that it takes";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
         })
         .layer(DefaultBodyLimit::max(body_bytes_max))
         .with_state(web)
@@ -101,13 +119,4 @@ async fn health(State(web): State<Web>) -> Response {
 
 async fn metrics(State(web): State<Web>) -> Response {
     metrics_response(&web.registry)
-}
-
-/// A body that could not be read, as a problem: too large is not the same as broken off.
-fn body_problem(rejection: &axum::extract::rejection::BytesRejection, bytes_max: usize) -> Problem {
-    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        Problem::body_too_large(bytes_max)
-    } else {
-        Problem::bad_request("the body could not be read to its end")
-    }
 }

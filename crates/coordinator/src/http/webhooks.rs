@@ -14,7 +14,7 @@ use quell_store::{Received, ReceivedPosition, StoreError};
 use serde_json::json;
 use tracing::{error, warn};
 
-use super::{Web, body_problem};
+use super::Web;
 use crate::alertmanager::{self, Payload};
 
 /// What an overloaded sender is told.
@@ -86,7 +86,7 @@ async fn take(
         web.site.metrics.webhook("rejected");
         problem
     };
-    let bytes = body.map_err(|rejection| rejected(body_problem(&rejection, 0)))?;
+    let bytes = web.body(body).map_err(rejected)?;
     let source = if bare { bare_source() } else { Some(web.source.clone()) };
     let source = source.ok_or_else(Problem::internal)?;
     let payload = alertmanager::parse(&bytes, &source, bare, web.site.now()).map_err(|why| {

@@ -6,6 +6,7 @@ use super::{Looking, Refused, later};
 use crate::alert::{Alert, AlertKey};
 use crate::event::Event;
 use crate::incident::{How, Outcome, Phase};
+use crate::severity::{Priority, Severity, Status};
 
 impl Looking<'_> {
     pub(super) fn alert_firing(&self, alert: &Alert) -> Result<Vec<Event>, Refused> {
@@ -33,6 +34,13 @@ impl Looking<'_> {
             }
             _ => Ok(vec![fired]),
         }
+    }
+
+    /// The most urgent alert counts; an incident does not become less urgent because a mild one joins it.
+    pub(super) fn alert_urgency(&self, priority: Priority, severity: Severity) -> Vec<Event> {
+        let higher = priority < self.incident.priority && self.incident.status() != Status::Closed;
+        let severity = severity.min(self.incident.severity);
+        if higher { vec![Event::PriorityRaised { priority, severity }] } else { Vec::new() }
     }
 
     pub(super) fn alert_cleared(&self, key: &AlertKey, at: Timestamp) -> Result<Vec<Event>, Refused> {

@@ -149,6 +149,11 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
             }
             true
         }
+        Event::PriorityRaised { priority, severity } => {
+            incident.priority = *priority;
+            incident.severity = *severity;
+            incident.status() != crate::severity::Status::Closed
+        }
         Event::AlertCleared { key, cleared_at } => {
             incident.alerts.get_mut(key).is_some_and(|state| state.cleared_at.replace(*cleared_at).is_none())
         }

@@ -36,12 +36,20 @@ use crate::ids::{Digest, GateEpoch, IncidentId, RunbookName, StepKey, TaskKey};
 use crate::incident::{How, Incident, Phase, UnknownStep, Why};
 use crate::mapping::Head;
 use crate::report::Report;
+use crate::severity::{Priority, Severity};
 
 /// What can happen to an incident.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// An alert of it fires.
     AlertFiring(Box<Alert>),
+    /// An alert that joined it is this urgent.
+    AlertUrgency {
+        /// As the mapping says.
+        priority: Priority,
+        /// As the mapping says.
+        severity: Severity,
+    },
     /// An alert of it has cleared.
     AlertCleared {
         /// Which.
@@ -249,6 +257,7 @@ pub fn decide(
     let look = Looking { incident, now, policy };
     match input {
         Input::AlertFiring(alert) => look.alert_firing(alert),
+        Input::AlertUrgency { priority, severity } => Ok(look.alert_urgency(*priority, *severity)),
         Input::AlertCleared { key, at } => look.alert_cleared(key, *at),
         Input::AlertSuppressed { key, by } => look.alert_suppressed(key, by.as_deref()),
         Input::Report { task, report } => look.report(task, report),

@@ -48,7 +48,7 @@ pub struct Policy {
     pub require_approval: bool,
     /// The level where no override matches.
     pub autonomy: Autonomy,
-    /// The last one that matches counts.
+    /// The first one that matches counts.
     pub autonomy_overrides: Vec<AutonomyOverride>,
     /// Below it even a plan at the level auto asks a person. 0 to 1.
     pub confidence_min: f64,
@@ -137,7 +137,6 @@ impl Policy {
         let matches = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
         self.autonomy_overrides
             .iter()
-            .rev()
             .find(|row| {
                 matches(&row.source, source)
                     && matches(&row.service, &incident.service)
@@ -154,7 +153,6 @@ impl Policy {
         let level = self
             .autonomy_overrides
             .iter()
-            .rev()
             .find(|row| could_match(&row.source, source) && could_match(&row.service, &incident.service))
             .map_or(self.autonomy, |row| row.level);
         level > Autonomy::Observe

@@ -61,6 +61,9 @@ pub struct Coordinator {
     /// The alert mapping; by default the shipped one.
     #[serde(deserialize_with = "optional")]
     pub alert_mapping_file: Option<PathBuf>,
+    /// Labels by which an alert joins an incident that is under way: all of them there and equal, and of the same source. Empty: an
+    /// incident for each alert.
+    pub correlate_by: Vec<String>,
     /// How far Quell goes by itself.
     pub autonomy: Autonomy,
     /// Other levels for some sources, services or runbooks; the first that fits counts.
@@ -84,6 +87,7 @@ impl Default for Coordinator {
             agent_token: None,
             agent_token_file: None,
             alert_mapping_file: None,
+            correlate_by: vec!["instance".to_owned(), "component".to_owned()],
             autonomy: Autonomy::Approve,
             autonomy_overrides: Vec::new(),
             workflow: Workflow::default(),
@@ -213,9 +217,6 @@ pub struct Diagnostic {
     pub listen: SocketAddr,
     /// Who may call.
     pub tokens: Vec<TokenEntry>,
-    /// The signals to gather per alert; by default the shipped ones.
-    #[serde(deserialize_with = "optional")]
-    pub signals_file: Option<PathBuf>,
     /// The rules; by default the shipped ones.
     #[serde(deserialize_with = "optional")]
     pub rules_file: Option<PathBuf>,
@@ -236,7 +237,6 @@ impl Default for Diagnostic {
         Self {
             listen: local(50052),
             tokens: Vec::new(),
-            signals_file: None,
             rules_file: None,
             log_files: Vec::new(),
             scrape_interval: Period::seconds(5),

@@ -4,6 +4,7 @@ mod logs;
 mod problem;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -98,14 +99,17 @@ fn is_authorized(shared: &Shared, headers: &HeaderMap) -> bool {
 }
 
 fn metrics(shared: &Shared, exporter: Exporter) -> Response {
+    shared.scrapes.fetch_add(1, Ordering::Relaxed);
     let families = shared.with(|world| world.metrics(exporter));
     ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], exposition::render(&families)).into_response()
 }
 
-/// `resets` tells a test of healing that nobody used `POST /resolve` instead.
+/// `resets` tells a test of healing that nobody used `POST /resolve` instead; `scrapes` tells it that there is something to compare a
+/// fault with.
 async fn health(State(shared): World) -> Json<Value> {
     let resets = shared.with(|world| world.resets());
-    Json(json!({ "status": "healthy", "resets": resets }))
+    let scrapes = shared.scrapes.load(Ordering::Relaxed);
+    Json(json!({ "status": "healthy", "resets": resets, "scrapes": scrapes }))
 }
 
 async fn scenarios(State(shared): World) -> Json<Vec<ScenarioStatus>> {

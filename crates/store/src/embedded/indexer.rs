@@ -1,0 +1,95 @@
+//! The indexer: one thread that brings durable changes into the index, as many at once as wait.
+
+use std::time::{Duration, Instant};
+
+use super::index::{Trouble, Work};
+use super::replay::{self, Obstacle};
+use super::shared::{Next, Shared};
+
+/// A batch is atomic, and readers of lists wait for it: it is kept short.
+const BATCH_CHANGES_MAX: usize = 256;
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+/// What a reader found odd is not a reason to make the index anew again so soon: it may have read the old one, and what making
+/// it anew does not cure must not keep the disk busy.
+const SUSPICION_PAUSE: Duration = Duration::from_secs(60);
+
+/// Indexes until the queue is closed and empty.
+pub(super) fn run(shared: &Shared) {
+    let mut rebuilt_at: Option<Instant> = None;
+    loop {
+        let result = match shared.work.next(BATCH_CHANGES_MAX) {
+            Next::End => return,
+            Next::Rebuild(_) if rebuilt_at.is_some_and(|at| at.elapsed() < SUSPICION_PAUSE) => continue,
+            Next::Rebuild(trouble) => Err(trouble),
+            Next::Apply(work) => apply(shared, work),
+        };
+        let indexed = match result {
+            Ok(indexed) => indexed,
+            Err(trouble) => {
+                let Some(indexed) = rebuild(shared, &trouble) else { return };
+                rebuilt_at = Some(Instant::now());
+                indexed
+            }
+        };
+        shared.decisions().state.forget_up_to(indexed);
+        shared.change_durable(|state| state.forget_up_to(indexed));
+        shared.indexed.send_modify(|so_far| *so_far = indexed.max(*so_far));
+    }
+}
+
+fn apply(shared: &Shared, mut work: Vec<Work>) -> Result<u64, Trouble> {
+    let Some(index) = shared.index() else { return Err("it is gone".into()) };
+    // An index that was made anew has all that was durable by then.
+    let applied = index.applied().sequence;
+    work.retain(|work| work.sequence > applied);
+    let done = replay::guarded(|| {
+        index.apply(&work)?;
+        Ok(index.applied().sequence)
+    });
+    done.map_err(|obstacle| match obstacle {
+        Obstacle::Index(trouble) => trouble,
+        Obstacle::Journal(error) => error.into(),
+    })
+}
+
+/// Makes the index anew, until that works; none when the store is closed before.
+fn rebuild(shared: &Shared, trouble: &Trouble) -> Option<u64> {
+    tracing::error!(error = %trouble, "the index is rebuilt from the journal");
+    shared.set_index(None);
+    // Whoever waits for the index looks again and finds it gone.
+    shared.indexed.send_modify(|_| {});
+    let mut retry = RETRY_FIRST;
+    loop {
+        match made_anew(shared, trouble) {
+            Ok(indexed) => {
+                tracing::info!("the index is rebuilt");
+                return Some(indexed);
+            }
+            Err(error) => {
+                tracing::error!(error = %error, retry_seconds = retry.as_secs(), "the index cannot be rebuilt");
+                if shared.work.closed_within(retry) {
+                    return None;
+                }
+                retry = (retry * 2).min(RETRY_MAX);
+            }
+        }
+    }
+}
+
+fn made_anew(shared: &Shared, trouble: &Trouble) -> Result<u64, Trouble> {
+    let folder = &shared.index_folder;
+    if folder.exists() {
+        // On a full disk there is no room for a second one.
+        if matches!(trouble.downcast_ref(), Some(sled::Error::Io(_))) {
+            std::fs::remove_dir_all(folder)?;
+        } else {
+            replay::put_aside(folder)?;
+        }
+    }
+    let opened = replay::open(folder, shared.index_cache_bytes, &shared.journal)?;
+    // The state in memory was never wrong: only the index is taken.
+    let indexed = opened.index.applied().sequence;
+    shared.set_index(Some(opened.index));
+    Ok(indexed)
+}

@@ -1,0 +1,190 @@
+//! The store of one process in one folder: the journal is the truth, sled its index.
+//!
+//! ```text
+//! append --> decide (one mutex, state ahead of the disk) --> journal --> settler --> durable state, answer, `changes`
+//!                                                                           |
+//!                                                                           +--> indexer --> sled (in batches)
+//! ```
+//!
+//! **Order.** Deciding and submitting to the journal happen under one mutex, so the order in the journal is the order of the
+//! decisions, and many are in flight while one sync runs. Received alerts need no decision and go to the journal directly.
+//!
+//! **What readers see.** Two states are kept: one ahead of the disk, which only decisions look at, and one as durable as the
+//! journal, which only the settler changes, in the journal's order. A decision may rely on an append that is still in flight:
+//! then it stands behind that one in the journal and cannot become durable without it. A refusal because of something in
+//! flight is given only once that is durable, so whoever is refused finds the reason when reading.
+//!
+//! **Failure.** A full disk answers everything in flight with an error; the settler sets the state of decisions back to the
+//! durable one and resumes the journal. Any other failure of the journal is final until the store is opened again.
+//!
+//! **Memory.** Held are incidents that are not finished, and finished ones until the index has them. Finished ones are replayed
+//! from their log when asked for. Received alerts are never held.
+//!
+//! **The index** is behind the journal by what the indexer has not done yet; queries that need it wait for it. It is never
+//! flushed on purpose. When it is odd in any way it is made anew from the journal, also while running; queries of it are then
+//! refused as [`StoreError::IndexAway`].
+
+mod index;
+mod indexer;
+mod keys;
+mod read;
+mod record;
+mod replay;
+mod settle;
+mod shared;
+mod state;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use quell_incident::ids::IncidentId;
+use uuid::Uuid;
+
+use self::shared::Shared;
+use crate::error::StoreError;
+
+const JOURNAL_FOLDER: &str = "journal";
+const INDEX_FOLDER: &str = "index";
+
+/// Limits of an embedded store.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The journal's limits, and its disk: tests inject faults there.
+    pub journal: quell_journal::Options,
+    /// How much of the index is kept in memory.
+    pub index_cache_bytes: u64,
+    /// How many changes may wait for the index before appends are refused as overloaded.
+    pub index_lag_changes_max: usize,
+}
+
+impl Options {
+    /// The defaults, with the identity that a new journal shall get.
+    pub fn new(new_journal_id: Uuid) -> Self {
+        Self {
+            journal: quell_journal::Options::new(new_journal_id),
+            index_cache_bytes: 8 << 20,
+            index_lag_changes_max: 16_384,
+        }
+    }
+}
+
+/// What opening found and did.
+#[derive(Clone, Debug)]
+pub struct OpenReport {
+    /// Of the journal.
+    pub journal: quell_journal::OpenReport,
+    /// Why the index had to be made anew, if it had; the old one stands beside it as `index.bad-<n>`.
+    pub index_rebuilt_because: Option<String>,
+    /// Records that the index did not have.
+    pub records_replayed: u64,
+    /// Incidents that this program must leave alone; each is logged with the reason.
+    pub left_alone: Vec<IncidentId>,
+}
+
+/// Keeps everything in one folder, for one process.
+///
+/// Dropping it finishes what was submitted and frees the folder.
+pub struct EmbeddedStore {
+    shared: Arc<Shared>,
+    settler: Option<JoinHandle<()>>,
+    indexer: Option<JoinHandle<()>>,
+    report: OpenReport,
+}
+
+impl std::fmt::Debug for EmbeddedStore {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("EmbeddedStore").field("report", &self.report).finish_non_exhaustive()
+    }
+}
+
+impl EmbeddedStore {
+    /// Opens the folder, or creates it. Blocks: it reads the journal, and replays what the index does not have.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] when another process has it; [`StoreError::Open`] and [`StoreError::Record`] when the journal is
+    /// damaged or of a newer program. A damaged index is no error.
+    pub fn open(folder: &Path, options: Options) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Open { folder: folder.to_owned(), source };
+        // The journal first: it creates the folder durably, and it holds the lock.
+        let opened = quell_journal::Journal::open(&folder.join(JOURNAL_FOLDER), options.journal.clone());
+        let (journal, journal_report) = opened.map_err(|error| match error {
+            quell_journal::Error::Locked { pid, .. } => StoreError::Locked { folder: folder.to_owned(), pid },
+            error => failed(error.into()),
+        })?;
+        std::fs::create_dir_all(folder).map_err(|error| failed(error.into()))?;
+        let index_folder = folder.join(INDEX_FOLDER);
+        let opened = replay::open(&index_folder, options.index_cache_bytes, &journal)?;
+        let mut left_alone = Vec::new();
+        for (id, error) in opened.state.left_alone() {
+            tracing::error!(incident = %id, %error, "an incident is left alone");
+            left_alone.push(id);
+        }
+        left_alone.sort();
+        let report = OpenReport {
+            journal: journal_report,
+            index_rebuilt_because: opened.rebuilt_because,
+            records_replayed: opened.records_replayed,
+            left_alone,
+        };
+        let (shared, to_settle) = Shared::new(journal, opened.index, opened.state, index_folder, &options);
+        let shared = Arc::new(shared);
+        let mut store = Self { shared: Arc::clone(&shared), settler: None, indexer: None, report };
+        // A store whose second thread cannot be started is dropped, which ends the first.
+        let settling = Arc::clone(&shared);
+        store.settler = Some(start("store-settle", folder, move || settle::run(&settling, &to_settle))?);
+        store.indexer = Some(start("store-index", folder, move || indexer::run(&shared))?);
+        Ok(store)
+    }
+
+    /// What opening found and did.
+    pub fn report(&self) -> &OpenReport {
+        &self.report
+    }
+}
+
+fn start(
+    name: &str,
+    folder: &Path,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, StoreError> {
+    let started = thread::Builder::new().name(name.to_owned()).spawn(run);
+    started.map_err(|error| StoreError::Open { folder: folder.to_owned(), source: error.into() })
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        // In this order: the settler still makes work for the indexer.
+        self.shared.close_submissions();
+        join(self.settler.take());
+        self.shared.work.close();
+        join(self.indexer.take());
+    }
+}
+
+fn join(thread: Option<JoinHandle<()>>) {
+    if let Some(thread) = thread
+        && thread.join().is_err()
+    {
+        tracing::error!("a thread of the store panicked");
+    }
+}
+
+/// The store's word for a failure of the journal.
+fn from_journal(action: &'static str, error: quell_journal::Error) -> StoreError {
+    use quell_journal::Error;
+    match error {
+        Error::Overloaded { .. } => StoreError::Overloaded,
+        Error::Full { .. } => StoreError::Full(error.into()),
+        Error::Failed { .. } => StoreError::Failed(error.into()),
+        Error::Closed => StoreError::Closed,
+        Error::RecordTooLarge { bytes, bytes_max } => {
+            StoreError::TooLarge { bytes, bytes_max: bytes_max as usize }
+        }
+        Error::RequestTooLarge { bytes, bytes_max } => StoreError::TooLarge { bytes, bytes_max },
+        error => StoreError::Read { action, source: error.into() },
+    }
+}

@@ -1,0 +1,91 @@
+//! Reading what is not held in memory. All of it blocks.
+
+use std::sync::{Arc, PoisonError};
+
+use quell_incident::Incident;
+use quell_incident::event::Envelope;
+use quell_incident::ids::IncidentId;
+
+use super::from_journal;
+use super::record;
+use super::replay::{self, guarded};
+use super::shared::{CLOSED_INCIDENTS_KEPT_MAX, Shared};
+use super::state::Known;
+use crate::append::{Received, ReceivedPosition};
+use crate::error::StoreError;
+
+/// What one call returns of received alerts, unless one batch alone is larger.
+const RECEIVED_BYTES_MAX: usize = 8 << 20;
+
+impl Shared {
+    /// An incident by its log.
+    pub(super) fn look_up(&self, id: IncidentId) -> Result<Option<Known>, StoreError> {
+        let places = self.with_index(|index| index.places(id))?;
+        let Some(last) = places.last() else { return Ok(None) };
+        if let Some(kept) = self.kept(id, last.last_revision()) {
+            return Ok(Some(Known::Readable(kept)));
+        }
+        let read = guarded(|| replay::read_incident(id, &places, &self.journal));
+        let known = read.map_err(|obstacle| self.overcome(obstacle))?;
+        if let Some(Known::Readable(incident)) = &known {
+            self.keep(incident);
+        }
+        Ok(known)
+    }
+
+    pub(super) fn log(&self, id: IncidentId) -> Result<Vec<Envelope>, StoreError> {
+        let places = self.with_index(|index| index.places(id))?;
+        replay::read_log(id, &places, &self.journal).map_err(|obstacle| self.overcome(obstacle))
+    }
+
+    fn kept(&self, id: IncidentId, revision: u64) -> Option<Arc<Incident>> {
+        let kept = self.closed_incidents.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().find(|incident| incident.id == id && incident.revision.0 == revision).cloned()
+    }
+
+    fn keep(&self, incident: &Arc<Incident>) {
+        let mut kept = self.closed_incidents.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|other| other.id != incident.id);
+        if kept.len() >= CLOSED_INCIDENTS_KEPT_MAX {
+            kept.pop_front();
+        }
+        kept.push_back(Arc::clone(incident));
+    }
+
+    pub(super) fn received_after(
+        &self,
+        after: ReceivedPosition,
+        batches_max: usize,
+    ) -> Result<Vec<(ReceivedPosition, Received)>, StoreError> {
+        if batches_max == 0 {
+            return Ok(Vec::new());
+        }
+        let (empty_from, empty_to) = *self.nothing_received.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_empty = after.0 >= empty_from && after.0 <= empty_to;
+        let read_after = if in_empty { empty_to } else { after.0 };
+        let head = self.journal.last().sequence;
+        if read_after >= head {
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        let mut bytes = 0;
+        for entry in self.journal.iter_from(read_after + 1) {
+            let entry = entry.map_err(|error| from_journal("read received alerts", error))?;
+            if entry.kind != record::RECEIVED {
+                continue;
+            }
+            let received = record::decode_received(&entry.payload)
+                .map_err(|why| StoreError::Record { sequence: entry.sequence, why })?;
+            found.push((ReceivedPosition(entry.sequence), received));
+            bytes += entry.payload.len();
+            if found.len() >= batches_max || bytes >= RECEIVED_BYTES_MAX {
+                return Ok(found);
+            }
+        }
+        let last = found.last().map(|(position, _)| position.0);
+        let from = last.unwrap_or(if in_empty { empty_from } else { after.0 });
+        let mut nothing = self.nothing_received.lock().unwrap_or_else(PoisonError::into_inner);
+        *nothing = (from, head.max(from));
+        Ok(found)
+    }
+}

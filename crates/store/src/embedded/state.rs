@@ -1,0 +1,252 @@
+//! What the embedded store knows without looking anything up: everything that decisions rely on. There are two of it, one ahead
+//! of the disk (for deciding) and one as durable as the journal (for reading).
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use quell_incident::event::DecodeError;
+use quell_incident::gate::SiteGates;
+use quell_incident::ids::{IncidentId, Revision};
+use quell_incident::{AlertKey, Incident};
+
+use super::record::Appended;
+use crate::append::{MessageKey, MessageRecord, ReceivedPosition, alerts_fired, fold};
+use crate::error::StoreError;
+use crate::ledger::{Ledger, LedgerChange};
+use crate::list::Cursor;
+use crate::memory::is_finished;
+
+/// One accepted change.
+#[derive(Debug)]
+pub(super) enum Change {
+    Appended(Box<AppendedChange>),
+    Switched(SiteGates),
+    Correlated(ReceivedPosition),
+}
+
+#[derive(Debug)]
+pub(super) struct AppendedChange {
+    pub(super) known: Known,
+    /// The revision of its first event.
+    pub(super) first_revision: Revision,
+    pub(super) events: u64,
+    /// Where the incident stood in lists before.
+    pub(super) before: Option<Listed>,
+    pub(super) alerts_fired: Vec<AlertKey>,
+    pub(super) message: Option<(MessageKey, MessageRecord)>,
+    pub(super) ledger: LedgerChange,
+}
+
+/// What an incident's place in the lists follows from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) status: quell_incident::severity::Status,
+    pub(super) priority: quell_incident::severity::Priority,
+    pub(super) place: Cursor,
+}
+
+impl Listed {
+    pub(super) fn of(incident: &Incident) -> Self {
+        Self { status: incident.status(), priority: incident.priority, place: Cursor::of(incident) }
+    }
+}
+
+/// An incident, or why it is left alone.
+#[derive(Clone, Debug)]
+pub(super) enum Known {
+    Readable(Arc<Incident>),
+    LeftAlone(Arc<LeftAlone>),
+}
+
+/// An incident that this program must not touch.
+#[derive(Debug)]
+pub(super) struct LeftAlone {
+    pub(super) id: IncidentId,
+    why: Why,
+}
+
+#[derive(Debug)]
+enum Why {
+    Newer { kind: String, version: u16 },
+    Damaged(String),
+}
+
+impl LeftAlone {
+    pub(super) fn damaged(id: IncidentId, why: impl ToString) -> Self {
+        Self { id, why: Why::Damaged(why.to_string()) }
+    }
+
+    pub(super) fn undecodable(id: IncidentId, error: DecodeError) -> Self {
+        match error {
+            DecodeError::Newer { kind, version } => Self { id, why: Why::Newer { kind, version } },
+            DecodeError::Malformed(why) => Self::damaged(id, why),
+        }
+    }
+
+    pub(super) fn error(&self) -> StoreError {
+        let incident_id = self.id;
+        match &self.why {
+            Why::Newer { kind, version } => {
+                StoreError::UnknownEvent { incident_id, kind: kind.clone(), version: *version }
+            }
+            Why::Damaged(why) => StoreError::Damaged { incident_id, why: why.clone() },
+        }
+    }
+}
+
+impl Known {
+    pub(super) fn id(&self) -> IncidentId {
+        match self {
+            Self::Readable(incident) => incident.id,
+            Self::LeftAlone(left) => left.id,
+        }
+    }
+
+    pub(super) fn readable(&self) -> Result<&Arc<Incident>, StoreError> {
+        match self {
+            Self::Readable(incident) => Ok(incident),
+            Self::LeftAlone(left) => Err(left.error()),
+        }
+    }
+
+    /// With the events of a stored append. What cannot be read or cannot follow makes it one that is left alone, for good.
+    pub(super) fn with(stored: Option<Self>, appended: &mut Appended) -> Self {
+        let id = appended.incident_id;
+        let left = |left: LeftAlone| Self::LeftAlone(Arc::new(left));
+        let stored = match stored {
+            Some(Self::LeftAlone(alone)) => return Self::LeftAlone(alone),
+            Some(Self::Readable(incident)) => Some(incident),
+            None => None,
+        };
+        let envelopes: Result<Vec<_>, _> = std::mem::take(&mut appended.events).into_iter().collect();
+        let envelopes = match envelopes {
+            Ok(envelopes) => envelopes,
+            Err(error) => return left(LeftAlone::undecodable(id, error)),
+        };
+        let known = match fold(stored.as_ref(), &envelopes) {
+            Ok(incident) if incident.id == id => Self::Readable(Arc::new(incident)),
+            Ok(incident) => left(LeftAlone::damaged(id, format!("it has the events of {}", incident.id))),
+            Err(illegal) => left(LeftAlone::damaged(id, illegal)),
+        };
+        appended.events = envelopes.into_iter().map(Ok).collect();
+        known
+    }
+}
+
+impl AppendedChange {
+    /// The change that a stored append has made.
+    pub(super) fn replay(mut appended: Appended, stored: Option<Known>, ledger: &Ledger) -> Self {
+        let before = match &stored {
+            Some(Known::Readable(incident)) => Some(Listed::of(incident)),
+            _ => None,
+        };
+        let events = appended.events.len() as u64;
+        let known = Known::with(stored, &mut appended);
+        let readable: Vec<_> = appended.events.into_iter().filter_map(Result::ok).collect();
+        let incident_id = appended.incident_id;
+        Self {
+            known,
+            first_revision: appended.expected.next(),
+            events,
+            before,
+            alerts_fired: alerts_fired(&readable),
+            message: appended.message.map(|(key, content)| (key, MessageRecord { incident_id, content })),
+            ledger: ledger.replay(&appended.claims, incident_id, appended.at),
+        }
+    }
+}
+
+/// What is known without looking it up.
+#[derive(Clone, Debug, Default)]
+pub(super) struct State {
+    /// All that are not finished, and finished ones until the index has them.
+    incidents: HashMap<IncidentId, Held>,
+    /// Messages that the index does not have yet.
+    messages: HashMap<MessageKey, MessageRecord>,
+    pub(super) ledger: Ledger,
+    pub(super) correlated: ReceivedPosition,
+    /// What may be forgotten once the index has this record.
+    forgettable: VecDeque<(u64, Forgettable)>,
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    known: Known,
+    /// The record of its last append.
+    sequence: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Forgettable {
+    Incident(IncidentId),
+    Message(MessageKey),
+}
+
+impl State {
+    pub(super) fn incident(&self, id: IncidentId) -> Option<&Known> {
+        self.incidents.get(&id).map(|held| &held.known)
+    }
+
+    pub(super) fn message(&self, key: &MessageKey) -> Option<MessageRecord> {
+        self.messages.get(key).copied()
+    }
+
+    pub(super) fn readable(&self) -> impl Iterator<Item = &Arc<Incident>> {
+        self.incidents.values().filter_map(|held| held.known.readable().ok())
+    }
+
+    pub(super) fn left_alone(&self) -> impl Iterator<Item = (IncidentId, StoreError)> {
+        let known = self.incidents.values().map(|held| &held.known);
+        known.filter_map(|known| Some((known.id(), known.readable().err()?)))
+    }
+
+    /// Makes a change that was decided on this very state.
+    pub(super) fn apply(&mut self, sequence: u64, change: &Change) {
+        match change {
+            Change::Appended(appended) => {
+                let id = appended.known.id();
+                self.hold(appended.known.clone(), sequence);
+                if matches!(&appended.known, Known::Readable(incident) if is_finished(incident)) {
+                    self.forgettable.push_back((sequence, Forgettable::Incident(id)));
+                }
+                if let Some((key, record)) = &appended.message {
+                    self.messages.insert(key.clone(), *record);
+                    self.forgettable.push_back((sequence, Forgettable::Message(key.clone())));
+                }
+                self.ledger.apply(&appended.ledger);
+            }
+            Change::Switched(site) => self.ledger.site = site.clone(),
+            Change::Correlated(up_to) => self.correlated = self.correlated.max(*up_to),
+        }
+    }
+
+    /// Takes an incident as it stands in the index.
+    pub(super) fn hold(&mut self, known: Known, sequence: u64) {
+        self.incidents.insert(known.id(), Held { known, sequence });
+    }
+
+    /// Forgets what the index has and nobody works on.
+    pub(super) fn forget_up_to(&mut self, indexed: u64) {
+        while let Some((sequence, _)) = self.forgettable.front()
+            && *sequence <= indexed
+        {
+            let Some((sequence, forgettable)) = self.forgettable.pop_front() else { return };
+            match forgettable {
+                // A later append may have made it anew; then that one's own entry is what counts.
+                Forgettable::Incident(id) => {
+                    let same = |held: &Held| held.sequence == sequence;
+                    if self.incidents.get(&id).is_some_and(same) {
+                        self.incidents.remove(&id);
+                    }
+                }
+                Forgettable::Message(key) => drop(self.messages.remove(&key)),
+            }
+        }
+    }
+
+    /// How many incidents and messages are held, for tests of the bound.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, usize) {
+        (self.incidents.len(), self.messages.len())
+    }
+}

@@ -1,0 +1,271 @@
+//! The trait over the parts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use quell_incident::event::Envelope;
+use quell_incident::gate::{CoolDown, KillSwitch, LockState, SiteGates};
+use quell_incident::ids::{GateEpoch, IncidentId, TargetName};
+use quell_incident::{AlertKey, Incident};
+use quell_journal::Record;
+use tokio::sync::broadcast;
+
+use super::shared::{Answer, Refusal, Shared, Verdict};
+use super::state::{Change, State};
+use super::{EmbeddedStore, from_journal, record};
+use crate::append::{Append, MessageKey, MessageRecord, Received, ReceivedPosition};
+use crate::error::StoreError;
+use crate::list::{ListQuery, Page};
+use crate::memory::{switched, unfinished};
+use crate::store::{Changed, IncidentStore};
+
+/// How often an append is decided anew because what it was decided on was given up or has changed meanwhile.
+const DECISIONS_MAX: usize = 16;
+
+impl EmbeddedStore {
+    /// Runs what blocks where it may.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let done = tokio::task::spawn_blocking(move || work(&shared)).await;
+        done.map_err(|error| StoreError::Read { action: "run the query", source: error.into() })?
+    }
+
+    /// Waits until the index has what readers may have heard of.
+    async fn index_is_current(&self) -> Result<(), StoreError> {
+        let wanted = self.shared.settled.borrow().sequence;
+        let mut indexed = self.shared.indexed.subscribe();
+        let waited = indexed.wait_for(|indexed| *indexed >= wanted || self.shared.index().is_none());
+        let indexed = *waited.await.map_err(|_| StoreError::Closed)?;
+        if indexed >= wanted { Ok(()) } else { Err(StoreError::IndexAway) }
+    }
+
+    async fn answer(&self, answer: Answer) -> Result<(), StoreError> {
+        let settled = answer.await.map_err(|_| StoreError::Closed)?;
+        settled.map_err(|error| from_journal("write to the journal", error))
+    }
+
+    /// Waits until what was in flight when something was refused is settled. False when it was given up instead: the refusal
+    /// may have been for nothing then.
+    async fn holds(&self, refusal: &Refusal) -> Result<bool, StoreError> {
+        let mut settled = self.shared.settled.subscribe();
+        let settled = settled.wait_for(|settled| {
+            settled.failed
+                || settled.generation != refusal.generation
+                || settled.sequence >= refusal.submitted
+        });
+        let settled = *settled.await.map_err(|_| StoreError::Closed)?;
+        if settled.generation != refusal.generation {
+            return Ok(false);
+        }
+        if settled.sequence < refusal.submitted {
+            self.shared.may_submit(&self.shared.decisions())?;
+        }
+        Ok(true)
+    }
+
+    /// After the answer that the disk is full: the next request finds the journal taking records again.
+    async fn given_up(&self, generation: u64) {
+        let mut settled = self.shared.settled.subscribe();
+        let gone_on = settled.wait_for(|settled| settled.failed || settled.generation > generation);
+        let _ = gone_on.await;
+    }
+
+    /// Decides on something that concerns the whole store, and submits it.
+    fn submit_site(
+        &self,
+        decide: impl FnOnce(&State) -> Result<Option<(Record, Change)>, StoreError>,
+    ) -> Result<Option<Answer>, Refusal> {
+        let mut decisions = self.shared.decisions();
+        let (generation, submitted) = (decisions.generation, decisions.submitted());
+        let submit = || {
+            self.shared.may_submit(&decisions)?;
+            let Some((record, change)) = decide(&decisions.state)? else { return Ok(None) };
+            self.shared.submit(&mut decisions, record, change).map(Some)
+        };
+        submit().map_err(|error| Refusal { error, generation, submitted })
+    }
+
+    /// Whether a refusal is to be told as it is; otherwise it is to be decided anew.
+    async fn is_final(&self, refusal: &Refusal) -> Result<bool, StoreError> {
+        let for_other_reasons = refusal.error.is_retryable()
+            || matches!(refusal.error, StoreError::Failed(_) | StoreError::Closed);
+        Ok(for_other_reasons || self.holds(refusal).await?)
+    }
+
+    async fn refused(&self, refusal: Refusal) -> StoreError {
+        if matches!(refusal.error, StoreError::Full(_)) {
+            self.given_up(refusal.generation).await;
+        }
+        refusal.error
+    }
+}
+
+#[async_trait]
+impl IncidentStore for EmbeddedStore {
+    async fn receive(&self, received: Received) -> Result<ReceivedPosition, StoreError> {
+        let record = Record::new(record::RECEIVED, record::encode_received(&received)?);
+        let generation = self.shared.generation();
+        let answer = match self.shared.journal.submit(vec![record]) {
+            Ok(ticket) => ticket.await,
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(ack) => Ok(ReceivedPosition(ack.first_sequence)),
+            Err(error) => {
+                if matches!(error, quell_journal::Error::Full { .. }) {
+                    self.shared.give_up(generation);
+                    self.given_up(generation).await;
+                }
+                Err(from_journal("write to the journal", error))
+            }
+        }
+    }
+
+    async fn received_after(
+        &self,
+        after: ReceivedPosition,
+        batches_max: usize,
+    ) -> Result<Vec<(ReceivedPosition, Received)>, StoreError> {
+        self.blocking(move |shared| shared.received_after(after, batches_max)).await
+    }
+
+    async fn correlated(&self) -> Result<ReceivedPosition, StoreError> {
+        Ok(self.shared.durable().correlated)
+    }
+
+    async fn set_correlated(&self, up_to: ReceivedPosition) -> Result<(), StoreError> {
+        if up_to.0 > self.shared.journal.last().sequence {
+            return Err(StoreError::unsound(format!("nothing was received at position {}", up_to.0)));
+        }
+        let payload = record::encode_correlated(up_to)?;
+        let submitted = self.submit_site(|state| {
+            let record = || (Record::new(record::CORRELATED, payload), Change::Correlated(up_to));
+            Ok((up_to > state.correlated).then(record))
+        });
+        match submitted {
+            Ok(Some(answer)) => self.answer(answer).await,
+            Ok(None) => Ok(()),
+            Err(refusal) => Err(self.refused(refusal).await),
+        }
+    }
+
+    async fn append(&self, append: Append) -> Result<Arc<Incident>, StoreError> {
+        append.check()?;
+        let payload = record::encode_append(&append)?;
+        // Only finished incidents are not held, and few are appended to.
+        let mut looked_up = None;
+        for _ in 0..DECISIONS_MAX {
+            let refusal = match self.shared.decide(&append, &payload, looked_up.as_ref()) {
+                Verdict::Submitted(answer, incident) => {
+                    return self.answer(answer).await.map(|()| incident);
+                }
+                Verdict::LookUp => {
+                    let id = append.incident_id;
+                    looked_up = self.blocking(move |shared| shared.look_up(id)).await?;
+                    continue;
+                }
+                Verdict::Refused(refusal) => refusal,
+            };
+            if self.is_final(&refusal).await? {
+                return Err(self.refused(refusal).await);
+            }
+        }
+        Err(StoreError::Overloaded)
+    }
+
+    async fn incident(&self, id: IncidentId) -> Result<Option<Arc<Incident>>, StoreError> {
+        let held = self.shared.durable().incident(id).cloned();
+        let known = match held {
+            Some(known) => Some(known),
+            None => self.blocking(move |shared| shared.look_up(id)).await?,
+        };
+        known.map(|known| known.readable().cloned()).transpose()
+    }
+
+    async fn log(&self, id: IncidentId) -> Result<Vec<Envelope>, StoreError> {
+        self.index_is_current().await?;
+        self.blocking(move |shared| shared.log(id)).await
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+        self.index_is_current().await?;
+        let query = query.clone();
+        self.blocking(move |shared| shared.with_index(|index| index.list(&query))).await
+    }
+
+    async fn incident_of_alert(&self, key: &AlertKey) -> Result<Option<IncidentId>, StoreError> {
+        self.index_is_current().await?;
+        let key = key.clone();
+        self.blocking(move |shared| shared.with_index(|index| index.incident_of_alert(&key))).await
+    }
+
+    async fn unfinished(&self) -> Result<Vec<IncidentId>, StoreError> {
+        Ok(unfinished(self.shared.durable().readable()))
+    }
+
+    async fn site_gates(&self) -> Result<SiteGates, StoreError> {
+        Ok(self.shared.durable().ledger.site.clone())
+    }
+
+    async fn set_kill_switch(
+        &self,
+        expected: GateEpoch,
+        switch: Option<KillSwitch>,
+    ) -> Result<SiteGates, StoreError> {
+        for _ in 0..DECISIONS_MAX {
+            let mut site = SiteGates::default();
+            let submitted = self.submit_site(|state| {
+                site = switched(&state.ledger.site, expected, switch.clone())?;
+                let record = Record::new(record::SWITCHED, record::encode_switched(&site)?);
+                Ok(Some((record, Change::Switched(site.clone()))))
+            });
+            match submitted {
+                Ok(Some(answer)) => return self.answer(answer).await.map(|()| site),
+                Ok(None) => return Ok(site),
+                Err(refusal) if self.is_final(&refusal).await? => return Err(self.refused(refusal).await),
+                Err(_) => {}
+            }
+        }
+        Err(StoreError::Overloaded)
+    }
+
+    async fn locks(&self, targets: &[TargetName]) -> Result<BTreeMap<TargetName, LockState>, StoreError> {
+        Ok(self.shared.durable().ledger.locks(targets))
+    }
+
+    async fn cool_downs(
+        &self,
+        class: &str,
+        targets: &[TargetName],
+        now: Timestamp,
+    ) -> Result<Vec<CoolDown>, StoreError> {
+        Ok(self.shared.durable().ledger.cool_downs(class, targets, now))
+    }
+
+    async fn message(&self, key: &MessageKey) -> Result<Option<MessageRecord>, StoreError> {
+        if let Some(record) = self.shared.durable().message(key) {
+            return Ok(Some(record));
+        }
+        let key = key.clone();
+        self.blocking(move |shared| shared.with_index(|index| index.message(&key))).await
+    }
+
+    fn changes(&self) -> broadcast::Receiver<Changed> {
+        self.shared.changed.subscribe()
+    }
+
+    async fn health(&self) -> Result<(), StoreError> {
+        if let Some(error) = self.shared.journal.failure() {
+            return Err(StoreError::Failed(error.into()));
+        }
+        match self.shared.index() {
+            Some(_) => Ok(()),
+            None => Err(StoreError::IndexAway),
+        }
+    }
+}

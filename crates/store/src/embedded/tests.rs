@@ -1,0 +1,135 @@
+//! What cannot be seen from outside: memory is bounded by what is active, and an index that turns out to be damaged while
+//! running is made anew.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use quell_incident::event::{EVENT_VERSION, Envelope, Event};
+use quell_incident::ids::{Digest, IncidentId, Revision};
+use quell_incident::incident::Outcome;
+use quell_incident::mapping::Head;
+use quell_incident::severity::{Priority, Severity};
+use uuid::Uuid;
+
+use super::{EmbeddedStore, Options};
+use crate::{Append, IncidentStore, ListQuery, MessageKey};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn opened(folder: &std::path::Path) -> EmbeddedStore {
+    EmbeddedStore::open(folder, Options::new(Uuid::from_u128(7))).unwrap()
+}
+
+/// An incident that is opened and closed at once, answering a message.
+fn over(number: u128) -> Append {
+    let incident_id = IncidentId(Uuid::from_u128(number));
+    let head = Head {
+        title: "Disk full".to_owned(),
+        description: String::new(),
+        alert_name: "DiskFull".to_owned(),
+        severity: Severity::High,
+        priority: Priority::P1,
+        tags: Vec::new(),
+        component: String::new(),
+        service: String::new(),
+    };
+    let opened = Event::Opened {
+        head: Box::new(head),
+        affected_systems: Vec::new(),
+        origin: "person-1".to_owned(),
+        linked_to: None,
+        started_at: Timestamp::UNIX_EPOCH,
+        settle_until: Timestamp::UNIX_EPOCH,
+    };
+    let outcome = Outcome::ClosedByPerson { by: "person-1".to_owned(), why: String::new() };
+    let closed = Event::Closed { outcome, post_mortem: String::new() };
+    let envelope = |(revision, event)| Envelope {
+        id: Uuid::from_u128(number << 64),
+        incident_id,
+        revision: Revision(revision),
+        tenant: "default".to_owned(),
+        at: Timestamp::UNIX_EPOCH,
+        actor: "workflow".to_owned(),
+        trace: None,
+        policy: Digest::of_bytes(b"policy"),
+        version: EVENT_VERSION,
+        event,
+    };
+    let envelopes = (1..).zip([opened, closed]).map(envelope).collect();
+    let message = MessageKey {
+        caller: "caller-1".to_owned(),
+        tenant: "default".to_owned(),
+        message_id: number.to_string(),
+    };
+    Append::new(incident_id, Revision(0), envelopes).answering(message, Digest::of_bytes(b"content"))
+}
+
+/// Waits until the indexer has forgotten what is over in both states.
+async fn forgotten(store: &EmbeddedStore) {
+    let begun = tokio::time::Instant::now();
+    loop {
+        let held = (store.shared.durable().held(), store.shared.decisions().state.held());
+        if held == ((0, 0), (0, 0)) {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{held:?} are still held");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_over_is_not_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = opened(folder.path());
+    for number in 1..=200 {
+        store.append(over(number)).await.unwrap();
+    }
+    forgotten(&store).await;
+    assert!(store.append(over(7)).await.is_err(), "and yet it is known");
+    drop(store);
+    std::fs::remove_dir_all(folder.path().join("index")).unwrap();
+    let store = opened(folder.path());
+    assert_eq!(store.report().records_replayed, 200);
+    forgotten(&store).await;
+    assert_eq!(store.list(&ListQuery::default()).await.unwrap().total, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_found_damaged_while_running_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = opened(folder.path());
+    for number in 1..=50 {
+        store.append(over(number)).await.unwrap();
+    }
+    let before = store.list(&ListQuery::default()).await.unwrap();
+    let index = store.shared.index().unwrap();
+    index.lose_a_row();
+    drop(index);
+    let error = store.list(&ListQuery::default()).await.unwrap_err();
+    assert!(error.is_retryable(), "{error}");
+    let begun = tokio::time::Instant::now();
+    let after = loop {
+        match store.list(&ListQuery::default()).await {
+            Ok(page) => break page,
+            Err(error) => assert!(error.is_retryable() && begun.elapsed() < PATIENCE, "{error}"),
+        }
+        // Writing goes on as far as it does not need the index.
+        if let Err(error) = store
+            .receive(crate::Received {
+                at: Timestamp::UNIX_EPOCH,
+                source: quell_incident::ids::SourceName::declared("alertmanager").unwrap(),
+                alerts: Vec::new(),
+                group_key: None,
+                truncated_alerts: 0,
+                trace: None,
+            })
+            .await
+        {
+            panic!("{error}");
+        }
+    };
+    assert_eq!(after, before);
+    store.append(over(51)).await.unwrap();
+    assert_eq!(store.list(&ListQuery::default()).await.unwrap().total, 51);
+    assert!(folder.path().join("index.bad-1").exists());
+}

@@ -1,0 +1,154 @@
+//! What can go wrong, each with what to do about it.
+
+use std::path::PathBuf;
+
+use quell_incident::ids::{GateEpoch, IncidentId, Revision};
+use quell_incident::workflow::Illegal;
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Every failure of a store. After an error nothing of the request is stored, except for [`StoreError::Failed`], where that is
+/// unknown until the store is opened again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The incident has changed since it was read.
+    #[error(
+        "incident {incident_id} is at revision {found}, not at {expected}: read it again and decide anew"
+    )]
+    Conflict {
+        /// Which incident.
+        incident_id: IncidentId,
+        /// The revision that the decision relied on.
+        expected: Revision,
+        /// The revision that it has; 0 when there is no such incident.
+        found: Revision,
+    },
+    /// The site's switches have changed since they were read.
+    #[error("the site's switches are at epoch {found}, not at {expected}: read them again and decide anew")]
+    SiteChanged {
+        /// The epoch that the change relied on.
+        expected: GateEpoch,
+        /// The epoch in force.
+        found: GateEpoch,
+    },
+    /// A lock or a switch is not what the decision relied on.
+    #[error("{claim} was refused: {why}")]
+    ClaimRefused {
+        /// The claim in words.
+        claim: String,
+        /// Why.
+        why: String,
+    },
+    /// The message has already made an incident.
+    #[error("the message was already taken for incident {incident_id}")]
+    MessageTaken {
+        /// The incident that it made.
+        incident_id: IncidentId,
+        /// Whether it had the same content; then this is a repetition, and the incident is the answer.
+        same_content: bool,
+    },
+    /// The events cannot follow on what is stored.
+    #[error("the events are not what the workflow can have decided")]
+    Illegal(#[source] Illegal),
+    /// The request contradicts itself.
+    #[error("not a sound request: {why}")]
+    Unsound {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The incident has an event that only a newer program knows. It is left alone; other incidents are not affected.
+    #[error(
+        "incident {incident_id} has event `{kind}` of version {version} and is left alone: run the version that wrote it, or a newer one"
+    )]
+    UnknownEvent {
+        /// Which incident.
+        incident_id: IncidentId,
+        /// The event's type.
+        kind: String,
+        /// Its version.
+        version: u16,
+    },
+    /// The incident's log cannot be read. It is left alone; other incidents are not affected.
+    #[error("the log of incident {incident_id} is damaged and it is left alone: {why}")]
+    Damaged {
+        /// Which incident.
+        incident_id: IncidentId,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Too much waits to be written, or to be indexed. Try again later.
+    #[error("the store is overloaded; try again later")]
+    Overloaded,
+    /// The index is being built anew. Try again later.
+    #[error("the index is being rebuilt from the journal; try again later")]
+    IndexAway,
+    /// No space on the device. Writing goes on by itself once there is space.
+    #[error("no space left for the store; free some and try again")]
+    Full(#[source] Cause),
+    /// Writing failed for good: nobody knows what of the last writes is on the disk until the store is opened again.
+    #[error("the store failed and takes no more changes; restart the process once the disk is sound")]
+    Failed(#[source] Cause),
+    /// Another process works on the data folder.
+    #[error(
+        "data folder {} is in use by {}: stop that process or set another folder",
+        .folder.display(),
+        .pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+    )]
+    Locked {
+        /// The data folder.
+        folder: PathBuf,
+        /// The process that holds it, if known.
+        pid: Option<u32>,
+    },
+    /// The request is larger than the store takes.
+    #[error(
+        "a request of {bytes} bytes exceeds the limit of {bytes_max}: split it, or store the document as a file and cite it"
+    )]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The store cannot be opened.
+    #[error("cannot open the store in {}", .folder.display())]
+    Open {
+        /// The data folder.
+        folder: PathBuf,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
+    /// Stored records were written by a newer program, or are not what this program writes.
+    #[error("record {sequence} of the journal cannot be read: {why}")]
+    Record {
+        /// Its number.
+        sequence: u64,
+        /// Why.
+        why: String,
+    },
+    /// Reading failed.
+    #[error("cannot {action}")]
+    Read {
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        #[source]
+        source: Cause,
+    },
+    /// The store is being closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl StoreError {
+    /// Whether the same request may succeed later without being decided anew: what a caller answers 503 to.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Overloaded | Self::IndexAway | Self::Full(_))
+    }
+
+    pub(crate) fn unsound(why: impl Into<String>) -> Self {
+        Self::Unsound { why: why.into() }
+    }
+}

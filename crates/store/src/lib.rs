@@ -1,0 +1,24 @@
+//! Where incidents are kept: [`IncidentStore`], in the domain's words, and its backends.
+//!
+//! | backend | for | truth |
+//! |---|---|---|
+//! | [`MemoryStore`] | tests, trying things out | memory |
+//! | [`EmbeddedStore`] | one coordinator | the journal of `quell-journal`; sled is an index that can be deleted |
+//!
+//! Every backend passes the same suite (`tests/store/conformance`), also behind `Arc<dyn IncidentStore>`. Nothing outside of
+//! this crate names sled.
+
+mod append;
+mod embedded;
+mod error;
+mod ledger;
+mod list;
+mod memory;
+mod store;
+
+pub use crate::append::{Append, MessageKey, MessageRecord, Received, ReceivedPosition};
+pub use crate::embedded::{EmbeddedStore, OpenReport, Options};
+pub use crate::error::StoreError;
+pub use crate::list::{Cursor, InvalidCursor, LIST_LIMIT_MAX, ListQuery, Page, Row, StatusFilter};
+pub use crate::memory::MemoryStore;
+pub use crate::store::{CHANGES_KEPT_MAX, Changed, IncidentStore};

@@ -1,0 +1,229 @@
+//! The store in memory: the plainest statement of what a store does.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use quell_incident::event::Envelope;
+use quell_incident::gate::{CoolDown, KillSwitch, LockState, SiteGates};
+use quell_incident::ids::{GateEpoch, IncidentId, TargetName};
+use quell_incident::severity::Status;
+use quell_incident::{AlertKey, Incident};
+use tokio::sync::broadcast;
+
+use crate::append::{Append, MessageKey, MessageRecord, Received, ReceivedPosition, check_message, decide};
+use crate::error::StoreError;
+use crate::ledger::Ledger;
+use crate::list::{Cursor, ListQuery, Page, Row};
+use crate::store::{CHANGES_KEPT_MAX, Changed, IncidentStore};
+
+/// Keeps everything in memory and forgets it with the process. Without limits: for tests and for trying things out.
+#[derive(Debug)]
+pub struct MemoryStore {
+    state: Mutex<State>,
+    changed: broadcast::Sender<Changed>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    received: Vec<Received>,
+    correlated: ReceivedPosition,
+    incidents: BTreeMap<IncidentId, Stored>,
+    messages: HashMap<MessageKey, MessageRecord>,
+    alerts: HashMap<AlertKey, (Timestamp, IncidentId)>,
+    ledger: Ledger,
+}
+
+#[derive(Debug)]
+struct Stored {
+    incident: Arc<Incident>,
+    log: Vec<Envelope>,
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self { state: Mutex::default(), changed: broadcast::channel(CHANGES_KEPT_MAX).0 }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn append(&mut self, append: Append) -> Result<Arc<Incident>, StoreError> {
+        let taken = append.message.as_ref().and_then(|(key, _)| self.messages.get(key).copied());
+        check_message(append.message.as_ref(), taken)?;
+        let stored = self.incidents.get(&append.incident_id).map(|stored| &stored.incident);
+        let decided = decide(&append, stored, &self.ledger)?;
+        self.ledger.apply(&decided.ledger);
+        let incident = decided.incident;
+        for key in append.alerts_fired() {
+            let place = (incident.created_at, incident.id);
+            let newest = self.alerts.entry(key).or_insert(place);
+            *newest = place.max(*newest);
+        }
+        if let Some((key, content)) = append.message {
+            self.messages.insert(key, MessageRecord { incident_id: incident.id, content });
+        }
+        let fresh = || Stored { incident: Arc::clone(&incident), log: Vec::new() };
+        let stored = self.incidents.entry(incident.id).or_insert_with(fresh);
+        stored.incident = Arc::clone(&incident);
+        stored.log.extend(append.envelopes);
+        Ok(incident)
+    }
+
+    fn list(&self, query: &ListQuery) -> Page {
+        let wanted = |incident: &&Arc<Incident>| {
+            query.wants(incident.status(), incident.priority)
+                && query.since.is_none_or(|since| incident.created_at >= since)
+        };
+        let found = self.incidents.values().map(|stored| &stored.incident).filter(wanted);
+        let mut found: Vec<_> = found.map(|incident| (Cursor::of(incident), incident)).collect();
+        let total = found.len() as u64;
+        found.sort_by_key(|(place, _)| place.order());
+        found.retain(|(place, _)| query.cursor.is_none_or(|cursor| place.order() > cursor.order()));
+        let more = found.len() > query.limit();
+        found.truncate(query.limit());
+        let next = found.last().map(|(place, _)| *place).filter(|_| more);
+        let rows = found.into_iter().map(|(_, incident)| Row::of(incident)).collect();
+        Page { rows, total, next }
+    }
+}
+
+#[async_trait]
+impl IncidentStore for MemoryStore {
+    async fn receive(&self, received: Received) -> Result<ReceivedPosition, StoreError> {
+        let mut state = self.state();
+        state.received.push(received);
+        Ok(ReceivedPosition(state.received.len() as u64))
+    }
+
+    async fn received_after(
+        &self,
+        after: ReceivedPosition,
+        batches_max: usize,
+    ) -> Result<Vec<(ReceivedPosition, Received)>, StoreError> {
+        let state = self.state();
+        let places = (1..).map(ReceivedPosition).zip(&state.received);
+        let found = places.filter(|(position, _)| *position > after).take(batches_max);
+        Ok(found.map(|(position, received)| (position, received.clone())).collect())
+    }
+
+    async fn correlated(&self) -> Result<ReceivedPosition, StoreError> {
+        Ok(self.state().correlated)
+    }
+
+    async fn set_correlated(&self, up_to: ReceivedPosition) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if up_to.0 > state.received.len() as u64 {
+            return Err(StoreError::unsound(format!("nothing was received at position {}", up_to.0)));
+        }
+        state.correlated = state.correlated.max(up_to);
+        Ok(())
+    }
+
+    async fn append(&self, append: Append) -> Result<Arc<Incident>, StoreError> {
+        append.check()?;
+        let mut state = self.state();
+        let incident = state.append(append)?;
+        // Under the mutex, so that changes are told in the order in which they were made. Nobody may be listening.
+        let _ = self.changed.send(Changed { incident_id: incident.id, revision: incident.revision });
+        Ok(incident)
+    }
+
+    async fn incident(&self, id: IncidentId) -> Result<Option<Arc<Incident>>, StoreError> {
+        Ok(self.state().incidents.get(&id).map(|stored| Arc::clone(&stored.incident)))
+    }
+
+    async fn log(&self, id: IncidentId) -> Result<Vec<Envelope>, StoreError> {
+        Ok(self.state().incidents.get(&id).map(|stored| stored.log.clone()).unwrap_or_default())
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+        Ok(self.state().list(query))
+    }
+
+    async fn incident_of_alert(&self, key: &AlertKey) -> Result<Option<IncidentId>, StoreError> {
+        Ok(self.state().alerts.get(key).map(|(_, id)| *id))
+    }
+
+    async fn unfinished(&self) -> Result<Vec<IncidentId>, StoreError> {
+        let state = self.state();
+        Ok(unfinished(state.incidents.values().map(|stored| &stored.incident)))
+    }
+
+    async fn site_gates(&self) -> Result<SiteGates, StoreError> {
+        Ok(self.state().ledger.site.clone())
+    }
+
+    async fn set_kill_switch(
+        &self,
+        expected: GateEpoch,
+        switch: Option<KillSwitch>,
+    ) -> Result<SiteGates, StoreError> {
+        let mut state = self.state();
+        state.ledger.site = switched(&state.ledger.site, expected, switch)?;
+        Ok(state.ledger.site.clone())
+    }
+
+    async fn locks(&self, targets: &[TargetName]) -> Result<BTreeMap<TargetName, LockState>, StoreError> {
+        Ok(self.state().ledger.locks(targets))
+    }
+
+    async fn cool_downs(
+        &self,
+        class: &str,
+        targets: &[TargetName],
+        now: Timestamp,
+    ) -> Result<Vec<CoolDown>, StoreError> {
+        Ok(self.state().ledger.cool_downs(class, targets, now))
+    }
+
+    async fn message(&self, key: &MessageKey) -> Result<Option<MessageRecord>, StoreError> {
+        Ok(self.state().messages.get(key).copied())
+    }
+
+    fn changes(&self) -> broadcast::Receiver<Changed> {
+        self.changed.subscribe()
+    }
+
+    async fn health(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// Whether nothing more is to be done for an incident.
+pub(crate) fn is_finished(incident: &Incident) -> bool {
+    incident.status() == Status::Closed
+}
+
+/// The ids of those that are not finished, P0 first, the oldest first.
+pub(crate) fn unfinished<'a>(incidents: impl Iterator<Item = &'a Arc<Incident>>) -> Vec<IncidentId> {
+    let mut found: Vec<_> = incidents
+        .filter(|incident| !is_finished(incident))
+        .map(|incident| (incident.priority, incident.created_at, incident.id))
+        .collect();
+    found.sort();
+    found.into_iter().map(|(_, _, id)| id).collect()
+}
+
+/// The switches after a change, if it relied on those in force.
+pub(crate) fn switched(
+    site: &SiteGates,
+    expected: GateEpoch,
+    kill_switch: Option<KillSwitch>,
+) -> Result<SiteGates, StoreError> {
+    if site.epoch != expected {
+        return Err(StoreError::SiteChanged { expected, found: site.epoch });
+    }
+    Ok(SiteGates { epoch: site.epoch.next(), kill_switch })
+}

@@ -1,0 +1,138 @@
+//! The trait that every backend implements.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use quell_incident::event::Envelope;
+use quell_incident::gate::{CoolDown, KillSwitch, LockState, SiteGates};
+use quell_incident::ids::{GateEpoch, IncidentId, Revision, TargetName};
+use quell_incident::{AlertKey, Incident};
+use tokio::sync::broadcast;
+
+use crate::append::{Append, MessageKey, MessageRecord, Received, ReceivedPosition};
+use crate::error::StoreError;
+use crate::list::{ListQuery, Page};
+
+/// How many changes a slow listener of [`IncidentStore::changes`] may be behind before it misses some.
+pub const CHANGES_KEPT_MAX: usize = 4_096;
+
+/// An incident has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// Which.
+    pub incident_id: IncidentId,
+    /// Its revision now.
+    pub revision: Revision,
+}
+
+/// Keeps incidents, received alerts, locks, cool-downs and the site's switches.
+///
+/// # Flow
+///
+/// Alerts are [received](Self::receive) before their sender is answered, read by correlation
+/// ([`received_after`](Self::received_after)) and marked done ([`set_correlated`](Self::set_correlated)). Whoever decides on an
+/// incident reads it, decides, and [appends](Self::append) against the revision that was read.
+///
+/// # Guarantees
+///
+/// - What was answered with success is durable: it survives a killed process and a power cut.
+/// - An append is all or nothing: events, claims and message together. Between two appends that rely on the same revision,
+///   lock or epoch, one is refused.
+/// - Reading shows only what is durable, and shows an append from the moment that its caller was told of it.
+/// - Events pass through the workflow's fold before they are stored: an illegal one changes nothing.
+/// - A refusal is final as of its answer: what it was refused for is durable by then.
+///
+/// # Assumptions
+///
+/// - Ids are never reused. Claims that follow from events ([`quell_incident::workflow::claims`]) are all made.
+///
+/// # Caveats
+///
+/// - Dropping the future of a write does not take the write back.
+/// - After a crash the correlated mark may lag, never lead: correlation is idempotent.
+/// - A listener of [`changes`](Self::changes) that is too slow misses some and must read anew; a write whose future was dropped
+///   is announced all the same.
+#[async_trait]
+pub trait IncidentStore: Send + Sync {
+    /// Makes received alerts durable. Calls that wait at the same time share one commit.
+    ///
+    /// # Errors
+    /// [`StoreError::Overloaded`] and [`StoreError::Full`] are to be answered "try again" (503), never "no" (4xx).
+    async fn receive(&self, received: Received) -> Result<ReceivedPosition, StoreError>;
+
+    /// Batches after a position in the order in which they were received. May be fewer than asked for, to bound memory; empty
+    /// only when there is none.
+    async fn received_after(
+        &self,
+        after: ReceivedPosition,
+        batches_max: usize,
+    ) -> Result<Vec<(ReceivedPosition, Received)>, StoreError>;
+
+    /// Up to where correlation is done.
+    async fn correlated(&self) -> Result<ReceivedPosition, StoreError>;
+
+    /// Notes that correlation is done up to here. A position before the present mark changes nothing.
+    async fn set_correlated(&self, up_to: ReceivedPosition) -> Result<(), StoreError>;
+
+    /// Appends events to an incident, if it is still at the expected revision and every claim can be made. Returns the incident
+    /// after them, once they are durable.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`], [`StoreError::ClaimRefused`]: decide anew. [`StoreError::MessageTaken`]: the incident exists.
+    /// [`StoreError::Illegal`], [`StoreError::Unsound`]: the caller is wrong. [`StoreError::UnknownEvent`],
+    /// [`StoreError::Damaged`]: leave it alone.
+    async fn append(&self, append: Append) -> Result<Arc<Incident>, StoreError>;
+
+    /// An incident.
+    async fn incident(&self, id: IncidentId) -> Result<Option<Arc<Incident>>, StoreError>;
+
+    /// All events of an incident in order; none when it is not known.
+    async fn log(&self, id: IncidentId) -> Result<Vec<Envelope>, StoreError>;
+
+    /// A page of incidents, newest first.
+    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError>;
+
+    /// The newest incident (by creation) that this alert fired in.
+    async fn incident_of_alert(&self, key: &AlertKey) -> Result<Option<IncidentId>, StoreError>;
+
+    /// Incidents that are neither closed nor merged, P0 first, the oldest first. Those left alone are not among them.
+    async fn unfinished(&self) -> Result<Vec<IncidentId>, StoreError>;
+
+    /// The switches that stand for the whole site.
+    async fn site_gates(&self) -> Result<SiteGates, StoreError>;
+
+    /// Engages (`Some`) or releases the kill switch and makes the next epoch.
+    ///
+    /// # Errors
+    /// [`StoreError::SiteChanged`] when the epoch is another one.
+    async fn set_kill_switch(
+        &self,
+        expected: GateEpoch,
+        switch: Option<KillSwitch>,
+    ) -> Result<SiteGates, StoreError>;
+
+    /// The locks of targets. One that was never locked is free with token 0.
+    async fn locks(&self, targets: &[TargetName]) -> Result<BTreeMap<TargetName, LockState>, StoreError>;
+
+    /// Cool-downs of a class of alert on targets that are not over at `now`, sorted by target and runbook.
+    async fn cool_downs(
+        &self,
+        class: &str,
+        targets: &[TargetName],
+        now: Timestamp,
+    ) -> Result<Vec<CoolDown>, StoreError>;
+
+    /// What a message made, if it was taken before.
+    async fn message(&self, key: &MessageKey) -> Result<Option<MessageRecord>, StoreError>;
+
+    /// Changes from now on, each told after its commit, one for each append.
+    fn changes(&self) -> broadcast::Receiver<Changed>;
+
+    /// Whether the store takes changes.
+    ///
+    /// # Errors
+    /// Why it does not.
+    async fn health(&self) -> Result<(), StoreError>;
+}

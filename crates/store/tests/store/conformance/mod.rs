@@ -1,0 +1,53 @@
+//! What every backend must do.
+
+mod appends;
+mod lists;
+mod streams;
+
+use std::sync::Arc;
+
+use quell_store::IncidentStore;
+
+/// A store that nobody has used, with the folder that it lives in.
+pub(crate) struct Fresh<S: ?Sized> {
+    pub(crate) store: Arc<S>,
+    pub(crate) _keep: Option<tempfile::TempDir>,
+}
+
+/// Runs every case, each on a fresh store.
+pub(crate) async fn run<S: IncidentStore + ?Sized + 'static>(fresh: impl Fn() -> Fresh<S>) {
+    case("compare and swap", &fresh, appends::compare_and_swap).await;
+    case("illegal events change nothing", &fresh, appends::illegal_events_change_nothing).await;
+    case("unsound appends are refused", &fresh, appends::unsound_appends_are_refused).await;
+    case("claims are all or nothing", &fresh, appends::claims_are_all_or_nothing).await;
+    case("claims follow from events", &fresh, appends::claims_follow_from_events).await;
+    case("two appends race for one lock", &fresh, appends::two_appends_race_for_one_lock).await;
+    case("a message is taken once", &fresh, appends::a_message_is_taken_once).await;
+    case("a message is raced for", &fresh, appends::a_message_is_raced_for).await;
+    case("changes are told after the commit", &fresh, appends::changes_are_told_after_the_commit).await;
+    case("finished incidents can be read and noted on", &fresh, appends::finished_incidents_live_on).await;
+    case("an unknown incident is nobody", &fresh, appends::an_unknown_incident_is_nobody).await;
+    case("lists", &fresh, lists::a_thousand_incidents).await;
+    case("an empty list", &fresh, lists::an_empty_list).await;
+    case("rows are cut", &fresh, lists::rows_are_cut).await;
+    case("unfinished", &fresh, lists::unfinished_are_neither_closed_nor_merged).await;
+    case("the newest incident of an alert", &fresh, lists::the_newest_incident_of_an_alert).await;
+    case("received alerts", &fresh, streams::received_alerts_are_read_in_order).await;
+    case("received concurrently", &fresh, streams::received_concurrently).await;
+    case("the correlated mark", &fresh, streams::the_correlated_mark_is_monotonic).await;
+    case("the kill switch", &fresh, streams::the_kill_switch).await;
+    case("cool-downs", &fresh, streams::cool_downs).await;
+}
+
+async fn case<S: IncidentStore + ?Sized, F: Future<Output = ()>>(
+    name: &str,
+    fresh: &impl Fn() -> Fresh<S>,
+    case: impl Fn(Arc<S>) -> F,
+) {
+    // Shown by the runner when the case fails.
+    println!("case: {name}");
+    let Fresh { store, _keep } = fresh();
+    store.health().await.unwrap();
+    Box::pin(case(Arc::clone(&store))).await;
+    store.health().await.unwrap();
+}

@@ -1,0 +1,181 @@
+//! Random histories: whatever is asked in whatever order, the embedded store answers as the one in memory does, also when it is
+//! closed and opened in between.
+
+use proptest::prelude::*;
+use quell_incident::Incident;
+use quell_incident::ids::{Digest, GateEpoch, Revision};
+use quell_incident::severity::Priority;
+use quell_incident::workflow::Claim;
+use quell_incident::{Event, gate::KillSwitch};
+use quell_store::{Append, EmbeddedStore, IncidentStore, MemoryStore, ReceivedPosition, StoreError};
+
+use crate::embedded::reopened;
+use crate::fixtures::*;
+use crate::view;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Open { number: u64, priority: usize, created: i64, message: Option<u64> },
+    Note { number: u64 },
+    Stale { number: u64 },
+    Illegal { number: u64 },
+    Take { number: u64, target: usize, token: u64 },
+    Hold { number: u64, target: usize, token: u64 },
+    Release { number: u64, target: usize, token: u64 },
+    CoolDown { number: u64, target: usize, until: i64 },
+    Epoch { number: u64, epoch: u64 },
+    Fire { number: u64, alert: u64 },
+    Close { number: u64 },
+    Merge { number: u64 },
+    Receive { number: u64 },
+    Correlate { back: usize },
+    Switch { epoch: u64, on: bool },
+    Reopen { without_index: bool },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let number = 0..6u64;
+    let lock = (0..6u64, 0..3usize, 0..4u64);
+    prop_oneof![
+        4 => (number.clone(), 0..4usize, 0..9i64, prop::option::of(0..4u64))
+            .prop_map(|(number, priority, created, message)| Op::Open { number, priority, created, message }),
+        4 => number.clone().prop_map(|number| Op::Note { number }),
+        1 => number.clone().prop_map(|number| Op::Stale { number }),
+        1 => number.clone().prop_map(|number| Op::Illegal { number }),
+        4 => lock.clone().prop_map(|(number, target, token)| Op::Take { number, target, token }),
+        2 => lock.clone().prop_map(|(number, target, token)| Op::Hold { number, target, token }),
+        3 => lock.prop_map(|(number, target, token)| Op::Release { number, target, token }),
+        2 => (number.clone(), 0..3usize, 0..60i64)
+            .prop_map(|(number, target, until)| Op::CoolDown { number, target, until }),
+        1 => (number.clone(), 0..3u64).prop_map(|(number, epoch)| Op::Epoch { number, epoch }),
+        3 => (number.clone(), 0..6u64).prop_map(|(number, alert)| Op::Fire { number, alert }),
+        2 => number.clone().prop_map(|number| Op::Close { number }),
+        1 => number.clone().prop_map(|number| Op::Merge { number }),
+        3 => number.prop_map(|number| Op::Receive { number }),
+        1 => (0..4usize).prop_map(|back| Op::Correlate { back }),
+        1 => (0..3u64, any::<bool>()).prop_map(|(epoch, on)| Op::Switch { epoch, on }),
+        2 => any::<bool>().prop_map(|without_index| Op::Reopen { without_index }),
+    ]
+}
+
+/// The append that an operation means for the incident as it stands.
+fn append_of(op: &Op, incident: &Incident) -> Append {
+    let target = |index: &usize| view::TARGETS[*index];
+    match op {
+        Op::Stale { .. } => Append { expected: Revision(incident.revision.0 - 1), ..note(incident, "stale") },
+        Op::Illegal { .. } => {
+            let mut append = follow(incident, [Event::Undone { left: Vec::new() }], incident.updated_at);
+            append.claims.push(Claim::Take(lock("db-1", 1)));
+            append
+        }
+        Op::Take { target: index, token, .. } => {
+            claim(incident, vec![Claim::Take(lock(target(index), *token))])
+        }
+        Op::Hold { target: index, token, .. } => {
+            claim(incident, vec![Claim::Hold(lock(target(index), *token))])
+        }
+        Op::Release { target: index, token, .. } => {
+            claim(incident, vec![Claim::Release(lock(target(index), *token))])
+        }
+        Op::CoolDown { target: index, until, .. } => {
+            let cool_down = cool_down("HighMemoryUsage", target(index), "restart", at(*until));
+            follow(incident, [Event::CoolDownSet { cool_down }], incident.updated_at)
+        }
+        Op::Epoch { epoch, .. } => claim(incident, vec![Claim::SiteEpoch(GateEpoch(*epoch))]),
+        Op::Fire { alert: number, .. } => {
+            let fired = Event::AlertFired { alert: Box::new(alert(*number, "warning", at(3))) };
+            follow(incident, [fired], incident.updated_at)
+        }
+        Op::Merge { .. } => follow(incident, [Event::Merged { into: incident_id(0) }], incident.updated_at),
+        Op::Close { .. } if incident.closed_at.is_none() => close(incident),
+        _ => note(incident, "noted"),
+    }
+}
+
+async fn append(memory: &MemoryStore, embedded: &EmbeddedStore, append: Append) -> Result<(), TestCaseError> {
+    let one = memory.append(append.clone()).await;
+    let other = embedded.append(append).await;
+    match (one, other) {
+        (Ok(one), Ok(other)) => prop_assert_eq!(one, other),
+        (Err(one), Err(other)) => prop_assert_eq!(one.to_string(), other.to_string()),
+        (one, other) => prop_assert!(false, "memory answers {one:?}, embedded {other:?}"),
+    }
+    Ok(())
+}
+
+fn outcome<T>(result: Result<T, StoreError>) -> Result<T, String> {
+    result.map_err(|error| name_of(&error))
+}
+
+async fn same_answers(ops: Vec<Op>) -> Result<(), TestCaseError> {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = MemoryStore::new();
+    let mut embedded = reopened(folder.path());
+    for op in &ops {
+        match op {
+            Op::Open { number, priority, created, message: key } => {
+                let mut new = open(*number, Priority::ALL[*priority], at(*created));
+                if let Some(key) = key {
+                    new = new.answering(message(*key), Digest::of_bytes(&[(*number % 2) as u8]));
+                }
+                append(&memory, &embedded, new).await?;
+            }
+            Op::Receive { number } => {
+                memory.receive(received(*number)).await.unwrap();
+                embedded.receive(received(*number)).await.unwrap();
+            }
+            Op::Correlate { back } => {
+                // The same batch stands at another position in each store.
+                let start = ReceivedPosition::default();
+                let of_memory = view::received(&memory, start).await;
+                let of_embedded = view::received(&embedded, start).await;
+                prop_assert_eq!(of_memory.len(), of_embedded.len());
+                let Some(index) = of_memory.len().checked_sub(back + 1) else { continue };
+                memory.set_correlated(of_memory[index].0).await.unwrap();
+                embedded.set_correlated(of_embedded[index].0).await.unwrap();
+            }
+            Op::Switch { epoch, on } => {
+                let switch =
+                    on.then(|| KillSwitch { by: "person-1".to_owned(), why: "x".to_owned(), at: at(0) });
+                let one = memory.set_kill_switch(GateEpoch(*epoch), switch.clone()).await;
+                let other = embedded.set_kill_switch(GateEpoch(*epoch), switch).await;
+                prop_assert_eq!(outcome(one), outcome(other));
+            }
+            Op::Reopen { without_index } => {
+                drop(embedded);
+                if *without_index {
+                    std::fs::remove_dir_all(folder.path().join("index")).unwrap();
+                }
+                embedded = reopened(folder.path());
+                prop_assert_eq!(view::of(&memory).await, view::of(&embedded).await);
+            }
+            Op::Note { number }
+            | Op::Stale { number }
+            | Op::Illegal { number }
+            | Op::Take { number, .. }
+            | Op::Hold { number, .. }
+            | Op::Release { number, .. }
+            | Op::CoolDown { number, .. }
+            | Op::Epoch { number, .. }
+            | Op::Fire { number, .. }
+            | Op::Close { number }
+            | Op::Merge { number } => {
+                if let Some(incident) = memory.incident(incident_id(*number)).await.unwrap() {
+                    append(&memory, &embedded, append_of(op, &incident)).await?;
+                }
+            }
+        }
+    }
+    prop_assert_eq!(view::of(&memory).await, view::of(&embedded).await);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_embedded_store_answers_as_the_one_in_memory(ops in prop::collection::vec(op(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(Box::pin(same_answers(ops)))?;
+    }
+}

@@ -1,0 +1,47 @@
+//! One suite for every backend, and what the embedded one promises beyond it.
+#![cfg(test)]
+
+mod conformance;
+mod crash;
+mod embedded;
+mod faults;
+mod fixtures;
+mod history;
+mod view;
+
+use std::sync::Arc;
+
+use quell_store::{EmbeddedStore, IncidentStore, MemoryStore};
+
+use crate::conformance::{Fresh, run};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_memory_store_conforms() {
+    run(|| Fresh { store: Arc::new(MemoryStore::new()), _keep: None }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_embedded_store_conforms() {
+    run(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(folder.path(), embedded::options()).unwrap();
+        Fresh { store: Arc::new(store), _keep: Some(folder) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_behind_a_pointer_conforms() {
+    run(|| {
+        let store: Arc<dyn IncidentStore> = Arc::new(MemoryStore::new());
+        Fresh { store, _keep: None }
+    })
+    .await;
+    run(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn IncidentStore> =
+            Arc::new(EmbeddedStore::open(folder.path(), embedded::options()).unwrap());
+        Fresh { store, _keep: Some(folder) }
+    })
+    .await;
+}
