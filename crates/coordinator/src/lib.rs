@@ -176,8 +176,7 @@ pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
         body_bytes_max: config.coordinator.body_bytes_max,
     };
     let card_routes = quell_a2a::card_router(&card, 300, site.now())?;
-    let routes =
-        http::router(web, card_routes, config.coordinator.enable_webhooks);
+    let routes = http::router(web, card_routes, config.coordinator.enable_webhooks);
     for (listener, router) in [(http, routes), (grpc, a2a)] {
         let stopped = stop.clone().cancelled_owned();
         tasks.spawn(async move {

@@ -40,7 +40,7 @@ pub(crate) struct Site {
     /// Points at which tests let the process die.
     pub faults: FaultPoints,
     /// What is counted.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// Whose incidents these are.
     pub tenant: String,
     settings: RwLock<Arc<Settings>>,
@@ -71,7 +71,7 @@ impl Site {
         settings: Settings,
     ) -> Self {
         let settings = RwLock::new(Arc::new(settings));
-        Self { store, clock, ids, faults, metrics: Metrics::default(), tenant, settings }
+        Self { store, clock, ids, faults, metrics: Arc::default(), tenant, settings }
     }
 
     /// The time now.
@@ -162,15 +162,22 @@ impl Site {
         let revisions = std::iter::successors(Some(expected.next()), |revision| Some(revision.next()));
         let envelopes: Vec<_> = revisions.zip(events).map(envelope).collect();
         self.faults.reach("coordinator.append.before").await;
-        let kept: Vec<_> = envelopes.iter().map(|envelope| envelope.event.clone()).collect();
-        let incident =
-            self.store.append(Append { incident_id: id, expected, envelopes, claims, message }).await?;
-        self.faults.reach("coordinator.append.after").await;
-        for (kind, text) in said {
-            info!(incident_id = %id, event = kind, phase = incident.phase.name(), "{text}");
-        }
-        self.metrics.count(&incident, &kept);
-        Ok(incident)
+        let append = Append { incident_id: id, expected, envelopes, claims, message };
+        // The change wakes the worker, which may drop whoever made it before this line is reached again: what is said and counted of
+        // it must not depend on that.
+        let (store, metrics, faults) =
+            (Arc::clone(&self.store), Arc::clone(&self.metrics), self.faults.clone());
+        let appending = tokio::spawn(async move {
+            let events: Vec<_> = append.envelopes.iter().map(|envelope| envelope.event.clone()).collect();
+            let incident = store.append(append).await?;
+            faults.reach("coordinator.append.after").await;
+            for (kind, text) in said {
+                info!(incident_id = %id, event = kind, phase = incident.phase.name(), "{text}");
+            }
+            metrics.count(&incident, &events);
+            Ok(incident)
+        });
+        appending.await.unwrap_or(Err(StoreError::Closed))
     }
 }
 

@@ -69,7 +69,9 @@ impl Web {
                 return Problem::bad_request("the body could not be read to its end");
             }
             let max = self.body_bytes_max;
-            let detail = format!("the body has more than {max} bytes; send less at once, or raise `coordinator.body_bytes_max`");
+            let detail = format!(
+                "the body has more than {max} bytes; send less at once, or raise `coordinator.body_bytes_max`"
+            );
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
         })
     }

@@ -1,6 +1,8 @@
 //! Where alerts come in. A 2xx is sent after the alerts are on disk, and not before; overload is 503, which senders try again; a 4xx is
 //! for what will never be accepted.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -105,9 +107,16 @@ async fn take(
         trace: headers.get("traceparent").and_then(|value| value.to_str().ok()).map(str::to_owned),
     };
     web.site.faults.reach("coordinator.receive.before").await;
-    let position = web.site.store.receive(received).await.map_err(|error| unavailable(web, &error))?;
-    web.site.faults.reach("coordinator.receive.after").await;
-    web.received.notify_one();
+    // A sender that hangs up drops this handler; what is on disk by then must be correlated all the same.
+    let (site, notify) = (Arc::clone(&web.site), Arc::clone(&web.received));
+    let receiving = tokio::spawn(async move {
+        let position = site.store.receive(received).await;
+        site.faults.reach("coordinator.receive.after").await;
+        notify.notify_one();
+        position
+    });
+    let position =
+        receiving.await.unwrap_or(Err(StoreError::Closed)).map_err(|error| unavailable(web, &error))?;
     web.site.metrics.webhook("accepted");
     for (status, name) in [(AlertStatus::Firing, "firing"), (AlertStatus::Resolved, "resolved")] {
         let count = payload.alerts.iter().filter(|alert| alert.status == status).count();
