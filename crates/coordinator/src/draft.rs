@@ -8,7 +8,7 @@ use serde::Deserialize;
 /// What the JSON of a draft may call itself.
 const DRAFT_SCHEMA: &str = "quell/incident-draft/v1";
 /// A text field in bytes at the most.
-const TEXT_BYTES_MAX: usize = 16 * 1024;
+pub(crate) const TEXT_BYTES_MAX: usize = 16 * 1024;
 /// Tags or affected systems at the most.
 const LIST_MAX: usize = 100;
 
@@ -63,6 +63,7 @@ impl ManualDraft {
         let texts = [
             ("title", &self.title),
             ("description", &self.description),
+            ("alert_name", self.alert_name.as_ref().unwrap_or(&self.title)),
             ("service", &self.service),
             ("component", &self.component),
         ];

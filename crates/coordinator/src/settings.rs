@@ -9,6 +9,9 @@ use quell_service::{Config, config};
 
 use crate::site::Settings;
 
+/// What stands in for `coordinator.alert_mapping_file`.
+const SHIPPED_MAPPING: &str = include_str!("alert-mapping.yaml");
+
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
@@ -34,10 +37,18 @@ pub(crate) fn of(config: &Config) -> Result<Settings, SettingsError> {
     let policy_digest = Digest::of(&policy).map_err(|error| SettingsError::Digest(error.to_string()))?;
     let mapping = match &config.coordinator.alert_mapping_file {
         Some(path) => mapping(path)?,
-        None => Mapping::shipped(),
+        None => shipped()?,
     };
     let correlate_by = config.coordinator.correlate_by.clone();
     Ok(Settings { policy, policy_digest, mapping, correlate_by })
+}
+
+fn shipped() -> Result<Mapping, SettingsError> {
+    let wrong = |error: serde_saphyr::Error| SettingsError::Mapping {
+        path: "that is shipped".to_owned(),
+        why: error.to_string(),
+    };
+    serde_saphyr::from_str(SHIPPED_MAPPING).map_err(wrong)
 }
 
 fn mapping(path: &Path) -> Result<Mapping, SettingsError> {
@@ -94,5 +105,83 @@ fn level(level: config::Autonomy) -> Autonomy {
         config::Autonomy::Suggest => Autonomy::Suggest,
         config::Autonomy::Approve => Autonomy::Approve,
         config::Autonomy::Auto => Autonomy::Auto,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use quell_incident::alert::{Alert, AlertKey, AlertStatus, Fingerprint, Labels};
+    use quell_incident::ids::SourceName;
+    use quell_incident::mapping::Head;
+    use quell_incident::severity::{Priority, Severity};
+
+    use super::*;
+
+    fn head(name: &str, severity: &str, extra: &[(&str, &str)]) -> Head {
+        let mut labels: Labels = extra.iter().copied().collect();
+        labels.insert("alertname", name);
+        labels.insert("severity", severity);
+        let alert = Alert {
+            key: AlertKey {
+                source: SourceName::declared("alertmanager").unwrap(),
+                fingerprint: Fingerprint::of(&labels),
+            },
+            status: AlertStatus::Firing,
+            labels,
+            annotations: Labels::default(),
+            starts_at: Timestamp::UNIX_EPOCH,
+            ends_at: None,
+            generator_url: None,
+        };
+        shipped().unwrap().head(&alert)
+    }
+
+    #[test]
+    fn every_row_of_the_shipped_mapping() {
+        let rows = [
+            (
+                "DatabaseConnectionTimeout",
+                "critical",
+                Severity::High,
+                Priority::P0,
+                "database,connectivity,timeout",
+            ),
+            ("HighMemoryUsage", "warning", Severity::Warning, Priority::P2, "memory,resource"),
+            ("HighCPUUsage", "warning", Severity::Warning, Priority::P2, "cpu,resource"),
+            ("APIGateway503Errors", "critical", Severity::Critical, Priority::P0, "api,gateway,503"),
+            ("DiskSpaceCritical", "critical", Severity::Critical, Priority::P1, "disk,storage,space"),
+            ("CertificateExpiringSoon", "warning", Severity::High, Priority::P2, "ssl,certificate,expiry"),
+            ("TestIncident", "critical", Severity::Critical, Priority::P0, "email"),
+            ("Other", "high", Severity::High, Priority::P1, "email"),
+            ("Other", "", Severity::Medium, Priority::P3, "email"),
+            ("Other", "disaster", Severity::Medium, Priority::P3, "email"),
+        ];
+        for (name, label, severity, priority, tags) in rows {
+            let head = head(name, label, &[("component", "email"), ("instance", "host-1:9100")]);
+            assert_eq!(
+                (head.severity, head.priority, head.tags.join(",").as_str()),
+                (severity, priority, tags),
+                "{name} {label}"
+            );
+            assert!(head.title.ends_with(" on host-1"), "{}", head.title);
+        }
+    }
+
+    #[test]
+    fn an_alert_without_an_instance_has_a_title_without_one() {
+        assert_eq!(head("TestIncident", "critical", &[]).title, "TestIncident");
+    }
+
+    #[test]
+    fn a_mistake_in_a_mapping_names_file_line_and_key() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "alerts:\n  - {alertname: A, severty: high}\n").unwrap();
+        let words = mapping(file.path()).unwrap_err().to_string();
+        let name = file.path().file_name().unwrap().to_str().unwrap();
+        for part in [name, "severty", "line 2"] {
+            assert!(words.contains(part), "{words}");
+        }
     }
 }

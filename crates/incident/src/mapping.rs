@@ -1,5 +1,4 @@
-//! From an alert to the head of an incident: which severity, priority and tags. The rows are configuration; the shipped ones are
-//! [`Mapping::shipped`].
+//! From an alert to the head of an incident: which severity, priority and tags. The rows are configuration.
 
 use serde::{Deserialize, Serialize};
 
@@ -56,52 +55,6 @@ pub struct Head {
 }
 
 impl Mapping {
-    /// The rows that Quell ships.
-    pub fn shipped() -> Self {
-        let row = |alertname: &str, title: &str, severity, priority, tags: &[&str]| MappingRow {
-            alertname: alertname.to_owned(),
-            title: Some(title.to_owned()),
-            severity,
-            priority,
-            tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
-        };
-        let (critical, high, warning) =
-            (Some(Severity::Critical), Some(Severity::High), Some(Severity::Warning));
-        let alerts = vec![
-            row(
-                "DatabaseConnectionTimeout",
-                "Database connection timeout",
-                high,
-                Some(Priority::P0),
-                &["database", "connectivity", "timeout"],
-            ),
-            row("HighMemoryUsage", "High memory usage", warning, None, &["memory", "resource"]),
-            row("HighCPUUsage", "High CPU usage", warning, None, &["cpu", "resource"]),
-            row(
-                "APIGateway503Errors",
-                "API gateway 503 errors",
-                critical,
-                Some(Priority::P0),
-                &["api", "gateway", "503"],
-            ),
-            row(
-                "DiskSpaceCritical",
-                "Disk space critical",
-                critical,
-                Some(Priority::P1),
-                &["disk", "storage", "space"],
-            ),
-            row(
-                "CertificateExpiringSoon",
-                "Certificate expiring soon",
-                high,
-                None,
-                &["ssl", "certificate", "expiry"],
-            ),
-        ];
-        Self { alerts }
-    }
-
     /// What an alert says of the incident that it opens. All text in it is telemetry's, for people.
     pub fn head(&self, alert: &Alert) -> Head {
         let name = alert.name();
@@ -141,69 +94,5 @@ fn priority_of_label(label: &str) -> Priority {
         "high" => Priority::P1,
         "warning" | "medium" => Priority::P2,
         _ => Priority::P3,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-
-    use super::*;
-    use crate::alert::{AlertKey, AlertStatus, Fingerprint, Labels};
-    use crate::ids::SourceName;
-
-    fn head(name: &str, severity: &str, extra: &[(&str, &str)]) -> Head {
-        let mut labels: Labels = extra.iter().copied().collect();
-        labels.insert("alertname", name);
-        labels.insert("severity", severity);
-        let alert = Alert {
-            key: AlertKey {
-                source: SourceName::declared("alertmanager").unwrap(),
-                fingerprint: Fingerprint::of(&labels),
-            },
-            status: AlertStatus::Firing,
-            labels,
-            annotations: Labels::default(),
-            starts_at: Timestamp::UNIX_EPOCH,
-            ends_at: None,
-            generator_url: None,
-        };
-        Mapping::shipped().head(&alert)
-    }
-
-    #[test]
-    fn every_row_of_the_shipped_mapping() {
-        let rows = [
-            (
-                "DatabaseConnectionTimeout",
-                "critical",
-                Severity::High,
-                Priority::P0,
-                "database,connectivity,timeout",
-            ),
-            ("HighMemoryUsage", "warning", Severity::Warning, Priority::P2, "memory,resource"),
-            ("HighCPUUsage", "warning", Severity::Warning, Priority::P2, "cpu,resource"),
-            ("APIGateway503Errors", "critical", Severity::Critical, Priority::P0, "api,gateway,503"),
-            ("DiskSpaceCritical", "critical", Severity::Critical, Priority::P1, "disk,storage,space"),
-            ("CertificateExpiringSoon", "warning", Severity::High, Priority::P2, "ssl,certificate,expiry"),
-            ("TestIncident", "critical", Severity::Critical, Priority::P0, "email"),
-            ("Other", "high", Severity::High, Priority::P1, "email"),
-            ("Other", "", Severity::Medium, Priority::P3, "email"),
-            ("Other", "disaster", Severity::Medium, Priority::P3, "email"),
-        ];
-        for (name, label, severity, priority, tags) in rows {
-            let head = head(name, label, &[("component", "email"), ("instance", "host-1:9100")]);
-            assert_eq!(
-                (head.severity, head.priority, head.tags.join(",").as_str()),
-                (severity, priority, tags),
-                "{name} {label}"
-            );
-            assert!(head.title.ends_with(" on host-1"), "{}", head.title);
-        }
-    }
-
-    #[test]
-    fn an_alert_without_an_instance_has_a_title_without_one() {
-        assert_eq!(head("TestIncident", "critical", &[]).title, "TestIncident");
     }
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use quell_incident::gate::KillSwitch;
+use quell_incident::gate::{KillSwitch, SiteGates};
 use quell_incident::workflow::{Input, Refused};
 use quell_incident::{Digest, Incident, IncidentId, RunbookName, view};
 use quell_service::{Principal, Problem, Scope};
@@ -20,17 +20,20 @@ use serde_json::{Value, json};
 use tracing::error;
 
 use super::Web;
-use crate::draft::ManualDraft;
+use crate::draft::{ManualDraft, TEXT_BYTES_MAX};
 use crate::site::ChangeError;
 
 /// Incidents in one answer if the caller does not say.
 const LIMIT_DEFAULT: usize = 1_000;
 /// Incidents in one answer at the most.
 const LIMIT_MAX: usize = 1_000;
+/// An `Idempotency-Key` in bytes at the most.
+const KEY_BYTES_MAX: usize = 256;
 /// How long an agent may take to show its card.
 const CARD_WITHIN: Duration = Duration::from_secs(2);
 
 type Body = Result<Bytes, BytesRejection>;
+type PathOf<T> = Result<Path<T>, PathRejection>;
 
 pub(crate) fn store_problem(error: &StoreError) -> Problem {
     error!(%error, "the store did not answer");
@@ -89,19 +92,18 @@ fn parse_query(text: &str) -> Result<(ListQuery, String), Problem> {
     let mut repeat = Vec::new();
     let pairs: Vec<(String, String)> = serde_urlencoded(text)?;
     for (name, value) in pairs {
-        if value.is_empty() {
-            continue;
-        }
         let wrong = |why: String| Problem::bad_request(format!("`{name}`: {why}"));
         match name.as_str() {
-            "status" if value == "active" => query.status = Some(StatusFilter::Active),
+            // A parameter without a value leaves it open.
+            "status" | "priority" | "since" | "limit" | "cursor" if value.is_empty() => continue,
             "status" => {
                 let why = |error| wrong(format!("{error}, or active"));
-                query.status = Some(StatusFilter::Is(value.parse().map_err(why)?));
+                query.status = Some(value.parse::<StatusFilter>().map_err(why)?);
             }
             "priority" => query.priority = Some(value.parse().map_err(|error| wrong(format!("{error}")))?),
             "since" => {
-                let why = |_| wrong(format!("`{value}` is not a time such as 2026-01-31T12:00:00Z"));
+                let shown: String = value.chars().take(80).collect();
+                let why = |_| wrong(format!("`{shown}` is not a time such as 2026-01-31T12:00:00Z"));
                 query.since = Some(value.parse::<Timestamp>().map_err(why)?);
             }
             "limit" => {
@@ -113,6 +115,7 @@ fn parse_query(text: &str) -> Result<(ListQuery, String), Problem> {
             }
             "cursor" => query.cursor = Some(value.parse().map_err(|error| wrong(format!("{error}")))?),
             _ => {
+                let name: String = name.chars().take(80).collect();
                 let known = "status, priority, since, limit, cursor";
                 return Err(Problem::bad_request(format!("unknown parameter `{name}`; known are {known}")));
             }
@@ -131,6 +134,10 @@ fn serde_urlencoded(text: &str) -> Result<Vec<(String, String)>, Problem> {
     pairs.map(|pairs| pairs.0).map_err(|error| Problem::bad_request(error.body_text()))
 }
 
+fn path_problem(_: PathRejection) -> Problem {
+    Problem::not_found("the path is not UTF-8, so there is no incident id in it")
+}
+
 fn parse_id(text: &str) -> Result<IncidentId, Problem> {
     text.parse().map_err(|error| Problem::not_found(format!("{error}")))
 }
@@ -139,10 +146,10 @@ fn parse_id(text: &str) -> Result<IncidentId, Problem> {
 pub(super) async fn show(
     State(web): State<Web>,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    path: PathOf<String>,
 ) -> Result<Json<Value>, Problem> {
     web.require(&headers, Scope::Read)?;
-    let id = parse_id(&id)?;
+    let id = parse_id(&path.map_err(path_problem)?)?;
     let incident = web.site.store.incident(id).await.map_err(|error| store_problem(&error))?;
     let incident = incident.ok_or_else(|| Problem::not_found(format!("there is no incident {id}")))?;
     Ok(Json(detail(web.site.store.as_ref(), &incident).await.map_err(|error| store_problem(&error))?))
@@ -167,12 +174,11 @@ pub(super) async fn create(
         .map_err(|error| Problem::bad_request(format!("not an incident: {error}")))?;
     let content = Digest::of_bytes(&body);
     let draft = draft.into_draft(&principal.name).map_err(Problem::unprocessable)?;
-    let key =
-        headers.get("idempotency-key").and_then(|value| value.to_str().ok()).map(|message_id| MessageKey {
-            caller: principal.name.clone(),
-            tenant: web.site.tenant.clone(),
-            message_id: message_id.to_owned(),
-        });
+    let key = idempotency_key(&headers)?.map(|message_id| MessageKey {
+        caller: principal.name.clone(),
+        tenant: web.site.tenant.clone(),
+        message_id,
+    });
     match web.site.open(draft, &principal.name, key.map(|key| (key, content))).await {
         Ok(incident) => Ok((StatusCode::CREATED, Json(view::to_json(&incident))).into_response()),
         Err(StoreError::MessageTaken { incident_id, same_content: true }) => {
@@ -185,6 +191,14 @@ pub(super) async fn create(
         )),
         Err(error) => Err(store_problem(&error)),
     }
+}
+
+/// What cannot be kept is refused: left out, it would make a repeat harmful.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().ok().map(str::trim).filter(|key| (1..=KEY_BYTES_MAX).contains(&key.len()));
+    let why = || format!("the header `Idempotency-Key` needs 1 to {KEY_BYTES_MAX} visible ASCII characters");
+    key.map(|key| Some(key.to_owned())).ok_or_else(|| Problem::bad_request(why()))
 }
 
 #[derive(Default, Deserialize)]
@@ -200,9 +214,10 @@ struct Words {
 pub(super) async fn word(
     State(web): State<Web>,
     headers: HeaderMap,
-    Path((id, word)): Path<(String, String)>,
+    path: PathOf<(String, String)>,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
+    let Path((id, word)) = path.map_err(path_problem)?;
     let scope = if matches!(word.as_str(), "approve" | "deny") { Scope::Approve } else { Scope::Operate };
     let principal = web.require(&headers, scope)?;
     let body = web.body(body)?;
@@ -226,6 +241,12 @@ fn input_of(word: &str, words: Words, principal: &Principal) -> Result<Input, Pr
         text.parse::<Digest>().map_err(|error| Problem::unprocessable(format!("`plan_digest`: {error}")))
     };
     let missing = |field: &str| Problem::unprocessable(format!("`{field}` is missing"));
+    for (field, words) in [("why", why.as_str()), ("text", text.as_deref().unwrap_or_default())] {
+        if words.len() > TEXT_BYTES_MAX {
+            let why = format!("`{field}` is longer than {TEXT_BYTES_MAX} bytes");
+            return Err(Problem::unprocessable(why));
+        }
+    }
     Ok(match word {
         "acknowledge" => Input::Acknowledge { by },
         "approve" => {
@@ -278,7 +299,18 @@ pub(super) async fn agents(State(web): State<Web>, headers: HeaderMap) -> Result
 pub(super) async fn kill_switch(State(web): State<Web>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
     web.require(&headers, Scope::Read)?;
     let gates = web.site.store.site_gates().await.map_err(|error| store_problem(&error))?;
-    Ok(Json(json!({"engaged": gates.kill_switch.is_some(), "by": gates.kill_switch, "epoch": gates.epoch})))
+    Ok(Json(switch_json(&gates)))
+}
+
+fn switch_json(gates: &SiteGates) -> Value {
+    let switch = gates.kill_switch.as_ref();
+    json!({
+        "engaged": switch.is_some(),
+        "by": switch.map(|switch| &switch.by),
+        "why": switch.map(|switch| &switch.why),
+        "at": switch.map(|switch| switch.at),
+        "epoch": gates.epoch,
+    })
 }
 
 #[derive(Deserialize)]
@@ -300,6 +332,9 @@ pub(super) async fn set_kill_switch(
     let wanted: Switch = serde_json::from_slice(&body).map_err(|error| {
         Problem::bad_request(format!("expected {{\"engaged\": true, \"why\": \"...\"}}: {error}"))
     })?;
+    if wanted.why.len() > TEXT_BYTES_MAX {
+        return Err(Problem::unprocessable(format!("`why` is longer than {TEXT_BYTES_MAX} bytes")));
+    }
     loop {
         let epoch = web.site.store.site_gates().await.map_err(|error| store_problem(&error))?.epoch;
         let switch = wanted.engaged.then(|| KillSwitch {
@@ -315,9 +350,7 @@ pub(super) async fn set_kill_switch(
                     why = wanted.why,
                     "the kill switch was set"
                 );
-                return Ok(Json(
-                    json!({"engaged": gates.kill_switch.is_some(), "by": gates.kill_switch, "epoch": gates.epoch}),
-                ));
+                return Ok(Json(switch_json(&gates)));
             }
             Err(StoreError::SiteChanged { .. }) => {}
             Err(error) => return Err(store_problem(&error)),

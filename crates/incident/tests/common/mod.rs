@@ -168,7 +168,7 @@ impl Case {
         let alert = alert("ShopSlow");
         let key = alert.key.clone();
         let draft = Draft {
-            head: Mapping::shipped().head(&alert),
+            head: Mapping::default().head(&alert),
             affected_systems: vec![alert.affected_system()],
             origin: "alertmanager".to_owned(),
             linked_to: None,

@@ -92,7 +92,7 @@ pub(crate) fn envelopes(
 /// Opens incident `number` by the alert of the same number.
 pub(crate) fn open(number: u64, priority: Priority, at: Timestamp) -> Append {
     let alert = alert(number, "warning", at);
-    let mut head = Mapping::shipped().head(&alert);
+    let mut head = Mapping::default().head(&alert);
     head.priority = priority;
     let draft = Draft {
         head,
