@@ -1,14 +1,17 @@
 //! The diagnostic and the resolution agent, as the coordinator calls them: by A2A, with the duty's key as the message id, so that
 //! asking again finds the same task.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use quell_a2a::{Client, ClientError, Message, Part, TaskState};
 use quell_incident::contract::{
     DiagnoseRequest, PlanAnswer, PlanRequest, ProbeAnswer, StepAnswer, StepRequest, VerificationReport,
     VerifyRequest,
 };
+use quell_incident::report::EVIDENCE_MAX;
 use quell_incident::{IncidentId, Priority, Report};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -114,6 +117,37 @@ impl AgentClient {
     }
 }
 
+/// Why a report cannot be relied on, if it cannot: what Quell's own agent cannot write, another one can.
+fn unsound(report: &Report, incident: IncidentId) -> Option<String> {
+    if report.incident_id != incident {
+        return Some(format!("the report is of incident {}", report.incident_id));
+    }
+    if report.evidence.len() > EVIDENCE_MAX {
+        return Some(format!(
+            "{} pieces of evidence, expected at most {EVIDENCE_MAX}",
+            report.evidence.len()
+        ));
+    }
+    let known: BTreeSet<_> = report.evidence.iter().map(|evidence| evidence.id.as_str()).collect();
+    report.root_cause.iter().chain(&report.alternatives).find_map(|cause| {
+        let name: String = cause.cause.chars().take(80).collect();
+        let cited = |id: &String| known.contains(id.as_str());
+        if !(0.0..=1.0).contains(&cause.confidence) {
+            Some(format!("the confidence in {name} is {}, expected 0 to 1", cause.confidence))
+        } else if cause.claims.is_empty() {
+            Some(format!("nothing is said to speak for {name}"))
+        } else if cause
+            .claims
+            .iter()
+            .any(|claim| claim.evidence.is_empty() || !claim.evidence.iter().all(cited))
+        {
+            Some(format!("a claim for {name} cites no evidence, or evidence that is not in the report"))
+        } else {
+            None
+        }
+    })
+}
+
 /// Both agents.
 #[derive(Debug, Clone)]
 pub(crate) struct Agents {
@@ -131,19 +165,37 @@ impl Agents {
         request: &DiagnoseRequest,
         within: Duration,
     ) -> Result<Report, AgentError> {
-        let brief = &request.incident;
-        self.diagnostic.ask(brief.id, brief.priority, "diagnose", key.to_owned(), request, within).await
+        let (brief, skill) = (&request.incident, "diagnose");
+        let report: Report =
+            self.diagnostic.ask(brief.id, brief.priority, skill, key.to_owned(), request, within).await?;
+        match unsound(&report, brief.id) {
+            None => Ok(report),
+            Some(why) => Err(AgentError::Nonsense { agent: self.diagnostic.role, skill, why }),
+        }
     }
 
-    /// Asks for a plan.
+    /// Asks for a plan that can be started at `now` or later.
     pub(crate) async fn plan(
         &self,
         key: &str,
         request: &PlanRequest,
         within: Duration,
+        now: Timestamp,
     ) -> Result<PlanAnswer, AgentError> {
-        let brief = &request.incident;
-        self.resolution.ask(brief.id, brief.priority, "plan", key.to_owned(), request, within).await
+        let (brief, skill) = (&request.incident, "plan");
+        let answer: PlanAnswer =
+            self.resolution.ask(brief.id, brief.priority, skill, key.to_owned(), request, within).await?;
+        let why = match &answer {
+            PlanAnswer::Plan { plan } if plan.incident_id != brief.id => {
+                format!("the plan is for incident {}", plan.incident_id)
+            }
+            // Taken, it would be planned anew at once, again and again.
+            PlanAnswer::Plan { plan } if plan.valid_until <= now => {
+                format!("the plan was valid until {}; do the clocks agree?", plan.valid_until)
+            }
+            _ => return Ok(answer),
+        };
+        Err(AgentError::Nonsense { agent: self.resolution.role, skill, why })
     }
 
     /// Tells it to do, or undo, a step.

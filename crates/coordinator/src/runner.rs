@@ -2,7 +2,7 @@
 //! out, tells the workflow what came of them, and waits for the next change or deadline. It keeps nothing that a restart would
 //! miss: duties follow from the state.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use quell_incident::contract::StepRequest;
 use quell_incident::severity::Status;
 use quell_incident::workflow::{self, Duty, DutyKind, Input};
-use quell_incident::{Incident, IncidentId};
+use quell_incident::{Incident, IncidentId, Untrusted};
 use quell_store::StoreError;
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
@@ -19,14 +19,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::agents::Agents;
+use crate::agents::{AgentError, Agents};
 use crate::observe::{self, AlertSource};
 use crate::site::{ChangeError, Site};
 
 /// After an error of the store, or of an agent that is asked again under the same key.
 const PAUSE: Duration = Duration::from_millis(500);
+/// What of an agent's time is kept for saying that it did not answer.
+const SAY_WHY_WITHIN: Duration = Duration::from_millis(500);
 /// One reading of the checks, or one probe.
 const LOOK_WITHIN: Duration = Duration::from_secs(30);
+
+/// An error with an agent's words in it: bounded, and without what a terminal would obey.
+fn for_people(error: &AgentError) -> String {
+    Untrusted::new(&error.to_string()).for_people()
+}
 
 /// Everything that carrying out needs.
 pub(crate) struct Runner {
@@ -113,7 +120,9 @@ impl Runner {
     /// Sees to one incident until it is over.
     async fn work(self: &Arc<Self>, id: IncidentId, changed: &Notify) {
         let mut under_way: HashMap<String, AbortHandle> = HashMap::new();
-        let mut carried_out: JoinSet<String> = JoinSet::new();
+        let mut carried_out: JoinSet<()> = JoinSet::new();
+        // Duties that ended and may still be due: the store refused what they brought, or they panicked.
+        let mut ended: HashSet<String> = HashSet::new();
         loop {
             let incident = match self.site.store.incident(id).await {
                 Ok(Some(incident)) => incident,
@@ -132,22 +141,25 @@ impl Runner {
                 return;
             }
             let duties = workflow::duties(&incident);
+            let due = |key: &String| duties.iter().any(|duty| duty.key == *key);
+            ended.retain(|key| due(key));
             under_way.retain(|key, task| {
-                let due = duties.iter().any(|duty| duty.key == *key);
-                if !due {
+                if !due(key) {
                     task.abort();
                 }
-                due
+                due(key)
             });
             for duty in duties {
                 if under_way.contains_key(&duty.key) {
                     continue;
                 }
                 let (runner, key) = (Arc::clone(self), duty.key.clone());
-                let incident = Arc::clone(&incident);
+                let (incident, again) = (Arc::clone(&incident), ended.remove(&duty.key));
                 let task = carried_out.spawn(async move {
+                    if again {
+                        tokio::time::sleep(PAUSE).await;
+                    }
                     runner.carry_out(&incident, &duty).await;
-                    duty.key
                 });
                 under_way.insert(key, task);
             }
@@ -155,13 +167,8 @@ impl Runner {
             tokio::select! {
                 () = changed.notified() => {}
                 () = self.sleep_until(deadline) => self.tell(id, Input::Deadline, "workflow").await,
-                Some(ended) = carried_out.join_next() => {
-                    if let Ok(key) = ended {
-                        // It ended and is still due: the store refused what it brought, or an agent has to be asked again.
-                        if under_way.remove(&key).is_some() {
-                            tokio::time::sleep(PAUSE.min(Duration::from_millis(50))).await;
-                        }
-                    }
+                Some(_) = carried_out.join_next() => {
+                    ended.extend(under_way.extract_if(|_, task| task.is_finished()).map(|(key, _)| key));
                 }
             }
         }
@@ -201,7 +208,7 @@ impl Runner {
         let id = incident.id;
         match &duty.kind {
             DutyKind::Diagnose(request) => {
-                let within = self.until_deadline(incident);
+                let within = self.before_deadline(incident);
                 self.site.faults.reach("coordinator.diagnose.before").await;
                 let answer = self.agents.diagnose(&duty.key, request, within).await;
                 self.site.faults.reach("coordinator.diagnose.after").await;
@@ -209,20 +216,20 @@ impl Runner {
                 self.count(&answer);
                 let input = match answer {
                     Ok(report) => Input::Report { task, report: Box::new(report) },
-                    Err(error) => Input::TaskFailed { task, why: error.to_string() },
+                    Err(error) => Input::TaskFailed { task, why: for_people(&error) },
                 };
                 self.tell(id, input, "diagnostic").await;
             }
             DutyKind::Plan(request) => {
-                let within = self.until_deadline(incident);
+                let within = self.before_deadline(incident);
                 self.site.faults.reach("coordinator.plan.before").await;
-                let answer = self.agents.plan(&duty.key, request, within).await;
+                let answer = self.agents.plan(&duty.key, request, within, self.site.now()).await;
                 self.site.faults.reach("coordinator.plan.after").await;
                 let Ok(task) = duty.key.parse() else { return };
                 self.count(&answer);
                 let input = match answer {
                     Ok(answer) => Input::Plan { task, answer },
-                    Err(error) => Input::TaskFailed { task, why: error.to_string() },
+                    Err(error) => Input::TaskFailed { task, why: for_people(&error) },
                 };
                 self.tell(id, input, "resolution").await;
             }
@@ -264,6 +271,12 @@ impl Runner {
             .duration_since(self.site.now())
             .clamp(SignedDuration::from_millis(1), SignedDuration::MAX)
             .unsigned_abs()
+    }
+
+    /// A little less than until the deadline: whoever asked knows which agent did not answer, and why; the deadline does not.
+    fn before_deadline(&self, incident: &Incident) -> Duration {
+        let within = self.until_deadline(incident);
+        within.saturating_sub((within / 10).min(SAY_WHY_WITHIN))
     }
 
     /// Looks until the phase changes; the worker ends this when it has.
