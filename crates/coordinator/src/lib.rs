@@ -19,6 +19,7 @@ mod respond;
 mod runner;
 mod settings;
 mod site;
+mod tasks;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -294,7 +295,8 @@ fn card(grpc: SocketAddr) -> AgentCard {
         version: VERSION.to_owned(),
         capabilities: AgentCapabilities { streaming: Some(true), ..AgentCapabilities::default() },
         default_input_modes: json(),
-        default_output_modes: json(),
+        // Post-mortems and sentences are text.
+        default_output_modes: json().into_iter().chain(["text/plain".to_owned()]).collect(),
         skills: vec![AgentSkill {
             id: "respond".to_owned(),
             name: "Respond to an incident".to_owned(),

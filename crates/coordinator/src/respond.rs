@@ -18,12 +18,12 @@ use quell_a2a::{
     A2aError, Agent, Artifact, Caller, ErrorKind, EventStream, ListTasks, Message, Part, SendReply,
     SendRequest, StreamEvent, Task, TaskPage, TaskState, TaskStatus,
 };
-use quell_incident::incident::{Outcome, Phase};
+use quell_incident::incident::{Outcome, Phase, Why};
 use quell_incident::severity::Status;
-use quell_incident::workflow::{Input, Refused};
-use quell_incident::{Digest, Envelope, Event, Incident, IncidentId, Revision, view};
+use quell_incident::workflow::{Draft, Input, Refused};
+use quell_incident::{Alert, AlertStatus, Digest, Envelope, Event, Incident, IncidentId, Revision, view};
 use quell_service::Scope;
-use quell_store::{Cursor, ListQuery, MessageKey, StoreError};
+use quell_store::{MessageKey, StoreError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
@@ -31,9 +31,10 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::alertmanager;
 use crate::draft::ManualDraft;
 use crate::site::{ChangeError, Site};
+use crate::tasks;
 
-/// Pages of the store that one page of tasks may look through.
-const PAGES_MAX: usize = 20;
+/// The source of an alert that came by a message.
+const A2A_SOURCE: &str = "a2a";
 
 /// The coordinator as an agent.
 pub(crate) struct Responder {
@@ -84,47 +85,81 @@ impl Responder {
     ) -> Result<Arc<Incident>, A2aError> {
         may(caller, Scope::Operate)?;
         let invalid = |why: String| A2aError::invalid("message.parts[0].data", why);
+        let content = Digest::of(data).map_err(A2aError::internal)?;
+        // Callers without credentials share nothing, so their message ids are not kept.
+        let key = (!caller.is_anonymous()).then(|| MessageKey {
+            caller: caller.name.clone(),
+            tenant: self.site.tenant.clone(),
+            message_id: message.message_id.clone(),
+        });
+        if let Some(key) = &key
+            && let Some(taken) = self.site.store.message(key).await.map_err(store_error)?
+        {
+            return self.taken(taken.incident_id, taken.content == content).await;
+        }
         let draft = if data.get("labels").is_some() {
-            self.draft_of_alert(data).map_err(invalid)?
+            let alert = alert_of(data, self.site.now()).map_err(invalid)?;
+            if let Some(incident) = self.of_known_alert(caller, &alert).await? {
+                return Ok(incident);
+            }
+            if alert.status == AlertStatus::Resolved {
+                return Err(invalid("the end of an alert that is not known here opens nothing".to_owned()));
+            }
+            self.draft_of(alert)
         } else {
             let draft: ManualDraft =
                 ManualDraft::deserialize(data).map_err(|error| invalid(error.to_string()))?;
             draft.into_draft(&caller.name).map_err(invalid)?
         };
-        let content = Digest::of(data).map_err(A2aError::internal)?;
-        let key = MessageKey {
-            caller: caller.name.clone(),
-            tenant: self.site.tenant.clone(),
-            message_id: message.message_id.clone(),
-        };
-        // Callers without credentials share nothing, so their message ids are not kept.
-        let key = (!caller.is_anonymous()).then_some((key, content));
-        match self.site.open(draft, &caller.name, key).await {
+        match self.site.open(draft, &caller.name, key.map(|key| (key, content))).await {
             Ok(incident) => Ok(incident),
-            Err(StoreError::MessageTaken { incident_id, same_content: true }) => {
-                let incident = self.site.store.incident(incident_id).await.map_err(store_error)?;
-                incident.ok_or_else(|| A2aError::task_not_found(&incident_id.to_string()))
+            Err(StoreError::MessageTaken { incident_id, same_content }) => {
+                self.taken(incident_id, same_content).await
             }
-            Err(StoreError::MessageTaken { incident_id, .. }) => Err(A2aError::invalid(
-                "message.message_id",
-                format!("this id opened {incident_id} with another content; use a new one"),
-            )),
             Err(error) => Err(store_error(error)),
         }
     }
 
-    fn draft_of_alert(&self, data: &Value) -> Result<quell_incident::workflow::Draft, String> {
-        let source = "a2a".parse().map_err(|error| format!("{error}"))?;
-        let bytes = serde_json::to_vec(data).map_err(|error| error.to_string())?;
-        let payload = alertmanager::parse(&bytes, &source, true, self.site.now())?;
-        let alert = payload.alerts.into_iter().next().ok_or("there is no alert in it")?;
-        Ok(quell_incident::workflow::Draft {
+    /// The incident that the same message opened before.
+    async fn taken(&self, id: IncidentId, same_content: bool) -> Result<Arc<Incident>, A2aError> {
+        if !same_content {
+            let why = format!("this id opened {id} with another content; use a new one");
+            return Err(A2aError::invalid("message.message_id", why));
+        }
+        let incident = self.site.store.incident(id).await.map_err(store_error)?;
+        incident.ok_or_else(|| A2aError::task_not_found(&id.to_string()))
+    }
+
+    /// The incident under way that the alert is of already, with what it says taken in: an alert that is sent again opens nothing.
+    async fn of_known_alert(
+        &self,
+        caller: &Caller,
+        alert: &Alert,
+    ) -> Result<Option<Arc<Incident>>, A2aError> {
+        let known = self.site.store.incident_of_alert(&alert.key).await.map_err(store_error)?;
+        let Some(id) = known else { return Ok(None) };
+        let incident = self.site.store.incident(id).await.map_err(store_error)?;
+        if incident.is_none_or(|incident| incident.status() == Status::Closed) {
+            return Ok(None);
+        }
+        let now = self.site.now();
+        let input = match alert.status {
+            AlertStatus::Firing => Input::AlertFiring(Box::new(alert.clone())),
+            AlertStatus::Resolved => {
+                Input::AlertCleared { key: alert.key.clone(), at: alert.ends_at.unwrap_or(now).min(now) }
+            }
+        };
+        self.site.change(id, &input, &caller.name).await.map(Some).map_err(change_error)
+    }
+
+    fn draft_of(&self, alert: Alert) -> Draft {
+        Draft {
             head: self.site.settings().mapping.head(&alert),
             affected_systems: vec![alert.affected_system()],
-            origin: "a2a".to_owned(),
+            origin: A2A_SOURCE.to_owned(),
             linked_to: None,
             alert: Some(alert),
-        })
+        }
     }
 
     async fn decide(
@@ -159,7 +194,11 @@ impl Responder {
                 return Err(invalid("decision", format!("`{other}` is neither approve nor deny")));
             }
         };
-        self.site.change(incident.id, &input, &caller.name).await.map_err(change_error)
+        match self.site.change(incident.id, &input, &caller.name).await {
+            // The same no again, because its sender did not hear the answer.
+            Err(ChangeError::Refused(_)) if denied_by(&incident, &input) => Ok(incident),
+            other => other.map_err(change_error),
+        }
     }
 
     /// Waits until the incident's task is terminal or waits for its caller.
@@ -181,7 +220,7 @@ impl Responder {
         Ok(self.site.store.incident(id).await.map_err(store_error)?.unwrap_or(before))
     }
 
-    /// The task as it stands, then one event or two for each event of the log, in its order, until the task is over.
+    /// The task as it stands, then for each event of the log its artifacts and its status, in its order, until the task is over.
     async fn follow(&self, incident: Arc<Incident>) -> Result<EventStream, A2aError> {
         // Subscribed before the incident is read, so that nothing falls between.
         let changes = self.site.store.changes();
@@ -259,15 +298,16 @@ impl Following {
 
 fn events_of(incident: &Incident, envelope: &Envelope) -> Vec<StreamEvent> {
     let (task_id, context_id) = (incident.id.to_string(), context_of(incident));
-    let artifact = match &envelope.event {
-        Event::Diagnosed { report } => Some(artifact("diagnosis", json!(report))),
+    let artifacts: Vec<_> = match &envelope.event {
+        Event::Diagnosed { report } => vec![artifact("diagnosis", json!(report))],
         Event::Planned { plan, digest, .. } => {
-            Some(artifact("plan", json!({"digest": digest, "plan": plan})))
+            vec![artifact("plan", json!({"digest": digest, "plan": plan}))]
         }
-        Event::Closed { .. } => post_mortem(incident),
-        _ => None,
+        Event::StepEnded { .. } | Event::Resolved { .. } => outcome(incident).into_iter().collect(),
+        Event::Closed { .. } => outcome(incident).into_iter().chain(post_mortem(incident)).collect(),
+        _ => Vec::new(),
     };
-    let artifact = artifact.map(|artifact| StreamEvent::ArtifactUpdate {
+    let artifacts = artifacts.into_iter().map(|artifact| StreamEvent::ArtifactUpdate {
         task_id: task_id.clone(),
         context_id: context_id.clone(),
         artifact,
@@ -275,6 +315,7 @@ fn events_of(incident: &Incident, envelope: &Envelope) -> Vec<StreamEvent> {
         last_chunk: true,
         metadata: None,
     });
+    let artifacts: Vec<_> = artifacts.collect();
     let mut status = status_of(incident, envelope.at);
     if let Some(message) = &mut status.message {
         message.parts = vec![
@@ -283,16 +324,24 @@ fn events_of(incident: &Incident, envelope: &Envelope) -> Vec<StreamEvent> {
                 "status": incident.status(),
                 "phase": incident.phase.name(),
                 "summary": view::summary(incident),
+                "question": view::to_json(incident)["question"].take(),
                 "event": view::timeline(std::slice::from_ref(envelope)).pop(),
             })),
         ];
     }
     let status = StreamEvent::StatusUpdate { task_id, context_id, status, metadata: None };
-    artifact.into_iter().chain(std::iter::once(status)).collect()
+    artifacts.into_iter().chain(std::iter::once(status)).collect()
 }
 
 fn artifact(name: &str, data: Value) -> Artifact {
     Artifact::new(name, vec![Part::data(data)]).with_name(name)
+}
+
+/// What was done, and what came of it.
+fn outcome(incident: &Incident) -> Option<Artifact> {
+    let actions = || view::to_json(incident)["remediation_actions"].take();
+    (!incident.actions.is_empty())
+        .then(|| artifact("outcome", json!({"actions": actions(), "resolution": incident.how()})))
 }
 
 fn post_mortem(incident: &Incident) -> Option<Artifact> {
@@ -301,11 +350,11 @@ fn post_mortem(incident: &Incident) -> Option<Artifact> {
 }
 
 /// Incidents of one alert share their context: the first one's id.
-fn context_of(incident: &Incident) -> String {
+pub(crate) fn context_of(incident: &Incident) -> String {
     incident.linked_to.unwrap_or(incident.id).to_string()
 }
 
-fn state_of(incident: &Incident) -> TaskState {
+pub(crate) fn state_of(incident: &Incident) -> TaskState {
     match &incident.phase {
         Phase::AwaitingApproval { .. } | Phase::Escalated { .. } | Phase::TakenOver { .. } => {
             TaskState::InputRequired
@@ -335,16 +384,13 @@ fn status_of(incident: &Incident, at: Timestamp) -> TaskStatus {
     TaskStatus { state: state_of(incident), message: Some(message), timestamp: Some(at) }
 }
 
-fn task_of(incident: &Incident, artifacts: bool) -> Task {
+pub(crate) fn task_of(incident: &Incident, artifacts: bool) -> Task {
     let mut found = Vec::new();
     if artifacts {
         found.extend(incident.report.as_ref().map(|report| artifact("diagnosis", json!(report))));
         let plan = incident.plan.as_ref();
         found.extend(plan.map(|(digest, plan)| artifact("plan", json!({"digest": digest, "plan": plan}))));
-        if !incident.actions.is_empty() {
-            let actions = view::to_json(incident)["remediation_actions"].take();
-            found.push(artifact("outcome", json!({"actions": actions, "resolution": incident.how()})));
-        }
+        found.extend(outcome(incident));
         found.extend(post_mortem(incident));
     }
     Task {
@@ -357,6 +403,22 @@ fn task_of(incident: &Incident, artifacts: bool) -> Task {
     }
 }
 
+fn denied_by(incident: &Incident, input: &Input) -> bool {
+    match (&incident.phase, input) {
+        (Phase::Escalated { why: Why::Denied { by, because }, .. }, Input::Deny { by: again, why, .. }) => {
+            by == again && because == why
+        }
+        _ => false,
+    }
+}
+
+fn alert_of(data: &Value, now: Timestamp) -> Result<Alert, String> {
+    let source = A2A_SOURCE.parse().map_err(|error| format!("{error}"))?;
+    let bytes = serde_json::to_vec(data).map_err(|error| error.to_string())?;
+    let payload = alertmanager::parse(&bytes, &source, true, now)?;
+    payload.alerts.into_iter().next().ok_or_else(|| "there is no alert in it".to_owned())
+}
+
 /// Scopes are carried in the caller by name.
 fn may(caller: &Caller, scope: Scope) -> Result<(), A2aError> {
     if caller.has_scope(scope.as_str()) {
@@ -366,7 +428,7 @@ fn may(caller: &Caller, scope: Scope) -> Result<(), A2aError> {
     Err(A2aError::new(ErrorKind::Forbidden, format!("{who} has no scope `{}`", scope.as_str())))
 }
 
-fn store_error(error: StoreError) -> A2aError {
+pub(crate) fn store_error(error: StoreError) -> A2aError {
     if error.is_retryable() {
         return A2aError::unavailable("the store does not answer now; try again").with_cause(error);
     }
@@ -409,54 +471,7 @@ impl Agent for Responder {
 
     async fn list_tasks(&self, caller: &Caller, query: ListTasks) -> Result<TaskPage, A2aError> {
         may(caller, Scope::Read)?;
-        let page_size = query.page_size.unwrap_or(50);
-        let cursor = match query.page_token.as_str() {
-            "" => None,
-            token => Some(
-                token
-                    .parse::<Cursor>()
-                    .map_err(|error| A2aError::invalid("page_token", format!("{error}")))?,
-            ),
-        };
-        let filtered =
-            query.status.is_some() || !query.context_id.is_empty() || query.status_timestamp_after.is_some();
-        let mut ask = ListQuery { limit: page_size as usize, cursor, ..ListQuery::default() };
-        let mut tasks = Vec::new();
-        let mut next_page_token = String::new();
-        let mut total = 0;
-        for _ in 0..PAGES_MAX {
-            let page = self.site.store.list(&ask).await.map_err(store_error)?;
-            total = page.total;
-            for row in &page.rows {
-                let Some(incident) = self.site.store.incident(row.id).await.map_err(store_error)? else {
-                    continue;
-                };
-                let wanted = query.status.is_none_or(|state| state == state_of(&incident))
-                    && (query.context_id.is_empty() || query.context_id == context_of(&incident))
-                    && query.status_timestamp_after.is_none_or(|after| incident.updated_at >= after);
-                if wanted {
-                    tasks.push(task_of(&incident, query.include_artifacts));
-                }
-            }
-            next_page_token = page.next.map(|next| next.to_string()).unwrap_or_default();
-            ask.cursor = page.next;
-            if !filtered || next_page_token.is_empty() || tasks.len() >= page_size as usize {
-                break;
-            }
-            ask.limit = (page_size as usize - tasks.len()).max(1);
-        }
-        tasks.sort_by_key(|task| std::cmp::Reverse(task.status.timestamp));
-        let total = if filtered && next_page_token.is_empty() && query.page_token.is_empty() {
-            tasks.len() as u64
-        } else {
-            total
-        };
-        Ok(TaskPage {
-            tasks,
-            next_page_token,
-            page_size,
-            total_size: u32::try_from(total).unwrap_or(u32::MAX),
-        })
+        tasks::list(&self.site, &query).await
     }
 
     async fn cancel(&self, caller: &Caller, id: &str) -> Result<Task, A2aError> {

@@ -96,7 +96,9 @@ impl Sandbox {
         for part in sandbox.options.parts.clone() {
             sandbox.restart(part).await?;
         }
-        sandbox.until_there_is_a_before().await?;
+        if sandbox.parts.contains_key(&Part::Diagnostic) {
+            sandbox.until_there_is_a_before().await?;
+        }
         Ok(sandbox)
     }
 

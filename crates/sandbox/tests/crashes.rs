@@ -141,7 +141,7 @@ async fn agents_die_whenever_they_are_dialled() {
                 Sandbox::start(options([(Part::Coordinator, faults.clone())].into())).await.unwrap();
             sandbox.trigger(SCENARIO, None).await.unwrap();
             sandbox
-                .incident(&format!("{dial}"), WITHIN, |_| faults.counts().get(dial).copied().unwrap_or(0) > 0)
+                .incident(dial, WITHIN, |_| faults.counts().get(dial).copied().unwrap_or(0) > 0)
                 .await
                 .unwrap();
             sandbox.restart(part).await.unwrap();

@@ -21,8 +21,11 @@ fn the_configuration_is_sound_and_executes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rule_and_the_runbook_are_taken() {
     let rules = format!("diagnostic: {{rules_file: \"{}\", listen", examples().join("rules.yaml").display());
-    let runbooks = format!("resolution: {{runbook_dir: \"{}\", listen", examples().join("runbooks").display());
-    let options = Options::default().replacing("diagnostic: {listen", &rules).replacing("resolution: {listen", &runbooks);
+    let runbooks =
+        format!("resolution: {{runbook_dir: \"{}\", listen", examples().join("runbooks").display());
+    let options = Options::default()
+        .replacing("diagnostic: {listen", &rules)
+        .replacing("resolution: {listen", &runbooks);
     let sandbox = Sandbox::start(options).await.unwrap();
     let agents = sandbox.get("/api/agents").await.unwrap();
     assert!(agents.as_array().unwrap().iter().all(|agent| agent["reachable"] == true), "{agents:#}");

@@ -1,0 +1,99 @@
+//! One process of a site, which is never left behind.
+
+use std::fs::{File, OpenOptions};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use crate::SandboxError;
+
+/// What is shown of a log.
+const LAST_LINES: usize = 12;
+
+/// A process; killed when this is dropped. It has to be started on a thread that lives as long as it should, such as that of a
+/// test: where `setpriv` is there to ask for it, the system kills the process when that thread ends, so that a test that is killed
+/// itself leaves nothing behind either.
+pub(crate) struct Process {
+    name: String,
+    log: PathBuf,
+    child: Child,
+}
+
+impl Process {
+    /// Starts a program with an empty environment in `folder`, its output added to `<folder>/<name>.log`.
+    pub(crate) fn start(
+        name: &str,
+        program: &Path,
+        arguments: &[String],
+        folder: &Path,
+    ) -> Result<Self, SandboxError> {
+        let failed = |error: std::io::Error| {
+            SandboxError::Ground(format!("{} does not start: {error}", program.display()))
+        };
+        let log = folder.join(format!("{name}.log"));
+        let output: File = OpenOptions::new().create(true).append(true).open(&log).map_err(failed)?;
+        let mut command = match find("setpriv") {
+            Some(setpriv) => {
+                let mut command = Command::new(setpriv);
+                command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        command
+            .args(arguments)
+            .env_clear()
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().map_err(failed)?)
+            .stderr(output);
+        let child = command.spawn().map_err(failed)?;
+        Ok(Self { name: name.to_owned(), log, child })
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Ends it as a power cut would; it is gone when this returns.
+    pub(crate) fn kill(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Its name and the last lines of its log.
+    pub(crate) fn last_words(&self) -> String {
+        let text = std::fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<_> = text.lines().collect();
+        let shown = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n    ");
+        format!("{} said last:\n    {shown}", self.name)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Where a program of the system is.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    #[allow(clippy::disallowed_methods, reason = "where programs are is what this variable says")]
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// Different free ports of the loopback address. Held together while they are chosen, and free again when this returns.
+pub(crate) fn free_addresses<const N: usize>() -> Result<[SocketAddr; N], SandboxError> {
+    let failed = |error: std::io::Error| SandboxError::Ground(format!("no free port: {error}"));
+    let listeners: Vec<_> =
+        (0..N).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>().map_err(failed)?;
+    let mut addresses = [SocketAddr::from(([127, 0, 0, 1], 0)); N];
+    for (address, listener) in addresses.iter_mut().zip(&listeners) {
+        *address = listener.local_addr().map_err(failed)?;
+    }
+    Ok(addresses)
+}

@@ -1,0 +1,94 @@
+//! What tests need from the system: installed as root on Debian, else named.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::child::program;
+
+/// A package, and the programs by which it is known to be there.
+const PACKAGES: &[(&str, &[&str])] = &[
+    ("prometheus", &["prometheus", "promtool"]),
+    ("prometheus-alertmanager", &["prometheus-alertmanager", "amtool"]),
+    ("python3", &["python3"]),
+];
+/// Without it a Python has `venv` in name only. It has no program of its own.
+const VENV: &str = "python3-venv";
+/// While it is there and says so, no daemon starts by being installed.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Installs what is missing, or says it.
+pub(super) fn run(only_say: bool) -> Result<()> {
+    let mut missing: Vec<_> = PACKAGES
+        .iter()
+        .filter(|(_, programs)| programs.iter().any(|name| program(name).is_none()))
+        .map(|(package, _)| *package)
+        .collect();
+    if !has_venv() {
+        missing.push(VENV);
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if only_say || !rustix::process::geteuid().is_root() || !Path::new("/etc/debian_version").exists() {
+        println!(
+            "missing: {list}; what needs them is skipped and counted. On Debian, as root: apt-get install --no-install-recommends {list}"
+        );
+        return Ok(());
+    }
+    println!("installing {list}");
+    install(&missing)
+}
+
+fn has_venv() -> bool {
+    let probe = Command::new("python3").args(["-c", "import venv, ensurepip"]).output();
+    probe.is_ok_and(|output| output.status.success())
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    let _policy = Policy::set()?;
+    // Lists may be missing altogether, as in a fresh container.
+    apt(&["update", "--quiet"])?;
+    let mut arguments = vec!["install", "--quiet", "--yes", "--no-install-recommends"];
+    arguments.extend(packages);
+    apt(&arguments)
+}
+
+fn apt(arguments: &[&str]) -> Result<()> {
+    let status = Command::new("apt-get")
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .status()
+        .context("apt-get cannot be run")?;
+    ensure!(status.success(), "apt-get {} ended with {status}", arguments.join(" "));
+    Ok(())
+}
+
+/// Keeps daemons from starting; removed when dropped, unless somebody else had put one there.
+struct Policy {
+    is_ours: bool,
+}
+
+impl Policy {
+    fn set() -> Result<Self> {
+        if Path::new(POLICY).exists() {
+            return Ok(Self { is_ours: false });
+        }
+        fs::write(POLICY, "#!/bin/sh\nexit 101\n").with_context(|| format!("cannot write {POLICY}"))?;
+        let policy = Self { is_ours: true };
+        fs::set_permissions(POLICY, fs::Permissions::from_mode(0o755))?;
+        Ok(policy)
+    }
+}
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        if self.is_ours {
+            let _ = fs::remove_file(POLICY);
+        }
+    }
+}
