@@ -45,6 +45,14 @@ pub(crate) enum AgentError {
         /// In its words.
         why: String,
     },
+    /// Too many requests to it are under way.
+    #[error("the {agent} agent was not asked for `{skill}` in time: too many requests to it are under way")]
+    Busy {
+        /// Which agent.
+        agent: &'static str,
+        /// The skill.
+        skill: &'static str,
+    },
     /// Its answer is nonsense.
     #[error("the {agent} agent's answer to `{skill}` cannot be used: {why}")]
     Nonsense {
@@ -85,7 +93,8 @@ impl AgentClient {
         let nonsense = |why: String| AgentError::Nonsense { agent: self.role, skill, why };
         let data = serde_json::to_value(request).map_err(|error| nonsense(error.to_string()))?;
         let deadline = tokio::time::Instant::now() + within;
-        let _room = self.room(priority).await;
+        let late = || AgentError::Busy { agent: self.role, skill };
+        let _room = tokio::time::timeout(within, self.room(priority)).await.map_err(|_| late())?;
         let message = Message::user(message_id, vec![Part::data(data)]).with_skill(skill);
         let within = deadline.saturating_duration_since(tokio::time::Instant::now());
         let client = self.client.with_traceparent(&traceparent(incident));

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quell_incident::alert::{Alert, AlertStatus};
+use quell_incident::incident::ALERTS_MAX;
 use quell_incident::severity::Status;
-use quell_incident::workflow::{Draft, Input};
+use quell_incident::workflow::{self, Draft, Input};
 use quell_incident::{Incident, IncidentId};
 use quell_store::{ReceivedPosition, StoreError};
 use tokio::sync::watch;
@@ -112,12 +113,16 @@ async fn take(site: &Site, under_way: &mut UnderWay, alert: &Alert) -> Result<()
             debug!(alert = %alert.key, "the end of an alert that is not known");
         }
         (Some(incident), AlertStatus::Firing) if incident.status() == Status::Closed => {
-            if begins_anew(&incident, alert) {
+            if workflow::begins_anew(&incident, alert, site.now()) {
                 open_or_join(site, under_way, alert, Some(incident.id)).await?;
             }
         }
         (Some(incident), AlertStatus::Firing) => {
-            change(site, incident.id, Input::AlertFiring(Box::new(alert.clone())), source).await?;
+            let firing = Input::AlertFiring(Box::new(alert.clone()));
+            if !change(site, incident.id, firing, source).await? {
+                // It was closed in the meantime.
+                open_or_join(site, under_way, alert, Some(incident.id)).await?;
+            }
         }
         (Some(incident), AlertStatus::Resolved) => {
             let now = site.now();
@@ -173,11 +178,15 @@ async fn open_or_join(
     if let Some(id) = key.as_ref().and_then(|key| under_way.0.get(key)).copied()
         && let Some(joined) = incident(site, id).await?
         && joined.status().is_active()
+        && joined.alerts.len() < ALERTS_MAX
     {
-        change(site, id, Input::AlertFiring(Box::new(alert.clone())), source).await?;
         let head = site.settings().mapping.head(alert);
+        // First, so that a crash between the two does not lose it: the alert is taken again then.
         let urgency = Input::AlertUrgency { priority: head.priority, severity: head.severity };
-        return change(site, id, urgency, source).await;
+        change(site, id, urgency, source).await?;
+        if change(site, id, Input::AlertFiring(Box::new(alert.clone())), source).await? {
+            return Ok(());
+        }
     }
     let opened = site.open(draft(site, alert, linked_to), source, None).await?;
     if let Some(key) = key {
@@ -190,20 +199,12 @@ async fn open_or_join(
 /// An incident that this program cannot read is left alone, and its alert opens another one rather than none.
 async fn incident(site: &Site, id: IncidentId) -> Result<Option<Arc<Incident>>, StoreError> {
     match site.store.incident(id).await {
-        Err(error @ StoreError::UnknownEvent { .. }) => {
+        Err(error @ (StoreError::UnknownEvent { .. } | StoreError::Damaged { .. })) => {
             error!(incident_id = %id, %error, "the incident is left alone");
             Ok(None)
         }
         other => other,
     }
-}
-
-/// Whether a firing alert is a new episode to an incident that is closed. What a person accepted stays accepted until it clears.
-fn begins_anew(incident: &Incident, alert: &Alert) -> bool {
-    incident
-        .alerts
-        .get(&alert.key)
-        .is_none_or(|known| known.cleared_at.is_some() && alert.starts_at > known.alert.starts_at)
 }
 
 fn draft(site: &Site, alert: &Alert, linked_to: Option<IncidentId>) -> Draft {
@@ -216,13 +217,24 @@ fn draft(site: &Site, alert: &Alert, linked_to: Option<IncidentId>) -> Draft {
     }
 }
 
-async fn change(site: &Site, id: IncidentId, input: Input, actor: &str) -> Result<(), StoreError> {
+/// Whether the incident took it. What would fail again and again is logged and left: one incident must not hold up all others.
+async fn change(site: &Site, id: IncidentId, input: Input, actor: &str) -> Result<bool, StoreError> {
     match site.change(id, &input, actor).await {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(true),
+        Err(ChangeError::Store(
+            error @ (StoreError::UnknownEvent { .. }
+            | StoreError::Damaged { .. }
+            | StoreError::Illegal(_)
+            | StoreError::Unsound { .. }
+            | StoreError::TooLarge { .. }),
+        )) => {
+            error!(incident_id = %id, %error, "an alert's message could not be added to the incident");
+            Ok(false)
+        }
         Err(ChangeError::Store(error)) => Err(error),
         Err(error) => {
             info!(incident_id = %id, %error, "an alert's message changed nothing");
-            Ok(())
+            Ok(false)
         }
     }
 }

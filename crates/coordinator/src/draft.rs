@@ -1,5 +1,6 @@
 //! An incident that a person, a job or another agent opens without an alert.
 
+use quell_incident::IncidentId;
 use quell_incident::mapping::Head;
 use quell_incident::severity::{Priority, Severity};
 use quell_incident::workflow::Draft;
@@ -45,6 +46,9 @@ pub(crate) struct ManualDraft {
     /// Hosts or instances.
     #[serde(default)]
     pub affected_systems: Vec<String>,
+    /// An earlier incident that it goes on from.
+    #[serde(default)]
+    pub linked_to: Option<IncidentId>,
 }
 
 impl ManualDraft {
@@ -94,6 +98,12 @@ impl ManualDraft {
             component: self.component,
             service: self.service,
         };
-        Ok(Draft { head, affected_systems, origin: origin.to_owned(), linked_to: None, alert: None })
+        Ok(Draft {
+            head,
+            affected_systems,
+            origin: origin.to_owned(),
+            linked_to: self.linked_to,
+            alert: None,
+        })
     }
 }

@@ -51,15 +51,13 @@ pub(crate) async fn world(
         let message_id = format!("{}/baseline/{}", incident.id, site.ids.new_id());
         agents.verify(incident.priority, message_id, &request, CHECKS_WITHIN).await.ok()
     };
-    let (alerts, baseline) = tokio::join!(alerts(alertmanager, incident), baseline);
-    Ok(World {
-        alerts,
-        baseline,
-        // Read last, so that they are as fresh as can be; the append checks them again.
-        cool_downs: site.store.cool_downs(&incident.alert_name, &targets, site.now()).await?,
-        locks: site.store.locks(&targets).await?,
-        site: site.store.site_gates().await?,
-    })
+    let baseline = baseline.await;
+    // Each as late as it can be: the checks may have waited for the agent. Locks before cool-downs, since an end frees the one and sets
+    // the other in one commit. What can race is checked again by the append.
+    let alerts = alerts(alertmanager, incident).await;
+    let locks = site.store.locks(&targets).await?;
+    let cool_downs = site.store.cool_downs(&incident.alert_name, &targets, site.now()).await?;
+    Ok(World { alerts, baseline, locks, cool_downs, site: site.store.site_gates().await? })
 }
 
 /// What is known of each alert now: what its source says where there is one to ask, else what its messages said.

@@ -3,9 +3,11 @@
 //! miss: duties follow from the state.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 use quell_incident::contract::StepRequest;
 use quell_incident::severity::Status;
@@ -27,6 +29,8 @@ use crate::site::{ChangeError, Site};
 const PAUSE: Duration = Duration::from_millis(500);
 /// What of an agent's time is kept for saying that it did not answer.
 const SAY_WHY_WITHIN: Duration = Duration::from_millis(500);
+/// After a worker ended by a panic.
+const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(10);
 /// One reading of the checks, or one probe.
 const LOOK_WITHIN: Duration = Duration::from_secs(30);
 
@@ -83,6 +87,10 @@ impl Runner {
         loop {
             match self.site.store.unfinished().await {
                 Ok(unfinished) => {
+                    // Those that closed meanwhile have to hear of it as well.
+                    let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+                    workers.values().for_each(|changed| changed.notify_one());
+                    drop(workers);
                     unfinished.into_iter().for_each(|id| self.wake(id));
                     return;
                 }
@@ -105,7 +113,12 @@ impl Runner {
         let runner = Arc::clone(self);
         self.tasks.spawn(async move {
             let stop = runner.stop.clone();
-            stop.run_until_cancelled(runner.work(id, &changed)).await;
+            let worked = AssertUnwindSafe(runner.work(id, &changed)).catch_unwind();
+            if let Some(Err(_)) = stop.run_until_cancelled(worked).await {
+                // The panic itself is in the log. It is taken up again, not at once.
+                error!(incident_id = %id, "the incident's worker ended by a panic");
+                stop.run_until_cancelled(tokio::time::sleep(PAUSE_AFTER_PANIC)).await;
+            }
             // A change between the last look and here finds no worker only after this line, and so starts a new one.
             runner.workers.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
             if let Ok(Some(incident)) = runner.site.store.incident(id).await

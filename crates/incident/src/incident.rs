@@ -555,6 +555,12 @@ impl Incident {
 
     /// What agents are told of it.
     pub fn brief(&self) -> IncidentBrief {
+        // The alert that opened it stands for it; in the sample those that fire come first.
+        let mut alerts: Vec<_> = self.alerts.values().collect();
+        let others = |state: &AlertState| state.alert.name() != self.alert_name;
+        alerts.sort_by_key(|state| (others(state), state.alert.starts_at));
+        let labels = alerts.first().map(|state| state.alert.labels.clone()).unwrap_or_default();
+        alerts.sort_by_key(|state| state.cleared_at.is_some());
         IncidentBrief {
             id: self.id,
             title: self.title.clone(),
@@ -563,8 +569,8 @@ impl Incident {
             severity: self.severity,
             affected_systems: self.affected_systems.clone(),
             started_at: self.started_at,
-            alerts: self.alerts.values().take(BRIEF_ALERTS_MAX).map(|state| state.alert.clone()).collect(),
-            labels: self.alerts.values().next().map(|state| state.alert.labels.clone()).unwrap_or_default(),
+            alerts: alerts.iter().take(BRIEF_ALERTS_MAX).map(|state| state.alert.clone()).collect(),
+            labels,
         }
     }
 }

@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -20,6 +19,7 @@ use serde_json::{Value, json};
 use tracing::error;
 
 use super::Web;
+use super::body::Body;
 use crate::draft::{ManualDraft, TEXT_BYTES_MAX};
 use crate::site::ChangeError;
 
@@ -32,7 +32,6 @@ const KEY_BYTES_MAX: usize = 256;
 /// How long an agent may take to show its card.
 const CARD_WITHIN: Duration = Duration::from_secs(2);
 
-type Body = Result<Bytes, BytesRejection>;
 type PathOf<T> = Result<Path<T>, PathRejection>;
 
 pub(crate) fn store_problem(error: &StoreError) -> Problem {
@@ -169,7 +168,7 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<Response, Problem> {
     let principal = web.require(&headers, Scope::Operate)?;
-    let body = web.body(body)?;
+    let body = body.0?;
     let draft: ManualDraft = serde_json::from_slice(&body)
         .map_err(|error| Problem::bad_request(format!("not an incident: {error}")))?;
     let content = Digest::of_bytes(&body);
@@ -220,7 +219,7 @@ pub(super) async fn word(
     let Path((id, word)) = path.map_err(path_problem)?;
     let scope = if matches!(word.as_str(), "approve" | "deny") { Scope::Approve } else { Scope::Operate };
     let principal = web.require(&headers, scope)?;
-    let body = web.body(body)?;
+    let body = body.0?;
     let id = parse_id(&id)?;
     let words: Words = if body.trim_ascii().is_empty() {
         Words::default()
@@ -328,7 +327,7 @@ pub(super) async fn set_kill_switch(
     body: Body,
 ) -> Result<Json<Value>, Problem> {
     let principal = web.require(&headers, Scope::Operate)?;
-    let body = web.body(body)?;
+    let body = body.0?;
     let wanted: Switch = serde_json::from_slice(&body).map_err(|error| {
         Problem::bad_request(format!("expected {{\"engaged\": true, \"why\": \"...\"}}: {error}"))
     })?;

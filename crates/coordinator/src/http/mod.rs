@@ -1,13 +1,12 @@
 //! What the coordinator serves over HTTP: webhooks, the API, health and metrics.
 
 mod api;
+mod body;
 mod webhooks;
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -61,25 +60,10 @@ impl Web {
         principal.require(scope)?;
         Ok(principal)
     }
-
-    /// The whole body. One that is too large is not the same as one that broke off.
-    fn body(&self, body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
-        body.map_err(|rejection| {
-            if rejection.status() != StatusCode::PAYLOAD_TOO_LARGE {
-                return Problem::bad_request("the body could not be read to its end");
-            }
-            let max = self.body_bytes_max;
-            let detail = format!(
-                "the body has more than {max} bytes; send less at once, or raise `coordinator.body_bytes_max`"
-            );
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-        })
-    }
 }
 
 /// The routes. `card` stands at the well-known place here as well as on the gRPC port.
 pub(crate) fn router(web: Web, card: Router, enable_webhooks: bool) -> Router {
-    let body_bytes_max = web.body_bytes_max;
     let mut router = Router::new()
         .route("/health", get(health))
         .route("/ready", get(health))
@@ -103,7 +87,6 @@ pub(crate) fn router(web: Web, card: Router, enable_webhooks: bool) -> Router {
             let detail = "this path does not take that method; the header `Allow` names those that it takes";
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
         })
-        .layer(DefaultBodyLimit::max(body_bytes_max))
         .with_state(web)
         .merge(card)
 }

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
+use std::time::Duration;
+
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use quell_incident::AlertStatus;
@@ -17,14 +17,15 @@ use serde_json::json;
 use tracing::{error, warn};
 
 use super::Web;
+use super::body::Body;
 use crate::alertmanager::{self, Payload};
 
 /// What an overloaded sender is told.
 const RETRY_AFTER_SECONDS: u64 = 2;
+/// How long a bare alert's sender waits for its incident.
+const CORRELATED_WITHIN: Duration = Duration::from_secs(10);
 /// The source of a bare alert, which no Alertmanager has.
 const BARE_SOURCE: &str = "webhook";
-
-type Body = Result<Bytes, BytesRejection>;
 
 /// `POST /webhooks/alertmanager`: a payload of version 4.
 pub(super) async fn alertmanager(
@@ -42,17 +43,25 @@ pub(super) async fn alert(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let bare = body.as_ref().is_ok_and(|bytes| is_bare(bytes));
+    let bare = body.0.as_ref().is_ok_and(|bytes| is_bare(bytes));
     let (payload, position) = take(&web, &headers, body, bare).await?;
     if !bare {
         return Ok(accepted(&payload));
     }
     let mut correlated = web.correlated.clone();
-    if !correlated.reached(position).await {
-        return Err(Problem::unavailable(
-            "the alert is stored; its incident is opened after the restart",
-            RETRY_AFTER_SECONDS,
-        ));
+    match tokio::time::timeout(CORRELATED_WITHIN, correlated.reached(position)).await {
+        Ok(true) => {}
+        Ok(false) => {
+            return Err(Problem::unavailable(
+                "the alert is stored; its incident is opened after the restart",
+                RETRY_AFTER_SECONDS,
+            ));
+        }
+        // It is on disk, behind many others: nothing is lost, and its sender need not send it again.
+        Err(_) => {
+            let later = json!({"status": "accepted", "incident_id": null});
+            return Ok((StatusCode::ACCEPTED, Json(later)).into_response());
+        }
     }
     let key = payload.alerts.first().map(|alert| alert.key.clone());
     let id = match key {
@@ -88,7 +97,7 @@ async fn take(
         web.site.metrics.webhook("rejected");
         problem
     };
-    let bytes = web.body(body).map_err(rejected)?;
+    let bytes = body.0.map_err(rejected)?;
     let source = if bare { bare_source() } else { Some(web.source.clone()) };
     let source = source.ok_or_else(Problem::internal)?;
     let payload = alertmanager::parse(&bytes, &source, bare, web.site.now()).map_err(|why| {

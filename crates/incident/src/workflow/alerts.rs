@@ -1,24 +1,34 @@
 //! What an alert's firing, clearing and silencing do to an incident.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Looking, Refused, later};
 use crate::alert::{Alert, AlertKey};
 use crate::event::Event;
-use crate::incident::{How, Outcome, Phase};
+use crate::incident::{How, Incident, Outcome, Phase};
 use crate::severity::{Priority, Severity, Status};
+
+/// How long after an alert cleared a firing of the same episode may be a late message.
+const LATE_MESSAGE_WITHIN: SignedDuration = SignedDuration::from_mins(5);
+
+/// Whether a firing alert is news to an incident: one that it does not know, or a new episode of one that it knows.
+pub fn begins_anew(incident: &Incident, alert: &Alert, now: Timestamp) -> bool {
+    let Some(known) = incident.alerts.get(&alert.key) else { return true };
+    match known.cleared_at {
+        // The episode goes on, whatever startsAt a second Alertmanager gives it. What a person accepted by closing the incident stays
+        // accepted; but what began later is not what they accepted, and its end before that may never have been told.
+        None => incident.closed_at.is_some_and(|at| alert.starts_at > at),
+        // An older message, or the firing of the episode that has cleared, delivered late. After a while it is no late message any more:
+        // a source that lost the alert and has it back says the same start again.
+        Some(at) => alert.starts_at > known.alert.starts_at || now >= later(at, LATE_MESSAGE_WITHIN),
+    }
+}
 
 impl Looking<'_> {
     pub(super) fn alert_firing(&self, alert: &Alert) -> Result<Vec<Event>, Refused> {
         let fired = Event::AlertFired { alert: Box::new(alert.clone()) };
-        if let Some(known) = self.incident.alerts.get(&alert.key) {
-            match known.cleared_at {
-                // The episode goes on, whatever startsAt a second Alertmanager gives it.
-                None => return Ok(Vec::new()),
-                // An older message, or the firing of the episode that has cleared, delivered late.
-                Some(_) if alert.starts_at <= known.alert.starts_at => return Ok(Vec::new()),
-                Some(_) => {}
-            }
+        if !begins_anew(self.incident, alert, self.now) {
+            return Ok(Vec::new());
         }
         match &self.incident.phase {
             Phase::Merged { .. } | Phase::Closed { .. } => {
@@ -110,8 +120,7 @@ impl Looking<'_> {
     }
 
     pub(super) fn start_verification(&self) -> Event {
-        let look_back =
-            self.incident.proposal().map_or(jiff::SignedDuration::ZERO, |p| p.plan.alert_look_back);
+        let look_back = self.incident.proposal().map_or(SignedDuration::ZERO, |p| p.plan.alert_look_back);
         let earliest_clear = later(later(self.now, look_back), self.policy.alert_pipeline_delay);
         Event::VerificationStarted {
             since: self.now,

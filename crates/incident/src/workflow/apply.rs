@@ -340,7 +340,9 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
             .iter()
             .all(|lock| incident.locks.remove(&lock.target).is_some_and(|token| token == lock.token)),
         Event::CoolDownSet { cool_down } => {
-            if let Some(attempt) = incident.attempts.last_mut() {
+            if let Some(attempt) =
+                incident.attempts.last_mut().filter(|attempt| attempt.runbook == cool_down.runbook)
+            {
                 attempt.cool_down = Some(cool_down.clone());
             }
             true
@@ -509,7 +511,15 @@ fn step_ended(
 ) -> bool {
     let happened = matches!(outcome, StepOutcome::Done { .. } | StepOutcome::Failed { .. });
     match &mut incident.phase {
-        Phase::Executing { proposal, run, index, .. } if run.as_ref().is_some_and(|run| run.key == *key) => {
+        Phase::Executing { proposal, run, index, closed, give_up_at, .. }
+            if run.as_ref().is_some_and(|run| run.key == *key) =>
+        {
+            // The time that a step takes is not time in which gates hold the plan.
+            let took = run
+                .as_ref()
+                .map_or(jiff::SignedDuration::ZERO, |run| envelope.at.duration_since(run.started_at));
+            *give_up_at = super::later(*give_up_at, took);
+            closed.clear();
             if happened {
                 proposal.happened.push(*index);
             }

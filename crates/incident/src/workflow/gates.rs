@@ -44,8 +44,9 @@ impl Looking<'_> {
             .alerts
             .iter()
             .filter(|(_, state)| state.cleared_at.is_none())
-            .filter_map(|(key, _)| match world.alerts.get(key) {
-                Some(AlertNow::Cleared(at)) => Some((key.clone(), *at)),
+            .filter_map(|(key, state)| match world.alerts.get(key) {
+                // What was observed before this episode began says nothing of it.
+                Some(AlertNow::Cleared(at)) if *at >= state.alert.starts_at => Some((key.clone(), *at)),
                 _ => None,
             })
             .collect();
@@ -109,10 +110,12 @@ impl Looking<'_> {
             events.extend(self.escalate(Why::GatesClosed { because: sentence(&hand_over) }, None));
             return Some(events);
         }
-        if !only(Closing::Replan).is_empty() {
-            return Some(vec![self.start_planning(1, None)]);
-        }
         let waits = only(Closing::Wait);
+        if waits.is_empty() {
+            // Only now: as long as something else holds it, a new plan would grow as old.
+            let chosen = self.incident.proposal().filter(|_| self.incident.chosen_by_person);
+            return Some(vec![self.start_planning(1, chosen.map(|proposal| (&proposal.plan.runbook, "")))]);
+        }
         Some(if waits == said { Vec::new() } else { vec![Event::GatesClosed { closed: waits }] })
     }
 

@@ -24,6 +24,7 @@ mod verify;
 
 use jiff::Timestamp;
 
+pub use alerts::begins_anew;
 pub use apply::{Illegal, apply, opened, replay};
 pub use duties::{Duty, DutyKind, duties, next_deadline, step_request};
 pub use policy::{Autonomy, AutonomyOverride, Policy};
@@ -33,7 +34,7 @@ use crate::contract::{PlanAnswer, ProbeVerdict, StepOutcome, TargetLock, Verific
 use crate::event::Event;
 use crate::gate::{CoolDown, World};
 use crate::ids::{Digest, GateEpoch, IncidentId, RunbookName, StepKey, TaskKey};
-use crate::incident::{How, Incident, Phase, UnknownStep, Why};
+use crate::incident::{How, Incident, Phase, Proposal, UnknownStep, Why};
 use crate::mapping::Head;
 use crate::report::Report;
 use crate::severity::{Priority, Severity};
@@ -370,9 +371,11 @@ impl Looking<'_> {
 
     /// A cool-down for each target of the plan in hand, once its first step was started.
     fn cool_down(&self) -> Vec<Event> {
-        let Some(proposal) = self.incident.proposal().filter(|proposal| proposal.begun_at.is_some()) else {
-            return Vec::new();
-        };
+        let begun = self.incident.proposal().filter(|proposal| proposal.begun_at.is_some());
+        begun.map(|proposal| self.cool_down_of(proposal)).unwrap_or_default()
+    }
+
+    fn cool_down_of(&self, proposal: &Proposal) -> Vec<Event> {
         let until = later(self.now, self.policy.cool_down);
         let cool = |target| CoolDown {
             class: self.incident.alert_name.clone(),

@@ -70,6 +70,8 @@ impl Looking<'_> {
                     return Err(Refused::OtherPlan { wanted: proposal.digest, given });
                 }
                 let mut events = vec![Event::Denied { by: by.clone(), why: why.clone() }];
+                // The same alert must not ask the same question again at once.
+                events.extend(self.cool_down_of(proposal));
                 events.extend(self.escalate(Why::Denied { by, because: why }, None));
                 Ok(events)
             }
@@ -84,6 +86,10 @@ impl Looking<'_> {
         let by = by.to_owned();
         match &self.incident.phase {
             Phase::Executing { stop: None, .. } => {
+                Ok(vec![Event::StopAsked { by, why: "taken over".to_owned(), take_over: true }])
+            }
+            // A denial before it does not keep a person from taking over.
+            Phase::Executing { stop: Some(stop), .. } if !stop.take_over => {
                 Ok(vec![Event::StopAsked { by, why: "taken over".to_owned(), take_over: true }])
             }
             Phase::Executing { stop: Some(_), .. } => Ok(Vec::new()),

@@ -148,14 +148,20 @@ impl Policy {
     /// The level that is known before there is a plan, so without a runbook.
     pub fn may_plan(&self, incident: &Incident) -> bool {
         let source = incident.alerts.keys().next().map(|key| key.source.as_str()).unwrap_or_default();
-        let could_match =
-            |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
-        let level = self
+        let matches = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
+        let rows = self
             .autonomy_overrides
             .iter()
-            .find(|row| could_match(&row.source, source) && could_match(&row.service, &incident.service))
-            .map_or(self.autonomy, |row| row.level);
-        level > Autonomy::Observe
+            .filter(|row| matches(&row.source, source) && matches(&row.service, &incident.service));
+        for row in rows {
+            match row.runbook {
+                // A row for a runbook speaks of that one only: it can allow a plan, and never forbid all.
+                Some(_) if row.level > Autonomy::Observe => return true,
+                Some(_) => {}
+                None => return row.level > Autonomy::Observe,
+            }
+        }
+        self.autonomy > Autonomy::Observe
     }
 
     /// How long an incident of this priority settles.

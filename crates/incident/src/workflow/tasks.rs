@@ -60,6 +60,13 @@ impl Looking<'_> {
         if !self.incident.chosen_by_person && super::gates::excluded(self.incident).contains(&plan.runbook) {
             return Ok(self.no_plan(&format!("only {} fits, which did not help before", plan.runbook)));
         }
+        if let Phase::Planning { runbook: Some(chosen), .. } = &self.incident.phase
+            && *chosen != plan.runbook
+        {
+            return Ok(
+                self.ask_again(asking, &format!("a plan of {} although {chosen} was chosen", plan.runbook))
+            );
+        }
         match self.sound(plan) {
             Ok(digest) => Ok(vec![Event::Planned {
                 plan: plan.clone(),
@@ -97,8 +104,15 @@ impl Looking<'_> {
         if names.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err("two of its steps have one name".to_owned());
         }
-        if plan.steps.iter().any(|step| step.call.target != step.target) {
-            return Err("a step's call acts on another target than the step".to_owned());
+        let elsewhere = |step: &crate::plan::Step| {
+            let undone = match &step.undo {
+                crate::plan::Undo::Inverse { call } => &call.target,
+                _ => &step.target,
+            };
+            step.call.target != step.target || *undone != step.target
+        };
+        if plan.steps.iter().any(elsewhere) {
+            return Err("a step's call or its inverse acts on another target than the step".to_owned());
         }
         plan.digest().map_err(|error| error.to_string())
     }

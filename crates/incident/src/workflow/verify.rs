@@ -67,9 +67,9 @@ fn failing(report: &VerificationReport) -> String {
 /// Whose merit it is. A fault that ended before the first step began, or on which the steps changed nothing, ended by itself.
 fn credit(incident: &Incident, last_cleared_at: Option<Timestamp>) -> How {
     let Phase::Verifying { proposal, .. } = &incident.phase else { return How::Itself };
-    let first_clear =
-        incident.alerts.values().filter_map(|state| state.cleared_at).chain(last_cleared_at).min();
-    let cleared_before = match (first_clear, proposal.begun_at) {
+    let last_clear =
+        incident.alerts.values().filter_map(|state| state.cleared_at).chain(last_cleared_at).max();
+    let cleared_before = match (last_clear, proposal.begun_at) {
         (Some(cleared), Some(begun)) => cleared <= begun,
         _ => false,
     };
