@@ -149,3 +149,18 @@ async fn more_series_than_allowed_are_not_kept() {
     let set = ask(&source, "up").await.unwrap();
     assert_eq!((set.series.len(), set.truncated), (10, true));
 }
+
+#[tokio::test]
+async fn what_was_too_much_once_is_whole_again_later() {
+    let lines = |count: usize| (0..count).map(|i| format!("up{{i=\"{i}\"}} 1\n")).collect::<String>();
+    let less = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&less);
+    let page =
+        Fake::answering(move |_| lines(if switch.load(Ordering::Relaxed) { 5 } else { 11 }).into_response())
+            .await;
+    let few = ScrapeOptions { series_max: 10, ..options(&[page.url()]) };
+    let source = ScrapeSource::start(client(), clock(), few).unwrap();
+    assert!(ask(&source, "up").await.unwrap().truncated);
+    less.store(true, Ordering::Relaxed);
+    until("the answer is whole", async || !ask(&source, "up").await.unwrap().truncated).await;
+}

@@ -224,7 +224,7 @@ fn read_metric(signal: &MetricSignal, evidences: &Evidences, key: &Key) -> Seen 
         }
     }
     let Some((first, reading)) = combined(signal, &read, evidences) else {
-        let unavailable = evidences.missing_queries.iter().any(|query| query.contains(&signal.metric));
+        let unavailable = evidences.may_miss_metric(&signal.metric);
         let values = Values::from([("present", Number::Flag(false))]);
         return Seen { values, unavailable, ..Seen::default() };
     };
@@ -323,7 +323,9 @@ fn read_log(signal: &LogSignal, matched: &[usize], evidences: &Evidences, key: &
         ("present", Number::Flag(true)),
     ]);
     let onset = fault_lines.first().and_then(|index| evidences.lines.get(*index)).map(|line| line.at);
-    Seen { values, fault_lines, before_lines, pattern, onset, ..Seen::default() }
+    // Another source that did not answer may have what this one has not.
+    let unavailable = fault_lines.is_empty() && evidences.may_miss_lines();
+    Seen { values, fault_lines, before_lines, pattern, onset, unavailable, ..Seen::default() }
 }
 
 fn speaks_of(line: &LogLine, name: &str) -> bool {

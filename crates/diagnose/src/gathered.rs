@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use quell_incident::evidence::{EvidenceSet, LogLine, Point};
+use quell_incident::evidence::{EvidenceSet, LogLine, Point, Unavailable};
 
 use crate::rules::{MetricSignal, RuleSet, Signal};
 use crate::series::{ONSET_LEAD_SECONDS, Reading, SeriesKind, Window, usable};
@@ -46,8 +46,8 @@ pub(crate) struct Evidences {
     pub(crate) line_sources: Vec<usize>,
     /// Source and query of each answer of a log source.
     pub(crate) log_sources: Vec<(String, String)>,
-    /// Metrics that were asked for and could not be fetched, as the words of their queries.
-    pub(crate) missing_queries: Vec<String>,
+    /// Sources that did not answer, and answers that were cut: what is not in those may exist all the same.
+    pub(crate) unavailable: Vec<Unavailable>,
 }
 
 impl Evidences {
@@ -64,9 +64,42 @@ impl Evidences {
             lines,
             line_sources,
             log_sources: evidence.logs.iter().map(|set| (set.source.clone(), set.query.clone())).collect(),
-            missing_queries: evidence.unavailable.iter().map(|one| one.query.clone()).collect(),
+            unavailable: unavailable(evidence),
         }
     }
+
+    /// Whether series of this metric were asked for and may be missing.
+    pub(crate) fn may_miss_metric(&self, metric: &str) -> bool {
+        self.unavailable.iter().filter(|one| !is_of_logs(one, &self.log_sources)).any(|one| {
+            one.query.strip_prefix(metric).is_some_and(|rest| rest.is_empty() || rest.starts_with(['{', '[']))
+        })
+    }
+
+    /// Whether lines may be missing, because one of the log sources did not answer in full.
+    pub(crate) fn may_miss_lines(&self) -> bool {
+        self.log_sources.is_empty() || self.unavailable.iter().any(|one| is_of_logs(one, &self.log_sources))
+    }
+}
+
+/// Metrics are asked for by one tool, under this name; all other sources are of logs.
+const METRIC_SOURCE: &str = "query-metrics";
+
+fn is_of_logs(one: &Unavailable, log_sources: &[(String, String)]) -> bool {
+    let cut = one.why == CUT;
+    (!cut && one.source != METRIC_SOURCE)
+        || (cut && log_sources.iter().any(|(source, query)| *source == one.source && *query == one.query))
+}
+
+/// Why an answer is only a part.
+const CUT: &str = "the answer was cut at its limit, there is more than was looked at";
+
+fn unavailable(evidence: &EvidenceSet) -> Vec<Unavailable> {
+    let metrics = evidence.metrics.iter().map(|set| (set.truncated, &set.source, &set.query));
+    let logs = evidence.logs.iter().map(|set| (set.truncated, &set.source, &set.query));
+    let cut = metrics.chain(logs).filter(|(truncated, _, _)| *truncated).map(|(_, source, query)| {
+        Unavailable { source: source.clone(), query: query.clone(), why: CUT.to_owned() }
+    });
+    evidence.unavailable.iter().cloned().chain(cut).collect()
 }
 
 /// Each series once: two rules may have asked for it, the longer answer is kept.

@@ -39,5 +39,5 @@ pub fn diagnose(request: &DiagnoseRequest, evidence: &EvidenceSet, rules: &RuleS
         rules.rules.iter().flat_map(|rule| candidate::candidates(rules, rule, &evidences)).collect();
     let concern = relation::Concern::of(&request.incident);
     let ranking = rank::rank(candidates, &concern, &evidences);
-    report::write(request, evidence, &evidences, rules, ranking)
+    report::write(request, &evidences, rules, ranking)
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quell_incident::Report;
 use quell_incident::contract::DiagnoseRequest;
-use quell_incident::evidence::{EvidenceSet, Point};
+use quell_incident::evidence::Point;
 use quell_incident::report::{Claim, EVIDENCE_MAX, Evidence, EvidenceKind, Hypothesis, REPORT_SCHEMA};
 use serde_json::json;
 
@@ -25,7 +25,6 @@ const TEMPLATE_TOLD_MAX: usize = 120;
 
 pub(crate) fn write(
     request: &DiagnoseRequest,
-    evidence: &EvidenceSet,
     evidences: &Evidences,
     rules: &RuleSet,
     ranking: Ranking,
@@ -57,7 +56,7 @@ pub(crate) fn write(
         root_cause,
         alternatives,
         evidence: book.written,
-        unavailable: evidence.unavailable.clone(),
+        unavailable: evidences.unavailable.clone(),
         engine: format!("quell-diagnose {} rules {}", env!("CARGO_PKG_VERSION"), rules.digest().short()),
     }
 }

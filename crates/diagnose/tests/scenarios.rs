@@ -113,7 +113,16 @@ fn missing_logs_lower_the_confidence_and_silent_logs_lower_it_more() {
             assert_eq!(Some(first.cause.as_str()), scenario.cause());
             first.confidence
         };
+        // One log source says nothing and the other did not answer, or the answer was cut: as if there were none.
+        let mut partly = silent.clone();
+        partly.unavailable = without.unavailable.clone();
+        let mut cut = silent.clone();
+        cut.logs[0].truncated = true;
+        let report = diagnose(&request(scenario), &cut, &rules);
+        assert_eq!(report.unavailable.len(), 1);
+        assert!(report.unavailable[0].why.contains("cut"));
         let (all, missing, silence) = (confidence(&whole), confidence(&without), confidence(&silent));
+        assert_eq!((confidence(&partly), confidence(&cut)), (missing, missing), "{scenario:?}");
         assert!(all > missing && missing > silence, "{scenario:?}: {all} {missing} {silence}");
     }
 }

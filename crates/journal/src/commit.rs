@@ -159,8 +159,9 @@ impl Shared {
     }
 
     pub(crate) fn resume(&self) -> Result<Head, Error> {
-        let head = self.view().head;
+        // The lock first: between the two another call could resume, and what follows it move the head.
         let mut queue = self.queue();
+        let head = self.view().head;
         match &queue.state {
             State::Open => return Ok(head),
             State::Stalled(_) => {}
@@ -381,5 +382,42 @@ impl Drop for AnswerAll {
         } else if self.0.failure().is_none() {
             self.0.refuse(State::Closing, &Error::Closed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::TryLockError;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn resuming_reads_the_head_under_the_lock_of_the_queue() {
+        let disk = crate::simulated::SimulatedDisk::new();
+        let options = Options { disk: Arc::new(disk), ..Options::new(Uuid::from_u128(1)) };
+        let (journal, _) = crate::Journal::open(std::path::Path::new("/journal"), options.clone()).unwrap();
+        let view = View { segments: Vec::new(), head: journal.last() };
+        let shared = Shared::new(Uuid::from_u128(1), PathBuf::from("/journal"), options, view);
+        let source = Arc::new(io::Error::from(io::ErrorKind::StorageFull));
+        let full = Error::Full { folder: shared.folder.clone(), source };
+        shared.refuse(State::Stalled(full.clone()), &full);
+        // Whoever resumes cannot read the head yet, and holds the lock while it waits for it.
+        let mut view = shared.view.write().unwrap();
+        thread::scope(|scope| {
+            let resumed = scope.spawn(|| shared.resume());
+            let begun = Instant::now();
+            let mut locked = false;
+            while !locked && begun.elapsed() < Duration::from_secs(10) {
+                locked = matches!(shared.queue.try_lock(), Err(TryLockError::WouldBlock));
+                thread::yield_now();
+            }
+            view.head.sequence = 5;
+            drop(view);
+            assert_eq!(resumed.join().unwrap().unwrap().sequence, 5);
+            assert!(locked, "the head is read before the lock is taken");
+        });
+        let ticket = shared.submit(vec![Record::new(1, "x")]).unwrap();
+        assert_eq!(ticket.first_sequence(), 6);
     }
 }

@@ -11,7 +11,7 @@ use quell_incident::contract::{
     PlanAnswer, PlanRequest, ProbeAnswer, ProbeVerdict, StepAnswer, StepOutcome, StepRequest,
 };
 use quell_incident::ids::Digest;
-use quell_tool::{CallContext, ExecutionGrant, ToolError};
+use quell_tool::{CallContext, ExecutionGrant, ToolError, redact};
 use serde::Serialize;
 use tokio_util::task::TaskTracker;
 
@@ -22,8 +22,13 @@ use crate::planner::{Planner, build_plan};
 
 /// What a tool's output may be at the most, in a step's outcome.
 pub const OUTPUT_BYTES_MAX: usize = 64 << 10;
-/// How long a probe of a target may take.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a probe may take in all; less than the 30 s that the coordinator waits for its answer.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(25);
+/// How long after a step's intent a target that shows no effect is believed.
+///
+/// A request whose sender died or gave up may still be carried out by the target, so a look that comes too early finds nothing and
+/// the step would be tried a second time. A target that takes longer than this to begin what it was sent is not covered.
+pub const EFFECT_SETTLES_WITHIN: Duration = Duration::from_secs(5);
 
 /// The time, from outside.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -53,18 +58,25 @@ pub const FAULT_POINTS: [&str; 6] = [
     "resolution.outcome.after",
 ];
 
-/// How plans are made.
+/// How plans are made, and when probes are believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlanSettings {
     /// How long a plan may wait for its start.
     pub valid_for: jiff::SignedDuration,
     /// How long the dry run of one step may take.
     pub preview_timeout: Duration,
+    /// How long after its intent a step in doubt may still take effect, see [`EFFECT_SETTLES_WITHIN`]; at most half of the 25 s that
+    /// a probe has.
+    pub effect_settles_within: Duration,
 }
 
 impl Default for PlanSettings {
     fn default() -> Self {
-        Self { valid_for: jiff::SignedDuration::from_mins(10), preview_timeout: Duration::from_secs(10) }
+        Self {
+            valid_for: jiff::SignedDuration::from_mins(10),
+            preview_timeout: Duration::from_secs(10),
+            effect_settles_within: EFFECT_SETTLES_WITHIN,
+        }
     }
 }
 
@@ -165,7 +177,8 @@ impl Agent {
 
     async fn outcome(self: &Arc<Self>, request: StepRequest) -> StepOutcome {
         if let Err(forbidden) = guard::check_identity(&request, self.ledger.identity()) {
-            return refused(&forbidden);
+            // Nothing is known here of what another agent, or this one with a ledger that was lost, did under this key.
+            return unknown(&forbidden.to_string());
         }
         let about = match self.about(&request) {
             Ok(about) => about,
@@ -188,10 +201,13 @@ impl Agent {
                 return StepOutcome::Refused { why };
             }
             Begin::OtherContent => {
-                let why = "this key came with another step before; a key stands for one step".to_owned();
-                return StepOutcome::Refused { why };
+                return unknown("this key came with another step before; a key stands for one step");
             }
-            Begin::Full => return unknown("the ledger has no room for another key; raise `ledger_keys_max`"),
+            Begin::Full => {
+                return unknown(
+                    "the ledger is full of keys of the last days, and begins no other before they are old",
+                );
+            }
         };
         ended(running).await.unwrap_or_else(|| unknown("the outcome could not be recorded in the ledger"))
     }
@@ -244,10 +260,8 @@ impl Agent {
         knowledge: &Knowledge,
         ticket: &Ticket,
     ) -> Option<StepOutcome> {
-        let target = &allowed.step.target;
-        if let Err(highest) = self.ledger.see_token(target, request.lock.token) {
-            let (given, highest) = (request.lock.token.0, highest.0);
-            return Some(refused(&Forbidden::StaleToken { target: target.to_string(), given, highest }));
+        if let Err(stale) = self.see_token(request, allowed) {
+            return Some(refused(&stale));
         }
         self.faults.reached(FAULT_POINTS[0]).await;
         let began_at = (self.clock)();
@@ -266,6 +280,10 @@ impl Agent {
         let grant = ExecutionGrant::issue(request.key.as_str(), allowed.call.clone(), request.not_after)
             .with_fencing_token(request.lock.token.0);
         self.faults.reached(FAULT_POINTS[2]).await;
+        // A newer holder of the lock may have shown itself while the intent was written.
+        if let Err(stale) = self.see_token(request, allowed) {
+            return Some(refused(&stale));
+        }
         // The registry looks at the grant's not-after once more, at the last moment.
         let effected = knowledge.actions.execute(grant, (self.clock)(), &context).await;
         self.faults.reached(FAULT_POINTS[3]).await;
@@ -276,9 +294,16 @@ impl Agent {
                 began_at,
                 ended_at: (self.clock)(),
             },
-            Err(ToolError::InDoubt { why }) => StepOutcome::Unknown { why },
-            Err(ToolError::Refused { why }) => StepOutcome::Refused { why },
-            Err(error) => StepOutcome::Failed { why: error.to_string() },
+            Err(error) => unsuccessful(error),
+        })
+    }
+
+    fn see_token(&self, request: &StepRequest, allowed: &Allowed) -> Result<(), Forbidden> {
+        let (target, given) = (&allowed.step.target, request.lock.token);
+        self.ledger.see_token(target, given).map_err(|highest| Forbidden::StaleToken {
+            target: target.to_string(),
+            given: given.0,
+            highest: highest.0,
         })
     }
 
@@ -310,17 +335,25 @@ impl Agent {
             Asked::Sealed => Ok(ProbeVerdict::NotDone),
             Asked::Ended(StepOutcome::Done { changes, .. }, _) => Ok(ProbeVerdict::Done { changes }),
             Asked::Ended(StepOutcome::Refused { .. }, _) => Ok(ProbeVerdict::NotDone),
-            Asked::Ended(StepOutcome::Failed { .. } | StepOutcome::Unknown { .. }, began_at)
-            | Asked::Lost(began_at) => self.ask_target(&request, began_at).await,
+            // The target itself said that it had ended.
+            Asked::Ended(StepOutcome::Failed { .. }, began_at) => {
+                self.ask_target(&request, began_at, Duration::ZERO).await
+            }
+            Asked::Ended(StepOutcome::Unknown { .. }, began_at) | Asked::Lost(began_at) => {
+                let settles_within = self.plans.effect_settles_within.min(PROBE_TIMEOUT / 2);
+                self.ask_target(&request, began_at, settles_within).await
+            }
             Asked::Running(_) => Err("the step is still under way".to_owned()),
             Asked::OtherContent => Err("this key came with another step before".to_owned()),
         }
     }
 
+    /// Asks the target. What it does not show is asked for once more when `settles_within` since the beginning was not over.
     async fn ask_target(
         &self,
         request: &StepRequest,
         began_at: Option<Timestamp>,
+        settles_within: Duration,
     ) -> Result<ProbeVerdict, String> {
         let knowledge = self.knowledge();
         let plan = self.ledger.plan(&request.plan_digest);
@@ -331,7 +364,14 @@ impl Agent {
             .with_output_bytes_max(OUTPUT_BYTES_MAX)
             .for_incident(request.incident_id.to_string());
         let began_at = began_at.unwrap_or(request.started_at);
-        match knowledge.actions.probe(&call, began_at, &context).await {
+        // Against a clock that was set back the wait is the whole time, never more.
+        let elapsed = Duration::try_from((self.clock)().duration_since(began_at)).unwrap_or_default();
+        let mut answer = knowledge.actions.probe(&call, began_at, &context).await;
+        if matches!(answer, Ok(quell_tool::ProbeVerdict::NotDone)) && elapsed < settles_within {
+            tokio::time::sleep(settles_within.saturating_sub(elapsed)).await;
+            answer = knowledge.actions.probe(&call, began_at, &context).await;
+        }
+        match answer {
             Ok(quell_tool::ProbeVerdict::Done { changes }) => {
                 Ok(ProbeVerdict::Done { changes: call::changes(changes) })
             }
@@ -358,6 +398,23 @@ impl Agent {
     fn target_lock(&self, target: &TargetName) -> Arc<tokio::sync::Mutex<()>> {
         let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(targets.entry(target.clone()).or_default())
+    }
+}
+
+/// What an error of a tool says of the step. Refused means that nothing happened, so that nothing of it has to be undone.
+fn unsuccessful(error: ToolError) -> StepOutcome {
+    let why = redact(&match &error {
+        ToolError::InDoubt { why } | ToolError::Refused { why } => why.clone(),
+        error => error.to_string(),
+    });
+    match error {
+        ToolError::InDoubt { .. } => StepOutcome::Unknown { why },
+        ToolError::Refused { .. }
+        | ToolError::Unreachable { .. }
+        | ToolError::NotFound { .. }
+        | ToolError::InvalidInput { .. }
+        | ToolError::Upstream { status: 400..=499, .. } => StepOutcome::Refused { why },
+        _ => StepOutcome::Failed { why },
     }
 }
 

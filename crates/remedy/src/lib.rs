@@ -21,7 +21,9 @@ mod verify;
 mod yaml;
 
 pub use book::{LoadError, RUNBOOKS_MAX, Runbooks};
-pub use execute::{Agent, Clock, FAULT_POINTS, FaultHook, NoFaults, OUTPUT_BYTES_MAX, PlanSettings};
+pub use execute::{
+    Agent, Clock, EFFECT_SETTLES_WITHIN, FAULT_POINTS, FaultHook, NoFaults, OUTPUT_BYTES_MAX, PlanSettings,
+};
 pub use guard::{Forbidden, GuardSettings, Knowledge};
 pub use inventory::{Inventory, Match, NotSelected, TARGETS_MAX, Target};
 pub use ledger::{Ledger, LedgerError, LedgerSettings};

@@ -15,6 +15,8 @@ pub const VERIFICATION_SCHEMA: &str = "quell/verification/v1";
 pub const QUERY_METRICS: &str = "query-metrics";
 /// Older samples say nothing of the present: a dead exporter is not a healthy service.
 pub const SAMPLE_AGE_MAX: SignedDuration = SignedDuration::from_secs(120);
+/// How far before now series are looked for that have vanished since.
+const LOOK_BACK_MAX: SignedDuration = SignedDuration::from_mins(10);
 /// Clocks may differ by this much, and a sample may be taken because it was asked for.
 const SAMPLE_AHEAD_MAX: SignedDuration = SignedDuration::from_secs(5);
 /// How long one query may take.
@@ -26,6 +28,14 @@ const CHECKS_MAX: usize = 100;
 fn window_start(since: Option<Timestamp>, now: Timestamp) -> Timestamp {
     let newest = now.checked_sub(SAMPLE_AGE_MAX).unwrap_or(Timestamp::MIN);
     since.map_or(newest, |since| since.max(newest))
+}
+
+/// The first instant that is asked for: earlier than that whose samples count, so that a series that has vanished is missed.
+fn query_start(since: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    let earlier = |at: Timestamp, by| at.checked_sub(by).unwrap_or(Timestamp::MIN);
+    let first = earlier(since.unwrap_or_else(|| window_start(None, now)).min(now), SAMPLE_AGE_MAX);
+    // Never later than a window before the one that counts, never so early that the answer would be cut.
+    first.max(earlier(now, LOOK_BACK_MAX))
 }
 
 /// The last instant whose samples count.
@@ -56,7 +66,7 @@ async fn read_check(
     tools: &ReadRegistry,
     now: Timestamp,
 ) -> CheckResult {
-    let from = window_start(request.since, now);
+    let from = query_start(request.since, now);
     let incident = request.incident_id.to_string();
     let read = async |metric: &str| -> Result<SeriesSet, String> {
         let labels = check.labels.clone();
@@ -91,7 +101,7 @@ async fn read_check(
 }
 
 /// One check against samples, at `now`. Samples from before `since`, or older than two minutes, prove nothing. Of several series the
-/// one that is furthest from holding decides.
+/// one that is furthest from holding decides; with one that was there before and has no sample now, none passes.
 pub fn evaluate(
     check: &Check,
     series: &[Series],
@@ -100,11 +110,7 @@ pub fn evaluate(
     now: Timestamp,
 ) -> CheckResult {
     let from = window_start(since, now);
-    let read: Vec<Read<'_>> = series
-        .iter()
-        .map(|series| Read { labels: series, points: fresh(series, from, now) })
-        .filter(|read| !read.points.is_empty())
-        .collect();
+    let (read, vanished) = present(series, from, now);
     if read.is_empty() {
         let why = match since {
             Some(since) => format!("no sample of `{}` since {since} in the last two minutes", check.metric),
@@ -112,13 +118,9 @@ pub fn evaluate(
         };
         return inconclusive(check, why, String::new());
     }
-    let divisors: Vec<Read<'_>> = divide_by
-        .unwrap_or_default()
-        .iter()
-        .map(|series| Read { labels: series, points: fresh(series, from, now) })
-        .filter(|read| !read.points.is_empty())
-        .collect();
-    let numbers = match check.reduce {
+    let (divisors, vanished_divisors) = present(divide_by.unwrap_or_default(), from, now);
+    let vanished = vanished + vanished_divisors;
+    let mut numbers = match check.reduce {
         Reduce::Last => Numbers::of(read.iter().map(|read| read.newest())),
         Reduce::Rate => Numbers::of(read.iter().map(|read| read.rate())),
         Reduce::SecondsUntil => {
@@ -135,7 +137,25 @@ pub fn evaluate(
             Numbers::of([ratio].into_iter())
         }
     };
-    judge(check, &numbers)
+    numbers.missing += vanished;
+    let mut result = judge(check, &numbers);
+    // A sum without one of its parts is another number, and says neither.
+    if vanished > 0 && matches!(check.reduce, Reduce::Sum | Reduce::SumRatioTo) {
+        result.verdict = Verdict::Inconclusive;
+    }
+    if vanished > 0 {
+        result.statement.push_str(&format!("; {vanished} series that were there have no sample any more"));
+    }
+    result
+}
+
+/// The series that have samples that count, and how many have only others.
+fn present(series: &[Series], from: Timestamp, now: Timestamp) -> (Vec<Read<'_>>, usize) {
+    let known = series.iter().filter(|series| !series.points.is_empty());
+    let (present, vanished): (Vec<_>, Vec<_>) = known
+        .map(|series| Read { labels: series, points: fresh(series, from, now) })
+        .partition(|read| !read.points.is_empty());
+    (present, vanished.len())
 }
 
 fn judge(check: &Check, numbers: &Numbers) -> CheckResult {

@@ -10,7 +10,7 @@ use common::*;
 use quell_incident::Plan;
 use quell_incident::contract::{ProbeVerdict, StepOutcome};
 use quell_journal::{Options, SimulatedDisk, Survival};
-use quell_remedy::{Agent, FAULT_POINTS, FaultHook, Ledger, LedgerSettings, NoFaults, PlanSettings};
+use quell_remedy::{Agent, FAULT_POINTS, FaultHook, Ledger, LedgerSettings, NoFaults};
 use quell_tool::fake::KeyValueTarget;
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
@@ -130,8 +130,7 @@ fn life_on_disk(
     let knowledge = knowledge(target, switched_on());
     let runtime = runtime();
     runtime.block_on(async {
-        lived(Agent::new(Arc::new(ledger), knowledge, PlanSettings::default(), clock, Arc::new(NoFaults)))
-            .await;
+        lived(Agent::new(Arc::new(ledger), knowledge, settles_at_once(), clock, Arc::new(NoFaults))).await;
     });
     Some(())
 }

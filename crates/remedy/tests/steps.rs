@@ -12,7 +12,9 @@ use common::*;
 use jiff::{SignedDuration, Timestamp};
 use quell_incident::contract::{ProbeVerdict, StepOutcome, StepRequest};
 use quell_incident::{Plan, TargetName};
-use quell_remedy::{Agent, GuardSettings, Knowledge, NoFaults};
+use quell_remedy::{
+    Agent, FaultHook, GuardSettings, Knowledge, Ledger, LedgerSettings, NoFaults, PlanSettings,
+};
 use quell_tool::fake::{Behaviour, KeyValueTarget, SetValue};
 use quell_tool::{
     ActionCall, ActionRegistry, ActionTool, CallContext, Effected, ExecutionGrant, Preview, ToolError,
@@ -101,11 +103,14 @@ async fn what_is_sent_twice_at_once_runs_once() {
 async fn a_key_stands_for_one_step() {
     let site = site().await;
     site.execute(site.request(0, "k1", 1)).await;
-    let why = site.refusal(site.request(1, "k1", 1)).await;
-    assert_eq!(why, "this key came with another step before; a key stands for one step");
+    let outcome = site.execute(site.request(1, "k1", 1)).await;
+    let why = "this key came with another step before; a key stands for one step".to_owned();
+    // The key did something; that this step did not happen is not for this agent to say.
+    assert_eq!(outcome, StepOutcome::Unknown { why });
     let mut undo = site.request(0, "k1", 1);
     undo.undo = true;
-    site.refusal(undo).await;
+    let outcome = site.execute(undo).await;
+    assert!(matches!(outcome, StepOutcome::Unknown { .. }), "{outcome:?}");
     assert_eq!(site.target.effects().len(), 1);
 }
 
@@ -165,8 +170,6 @@ async fn only_what_this_agent_planned_runs() {
             "is for another incident",
         ),
         (change("h", &|request| request.schema = "quell/step/v2".to_owned()), "this agent takes"),
-        (change("i", &|request| request.agent.ledger = "another".to_owned()), "the step belongs to agent"),
-        (change("j", &|request| request.agent.instance = "agent-2".to_owned()), "the step belongs to agent"),
         (change("k", &|request| request.undo = true), "was never begun here"),
         (
             change("l", &|request| request.not_after = site.clock.now() - SignedDuration::from_secs(1)),
@@ -175,6 +178,14 @@ async fn only_what_this_agent_planned_runs() {
     ] {
         let why = site.refusal(request).await;
         assert!(why.contains(expected), "{why}");
+    }
+    for request in [
+        change("i", &|request| request.agent.ledger = "another".to_owned()),
+        change("j", &|request| request.agent.instance = "agent-2".to_owned()),
+    ] {
+        let outcome = site.execute(request).await;
+        let belongs = "the step belongs to agent";
+        assert!(matches!(&outcome, StepOutcome::Unknown { why } if why.contains(belongs)), "{outcome:?}");
     }
     assert!(site.target.effects().is_empty());
 }
@@ -306,6 +317,23 @@ async fn a_failure_without_effect_is_a_failure_and_a_target_that_refuses_refuses
     site.target.next_call(Behaviour::Fail(ToolError::Refused { why: "frozen".to_owned() }));
     let outcome = site.execute(site.request(0, "k2", 1)).await;
     assert!(matches!(outcome, StepOutcome::Refused { .. }), "{outcome:?}");
+    for (index, error) in [
+        ToolError::Unreachable { why: "refused".to_owned() },
+        ToolError::NotFound { what: "it".to_owned() },
+        ToolError::invalid("value", "too large"),
+        ToolError::upstream(409, "busy"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        site.target.next_call(Behaviour::Fail(error));
+        let outcome = site.execute(site.request(0, &format!("none{index}"), 1)).await;
+        assert!(matches!(outcome, StepOutcome::Refused { .. }), "{outcome:?}");
+    }
+    let why = "answered: password=hunter2".to_owned();
+    site.target.next_call(Behaviour::Fail(ToolError::InDoubt { why }));
+    let outcome = site.execute(site.request(0, "secret", 1)).await;
+    assert!(matches!(&outcome, StepOutcome::Unknown { why } if !why.contains("hunter2")), "{outcome:?}");
     site.target.next_call(Behaviour::Panic);
     let outcome = site.execute(site.request(0, "k3", 1)).await;
     assert!(matches!(outcome, StepOutcome::Unknown { .. }), "{outcome:?}");
@@ -325,6 +353,79 @@ async fn a_step_that_hangs_ends_by_its_timeout_and_a_probe_waits_for_that() {
     assert!(matches!(verdict, ProbeVerdict::Done { .. }), "{verdict:?}");
     assert_eq!(site.agent.running(), 0, "the target was asked while the step ran");
     assert!(matches!(running.await.unwrap(), StepOutcome::Unknown { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_without_an_effect_is_believed_only_once_it_has_settled() {
+    let Site { folder, target, clock, agent: old, plan } = site().await;
+    drop(old);
+    let (ledger, _) = Ledger::open(
+        folder.path(),
+        "agent-1",
+        uuid::Uuid::from_u128(7),
+        LedgerSettings::default(),
+        clock.now(),
+    )
+    .unwrap();
+    let now = clock.clone();
+    let agent = Agent::new(
+        Arc::new(ledger),
+        knowledge(&target, switched_on()),
+        PlanSettings::default(),
+        Arc::new(move || now.now()),
+        Arc::new(NoFaults),
+    );
+    let sent = request(&plan, 0, "k1", 1, &clock);
+    target.next_call(Behaviour::Fail(ToolError::InDoubt { why: "reset".to_owned() }));
+    agent.execute(sent.clone()).await;
+    let (asking, asked) = (Arc::clone(&agent), sent.clone());
+    let probe = tokio::spawn(async move { asking.probe(asked).await.verdict });
+    while target.looks().1 == 0 {
+        tokio::task::yield_now().await;
+    }
+    // What was sent is carried out only now, after the first look.
+    target.set("alpha", "size", json!(20));
+    let verdict = probe.await.unwrap();
+    assert!(matches!(verdict, ProbeVerdict::Done { .. }), "{verdict:?}");
+    assert_eq!(target.looks().1, 2);
+    target.set("alpha", "size", json!(10));
+    clock.advance(5);
+    assert_eq!(agent.probe(sent).await.verdict, ProbeVerdict::NotDone);
+    assert_eq!(target.looks().1, 3, "it had settled, and was asked once more all the same");
+}
+
+/// Waits after the intent until it is let go.
+#[derive(Default)]
+struct HoldAfterIntent {
+    held: tokio::sync::Notify,
+    go: tokio::sync::Notify,
+}
+
+#[async_trait]
+impl FaultHook for HoldAfterIntent {
+    async fn reached(&self, point: &'static str) {
+        if point == "resolution.intent.after" {
+            self.held.notify_one();
+            self.go.notified().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_newer_holder_that_shows_itself_during_the_intent_stops_the_effect() {
+    let (folder, target, clock) = (tempfile::tempdir().unwrap(), KeyValueTarget::new(), TestClock::new());
+    let hold = Arc::new(HoldAfterIntent::default());
+    let hook = Arc::clone(&hold) as Arc<dyn FaultHook>;
+    let agent = agent_with(folder.path(), &target, &clock, switched_on(), hook);
+    let plan = plan(&agent, &plan_request("too_low", "beta-service")).await;
+    let (executing, sent) = (Arc::clone(&agent), request(&plan, 0, "k1", 1, &clock));
+    let running = tokio::spawn(async move { executing.execute(sent).await.outcome });
+    hold.held.notified().await;
+    agent.probe(request(&plan, 0, "k2", 2, &clock)).await;
+    hold.go.notify_one();
+    let outcome = running.await.unwrap();
+    assert!(matches!(&outcome, StepOutcome::Refused { why } if why.contains("lower than 2")), "{outcome:?}");
+    assert!(target.effects().is_empty());
 }
 
 /// Counts how many executions run at once on each target.

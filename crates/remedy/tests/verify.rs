@@ -137,6 +137,23 @@ fn ratios_are_of_the_same_labels() {
 }
 
 #[test]
+fn a_series_that_vanished_never_lets_a_check_pass() {
+    let main = [series("a", &[(9, 1.0)]), series("b", &[(150, 9.0)])];
+    let low = check(Reduce::Last, Comparison::Less, 5.0);
+    judged(&low, &main, ago(100), (Verdict::Inconclusive, Some(1.0)));
+    judged(&low, &main[..1], ago(100), (Verdict::Passed, Some(1.0)));
+    // One that is bad is still bad.
+    let lower = check(Reduce::Last, Comparison::Less, 0.5);
+    judged(&lower, &main, ago(100), (Verdict::Failed, Some(1.0)));
+    let sum = check(Reduce::Sum, Comparison::Less, 5.0);
+    judged(&sum, &main, ago(100), (Verdict::Inconclusive, Some(1.0)));
+    let above = check(Reduce::Sum, Comparison::Greater, 5.0);
+    judged(&above, &main, ago(100), (Verdict::Inconclusive, Some(1.0)));
+    let used = check(Reduce::SumRatioTo, Comparison::Less, 5.0);
+    judged_by(&used, &main[..1], Some(&main), ago(100), (Verdict::Inconclusive, Some(1.0)));
+}
+
+#[test]
 fn a_time_to_come_is_counted_from_now() {
     let lasts = check(Reduce::SecondsUntil, Comparison::Greater, 86_400.0);
     let expires = 1_800_000_000.0 + 100_000.0;
@@ -201,7 +218,7 @@ async fn checks_are_read_by_the_tool_and_judged_together() {
         assert_eq!(report.checks[0].query, "metric_a[1m]");
         assert_eq!(
             tool.inputs()[0],
-            json!({"metric": "metric_a", "labels": {}, "from": "2027-01-15T07:59:00Z", "to": "2027-01-15T08:00:05Z"})
+            json!({"metric": "metric_a", "labels": {}, "from": "2027-01-15T07:57:00Z", "to": "2027-01-15T08:00:05Z"})
         );
     }
 }

@@ -89,7 +89,7 @@ async fn the_ledger_outlives_the_process_and_belongs_to_one() {
     let third = agent(switched_on(&simulator, elsewhere.path())).await;
     let outcome = Asker::of(&third).step(&step_request(&plan, 1, 1, false, 1)).await;
     assert!(
-        matches!(&outcome, StepOutcome::Refused { why } if why.contains("belongs to agent")),
+        matches!(&outcome, StepOutcome::Unknown { why } if why.contains("belongs to agent")),
         "{outcome:?}"
     );
     assert_eq!(actions(&simulator).await.len(), 1);

@@ -10,9 +10,7 @@ use crate::SandboxError;
 /// What is shown of a log.
 const LAST_LINES: usize = 12;
 
-/// A process; killed when this is dropped. It has to be started on a thread that lives as long as it should, such as that of a
-/// test: where `setpriv` is there to ask for it, the system kills the process when that thread ends, so that a test that is killed
-/// itself leaves nothing behind either.
+/// A process; killed when this is dropped, and [bound] to the thread that starts it.
 pub(crate) struct Process {
     name: String,
     log: PathBuf,
@@ -32,14 +30,7 @@ impl Process {
         };
         let log = folder.join(format!("{name}.log"));
         let output: File = OpenOptions::new().create(true).append(true).open(&log).map_err(failed)?;
-        let mut command = match find("setpriv") {
-            Some(setpriv) => {
-                let mut command = Command::new(setpriv);
-                command.args(["--pdeathsig", "KILL", "--"]).arg(program);
-                command
-            }
-            None => Command::new(program),
-        };
+        let mut command = bound(program);
         command
             .args(arguments)
             .env_clear()
@@ -76,6 +67,19 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// A program that the system kills when the thread that starts it ends, such as that of a test, where `setpriv` is there to ask for
+/// that: so a test that is killed itself leaves nothing behind either.
+pub(crate) fn bound(program: &Path) -> Command {
+    match find("setpriv") {
+        Some(setpriv) => {
+            let mut command = Command::new(setpriv);
+            command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+            command
+        }
+        None => Command::new(program),
     }
 }
 

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::ask::{Asking, until};
-use crate::child::{Process, free_addresses};
+use crate::child::{Process, bound, free_addresses};
 use crate::pair::{Pair, Programs};
 use crate::{Part, SandboxError};
 
@@ -20,6 +19,8 @@ use crate::{Part, SandboxError};
 const LISTENS_WITHIN: Duration = Duration::from_secs(20);
 /// What a daemon ends with when something has its address, which is over in a moment.
 const ADDRESS_TAKEN: i32 = quell_service::Exit::Address as i32;
+/// Metrics pages that the agents read until there is something to compare a fault with: about fifteen of each exporter by both.
+const PAGES_READ: u64 = 90;
 const SIMULATOR: &str = "quell-simulator";
 /// The log lines of the simulated infrastructure, in the site's folder.
 const WORLD_LOG: &str = "world.jsonl";
@@ -47,7 +48,7 @@ pub struct Processes {
 }
 
 impl Processes {
-    /// Starts a site and waits until all of it listens. Actions are switched on and need no approval.
+    /// Starts a site and waits until all of it listens and has something to compare a fault with. Actions are switched on and need no approval.
     ///
     /// # Errors
     /// [`SandboxError`]; then nothing is left running.
@@ -87,6 +88,9 @@ impl Processes {
             site.launch(part)?;
         }
         site.ready().await?;
+        if site.pair.is_none() {
+            site.watched().await?;
+        }
         Ok(site)
     }
 
@@ -144,6 +148,25 @@ impl Processes {
             }
         }
         Ok(())
+    }
+
+    /// Waits until the agents, where they scrape the simulator themselves, have done so a few times more: one that was killed has
+    /// forgotten what was before, and a diagnosis compares with that.
+    ///
+    /// # Errors
+    /// [`SandboxError::Late`]
+    pub async fn watched(&self) -> Result<(), SandboxError> {
+        let url = self.simulator_url("/health");
+        let read = async || -> Result<u64, String> {
+            let health = self.asking.get(&url).await.map_err(|error| error.to_string())?;
+            health["scrapes"].as_u64().ok_or_else(|| health.to_string())
+        };
+        let before = until("the simulator's health", LISTENS_WITHIN, read).await?;
+        let enough = async || {
+            let since = read().await? - before;
+            if since >= PAGES_READ { Ok(()) } else { Err(format!("{since} pages were read")) }
+        };
+        until("the agents to scrape", LISTENS_WITHIN, enough).await
     }
 
     /// Asks this site's programs.
@@ -259,7 +282,7 @@ fn build() -> Result<PathBuf, String> {
         Some("debug") | None => "dev",
         Some(profile) => profile,
     };
-    let mut command = Command::new(env!("CARGO"));
+    let mut command = bound(Path::new(env!("CARGO")));
     command.args(["build", "--quiet", "--profile", profile, "--target-dir"]).arg(target);
     for binary in Part::ALL.map(name).iter().chain([&SIMULATOR]) {
         command.args(["--bin", binary]);

@@ -79,6 +79,7 @@ async fn a_fault_is_healed_and_verified_through_the_real_pair() {
     site.trigger("database_timeout").await.unwrap();
     let incident = incident(&site, "the incident to be closed", closed).await;
     let story = told(std::slice::from_ref(&incident));
+    println!("{story}");
     assert_eq!(incident["alert_name"], "DatabaseConnectionTimeout", "{story}");
     assert_eq!(incident["diagnostics"]["root_cause"], "connection_pool_exhausted", "{story}");
     assert_eq!(incident["resolution"]["by"], "runbook", "{story}");
@@ -147,7 +148,9 @@ async fn a_silence_holds_a_plan_back() {
     site.asking().json(Method::DELETE, &url, None).await.unwrap();
     let over = |one: &Value| one["alert_name"] == "DatabaseConnectionTimeout" && closed(one);
     let over = incident(&site, "the incident to be closed", over).await;
-    assert_eq!(over["resolution"]["by"], "runbook", "{}", told(std::slice::from_ref(&over)));
+    let story = told(std::slice::from_ref(&over));
+    println!("{story}");
+    assert_eq!(over["resolution"]["by"], "runbook", "{story}");
     assert!(site.actions().await.unwrap().iter().any(|action| action["target"] == "db-server-01"));
 }
 

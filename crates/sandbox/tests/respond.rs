@@ -489,7 +489,9 @@ async fn tasks_are_listed_by_pages_and_filters() {
 /// Incidents that came by webhook are tasks as well, and those of one alert share their context.
 #[tokio::test(flavor = "multi_thread")]
 async fn incidents_of_one_alert_share_their_context() {
-    let sandbox = Sandbox::start(still()).await.unwrap();
+    let sandbox = Sandbox::start(still().replacing("quiet_before_close: 1h", "quiet_before_close: 50ms"))
+        .await
+        .unwrap();
     let client = client(&sandbox);
     let alert = firing("Again", &[]);
     deliver(&sandbox, "/webhooks/alertmanager", std::slice::from_ref(&alert)).await;

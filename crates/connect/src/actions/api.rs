@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quell_incident::Digest;
-use quell_tool::{CallContext, ExecutionGrant, ToolError};
+use quell_tool::{CallContext, ExecutionGrant, ToolError, redact, truncate};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, Url};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -14,6 +14,8 @@ use super::action::Action;
 use super::state::TargetState;
 
 const ANSWER_BYTES_MAX: usize = 256 << 10;
+/// What an error tells of an answer at the most.
+const EXCERPT_BYTES_MAX: usize = 200;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longer keys are sent as their digest: interfaces bound this header.
 const KEY_BYTES_MAX: usize = 200;
@@ -156,9 +158,11 @@ impl Api {
         }
         let body = body.unwrap_or_default();
         let body = String::from_utf8_lossy(&body);
-        // The other side, or something before it, may have failed after the effect.
-        if status.is_server_error() || status == reqwest::StatusCode::REQUEST_TIMEOUT {
-            let beginning: String = body.chars().take(200).collect();
+        // Only the other side's own refusal says that nothing happened. It, or something before it, may have failed after the effect,
+        // and many an interface redirects after an effect.
+        if !status.is_client_error() || status == reqwest::StatusCode::REQUEST_TIMEOUT {
+            let beginning = redact(truncate(&body, EXCERPT_BYTES_MAX * 8));
+            let beginning = truncate(&beginning, EXCERPT_BYTES_MAX);
             return Err(in_doubt(format!("it was answered with {status}: {beginning}")));
         }
         Err(ToolError::upstream(i32::from(status.as_u16()), &body))

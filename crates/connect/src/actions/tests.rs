@@ -386,7 +386,8 @@ async fn what_was_refused_or_could_not_be_sent_did_not_happen() {
     // A redirect is not followed: the inventory alone says where to go.
     site.goes_wrong(Wrong::Redirect);
     let error = site.execute(&wanted, "k").await.unwrap_err();
-    assert!(matches!(error, ToolError::Upstream { status: 307, .. }), "{error}");
+    // Whoever redirects may have acted before.
+    assert!(matches!(&error, ToolError::InDoubt { why } if why.contains("307")), "{error}");
     assert_eq!(site.world.seen().len(), 4);
     assert_eq!(site.probe(&wanted, NOW).await, ProbeVerdict::NotDone);
 

@@ -157,6 +157,8 @@ impl Pages {
         let at = (self.now)();
         {
             let mut kept = self.kept();
+            // What was too much once need not be so for ever.
+            kept.truncated = false;
             for (page, result) in pages.into_iter().enumerate() {
                 let fault = match result {
                     Ok((samples, truncated)) => {

@@ -217,7 +217,9 @@ pub(super) async fn word(
     body: Body,
 ) -> Result<Json<Value>, Problem> {
     let Path((id, word)) = path.map_err(path_problem)?;
-    let scope = if matches!(word.as_str(), "approve" | "deny") { Scope::Approve } else { Scope::Operate };
+    // Choosing a runbook stands in for the diagnosis, so it takes the right to approve.
+    let approving = matches!(word.as_str(), "approve" | "deny" | "run");
+    let scope = if approving { Scope::Approve } else { Scope::Operate };
     let principal = web.require(&headers, scope)?;
     let body = body.0?;
     let id = parse_id(&id)?;
@@ -333,6 +335,10 @@ pub(super) async fn set_kill_switch(
     })?;
     if wanted.why.len() > TEXT_BYTES_MAX {
         return Err(Problem::unprocessable(format!("`why` is longer than {TEXT_BYTES_MAX} bytes")));
+    }
+    if !wanted.engaged {
+        // Stopping everything is anybody's who operates; letting it go on is not.
+        principal.require(Scope::Approve)?;
     }
     loop {
         let epoch = web.site.store.site_gates().await.map_err(|error| store_problem(&error))?.epoch;

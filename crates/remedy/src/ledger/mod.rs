@@ -23,6 +23,9 @@ use record::Record;
 pub(crate) use state::Running;
 use state::{Phase, State};
 
+/// Records read back before what is too old is forgotten again.
+const REPLAYED_BEFORE_FORGETTING: u64 = 1000;
+
 /// Limits of a ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LedgerSettings {
@@ -58,12 +61,12 @@ pub enum LedgerError {
     #[error("a record of the ledger has no JSON form")]
     Json(#[from] serde_json::Error),
     /// It is full of young entries.
-    #[error("the ledger is full: {what} of the last days take all its room; raise `{setting}`")]
+    #[error(
+        "the ledger is full: {what} of the last days take all its room, and no other is taken before they are old"
+    )]
     Full {
         /// Keys or plans.
         what: &'static str,
-        /// What to change.
-        setting: &'static str,
     },
 }
 
@@ -148,6 +151,10 @@ impl Ledger {
             let record = Record::decode(entry.kind, &entry.payload)
                 .map_err(|why| LedgerError::Unreadable { sequence: entry.sequence, why })?;
             state.replay(record);
+            // What is old must not pile up in memory before the last record is read.
+            if entry.sequence % REPLAYED_BEFORE_FORGETTING == 0 {
+                state.forget(now);
+            }
         }
         state.forget(now);
         let identity = AgentIdentity { instance: instance.to_owned(), ledger: journal.id().to_string() };
@@ -186,7 +193,7 @@ impl Ledger {
                 return Ok(digest);
             }
             if !state.has_room_for_plan(now) {
-                return Err(LedgerError::Full { what: "plans", setting: "ledger_plans_max" });
+                return Err(LedgerError::Full { what: "plans" });
             }
         }
         let record = Record::Planned { digest, plan: Box::new(plan.clone()), at: now };
@@ -256,7 +263,7 @@ impl Ledger {
                 },
                 None => {
                     if !state.has_room_for_key(now) {
-                        return Err(LedgerError::Full { what: "keys", setting: "ledger_keys_max" });
+                        return Err(LedgerError::Full { what: "keys" });
                     }
                     let sealed = Phase::Sealed { durable: false };
                     let entry = state.entry(about.content, sealed, now.max(about.not_after));

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -158,7 +159,12 @@ pub(crate) fn agent_with(
     let (ledger, _) = Ledger::open(folder, "agent-1", id, LedgerSettings::default(), clock.now()).unwrap();
     let now = clock.clone();
     let clock: quell_remedy::Clock = Arc::new(move || now.now());
-    Agent::new(Arc::new(ledger), knowledge(target, guard), PlanSettings::default(), clock, faults)
+    Agent::new(Arc::new(ledger), knowledge(target, guard), settles_at_once(), clock, faults)
+}
+
+/// The fake target has no effect after its answer, so nothing has to be waited for.
+pub(crate) fn settles_at_once() -> PlanSettings {
+    PlanSettings { effect_settles_within: Duration::ZERO, ..PlanSettings::default() }
 }
 
 pub(crate) fn agent(folder: &Path, target: &KeyValueTarget, clock: &TestClock) -> Arc<Agent> {

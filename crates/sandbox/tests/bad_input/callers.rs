@@ -84,6 +84,10 @@ async fn every_path_asks_for_a_token_and_its_scope() {
             assert!(!answer.text.contains("token-of"), "{what}: a token in the answer: {answer:?}");
         }
     }
+    // Whoever is not known is told so, also when what they send is too large to be kept.
+    let large = vec![b' '; 11 << 20];
+    let answer = ask(&sandbox, Method::POST, "/webhook/alert", &[], large).await;
+    answer.is_problem("a large body of nobody", 401, &["Authorization: Bearer"]);
     // A probe of an orchestrator and a scraper have no token.
     for open in ["/health", "/ready", "/metrics", "/.well-known/agent-card.json"] {
         assert_eq!(ask(&sandbox, Method::GET, open, &[], "").await.status, 200, "{open}");

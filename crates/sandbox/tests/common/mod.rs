@@ -6,7 +6,7 @@ pub(crate) mod fake;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quell_sandbox::{Options, Sandbox};
 use reqwest::{Method, StatusCode};
@@ -17,11 +17,12 @@ pub(crate) const WEBHOOKS: [&str; 2] = ["/webhooks/alertmanager", "/webhook/aler
 /// How long a test waits for anything.
 pub(crate) const WITHIN: Duration = Duration::from_secs(12);
 
-/// A coordinator without agents, in which incidents stay as they were opened.
+/// A coordinator without agents, in which incidents stay as they were opened or resolved.
 pub(crate) fn still() -> Options {
     Options { automatic: false, ..Options::default() }
         .coordinator_alone()
         .replacing("settle: 200ms", "settle: 1h, settle_p0: 1h")
+        .replacing("quiet_before_close: 500ms", "quiet_before_close: 1h")
 }
 
 /// A firing alert with these further labels.
@@ -127,13 +128,27 @@ pub(crate) async fn deliver_bare(sandbox: &Sandbox, alert: &Value) -> Value {
 
 /// All incidents, the newest first, once there are so many and everything received before is part of them.
 pub(crate) async fn incidents(sandbox: &Sandbox, count: usize) -> Vec<Value> {
-    // Correlation takes alerts in order, and a bare one is answered when it is through.
-    let nobody = resolved(&firing("Barrier", &[]), "2026-01-31T12:00:01Z");
-    assert_eq!(deliver_bare(sandbox, &nobody).await, Value::Null);
+    correlated(sandbox, WITHIN).await;
     let all = sandbox.get("/api/incidents").await.unwrap();
     let all = all.as_array().unwrap().clone();
     assert_eq!(all.len(), count, "{:#}", Value::Array(all));
     all
+}
+
+/// Waits until everything that was received before is part of incidents.
+pub(crate) async fn correlated(sandbox: &Sandbox, within: Duration) {
+    // Alerts are taken in their order, and a bare one is answered when it is through, or after a while that it is not yet.
+    let nobody = resolved(&firing("Barrier", &[]), "2026-01-31T12:00:01Z").to_string();
+    let began = Instant::now();
+    loop {
+        let answer = post(sandbox, "/webhook/alert", nobody.clone()).await;
+        assert_eq!(answer.json()["incident_id"], Value::Null, "{answer:?}");
+        match answer.status {
+            200 => return,
+            202 => assert!(began.elapsed() < within, "not correlated within {within:?}"),
+            _ => panic!("{answer:?}"),
+        }
+    }
 }
 
 /// The coordinator takes work as before.

@@ -306,9 +306,9 @@ pub enum Scope {
     Webhook,
     /// See incidents.
     Read,
-    /// Work on incidents: create, note, take over, resolve, close.
+    /// Work on incidents: create, note, take over, resolve, close; engage the kill switch.
     Operate,
-    /// Approve or deny plans.
+    /// Approve or deny plans, choose a runbook, release the kill switch.
     Approve,
     /// Give agents tasks.
     Agent,

@@ -15,6 +15,7 @@ use quell_incident::severity::{Priority, Status};
 use quell_journal::{ChainHash, Position};
 
 use super::keys;
+use super::seal::Seal;
 use super::state::{AppendedChange, Change, Known, Listed};
 use crate::append::{MessageKey, MessageRecord};
 use crate::list::{Cursor, ListQuery, Page, Row};
@@ -24,7 +25,7 @@ pub(super) type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 /// The shape of keys and values. With the version of events in it, a program that knows more events reads all logs anew.
 fn format_name() -> String {
-    format!("quell-index/1 events/{EVENT_VERSION}")
+    format!("quell-index/2 events/{EVENT_VERSION}")
 }
 
 /// How long a handle that was just dropped may keep sled's lock.
@@ -72,6 +73,7 @@ pub(super) struct Index {
 struct View {
     counts: Counts,
     applied: Applied,
+    seal: Seal,
 }
 
 /// Changes of one batch, readable before they are written. A later change of the same key replaces an earlier one.
@@ -118,7 +120,12 @@ impl Index {
             let listed = keys::listed_from(&key?)?;
             *counts.entry((listed.status, listed.priority)).or_default() += 1;
         }
-        Ok(Self { db, view: RwLock::new(View { counts, applied }) })
+        let seal = Seal::of(&db)?;
+        let stored = db.get(keys::SEAL)?;
+        if stored.as_deref().unwrap_or(Seal::default().as_bytes()) != seal.as_bytes() {
+            return Err("its locks, switches or incidents are not what was written".into());
+        }
+        Ok(Self { db, view: RwLock::new(View { counts, applied, seal }) })
     }
 
     pub(super) fn applied(&self) -> Applied {
@@ -132,7 +139,10 @@ impl Index {
     /// Adds changes in their order, all or none. Only one thread may do so.
     pub(super) fn apply(&self, work: &[Work]) -> Result<(), Trouble> {
         let Some(last) = work.last() else { return Ok(()) };
-        let mut counts = self.view().counts.clone();
+        let (mut counts, mut seal) = {
+            let view = self.view();
+            (view.counts.clone(), view.seal)
+        };
         let mut draft = Draft { db: &self.db, changes: BTreeMap::new() };
         for work in work {
             match &work.change {
@@ -145,6 +155,15 @@ impl Index {
         }
         let applied = Applied { sequence: last.sequence, chain_hash: *last.chain_hash.as_bytes() };
         draft.put(keys::APPLIED.to_vec(), keys::applied(applied));
+        for (key, value) in draft.changes.iter().filter(|(key, _)| Seal::covers(key)) {
+            if let Some(before) = self.db.get(key)? {
+                seal.toggle(key, &before);
+            }
+            if let Some(value) = value {
+                seal.toggle(key, value);
+            }
+        }
+        draft.put(keys::SEAL.to_vec(), seal.as_bytes().to_vec());
         let mut batch = sled::Batch::default();
         for (key, value) in draft.changes {
             match value {
@@ -154,7 +173,7 @@ impl Index {
         }
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
         self.db.apply_batch(batch)?;
-        *view = View { counts, applied };
+        *view = View { counts, applied, seal };
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 //!
 //! | first byte | rest of the key | value |
 //! |---|---|---|
-//! | `!` | `format`, `applied`, `correlated`, `site` | as named |
+//! | `!` | `format`, `applied`, `correlated`, `seal`, `site` | as named |
 //! | `A` | source, 0, fingerprint | the newest incident that the alert fired in: creation, id |
 //! | `C` | digest of class, target, runbook | the cool-down, JSON |
 //! | `I` | incident | its row, JSON |
@@ -27,11 +27,14 @@ use crate::list::Cursor;
 pub(super) const FORMAT: &[u8] = b"!format";
 pub(super) const APPLIED: &[u8] = b"!applied";
 pub(super) const CORRELATED: &[u8] = b"!correlated";
+pub(super) const SEAL: &[u8] = b"!seal";
 pub(super) const SITE: &[u8] = b"!site";
 pub(super) const COOL_DOWNS: u8 = b'C';
 pub(super) const LOCKS: u8 = b'K';
 pub(super) const LISTED: u8 = b'L';
 pub(super) const LEFT_ALONE: u8 = b'X';
+/// What decisions rely on after opening.
+pub(super) const SEALED: [u8; 4] = [COOL_DOWNS, LOCKS, LISTED, LEFT_ALONE];
 
 /// Creation and id, so that bytes sort as the list does: the newest first.
 const PLACE_BYTES: usize = 32;

@@ -30,6 +30,7 @@ mod keys;
 mod read;
 mod record;
 mod replay;
+mod seal;
 mod settle;
 mod shared;
 mod state;

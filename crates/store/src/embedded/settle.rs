@@ -19,11 +19,10 @@ pub(super) fn run(shared: &Shared, to_settle: &mpsc::Receiver<ToSettle>) {
 
 fn settle(shared: &Shared, submitted: Submitted) {
     let Submitted { ticket, generation, change, answer } = submitted;
-    let sequence = ticket.first_sequence();
     let result = match ticket.wait_blocking() {
         Ok(ack) => match ack.positions.first() {
             Some(&position) => {
-                let chain_hash = ack.head.chain_hash;
+                let (sequence, chain_hash) = (ack.first_sequence, ack.head.chain_hash);
                 make_seen(shared, Work { sequence, chain_hash, position, change });
                 Ok(())
             }
@@ -71,10 +70,13 @@ fn give_up(shared: &Shared, generation: u64) {
         return;
     }
     decisions.state = shared.durable().clone();
-    let generation = shared.next_generation(&mut decisions);
+    // First the journal: whoever hears of this stall has then read the old generation, and cannot have what was decided in the
+    // new one given up. Nothing is decided in between, as the mutex is held. Alerts that come in between and meet the next stall
+    // ask with the old generation too, for nothing: the next request asks again.
     if let Err(error) = shared.journal.resume() {
         decisions.failed = Some(error);
     }
+    let generation = shared.next_generation(&mut decisions);
     let failed = decisions.failed.is_some();
     drop(decisions);
     tracing::error!("no space left: what was being written is given up, nothing of it is stored");

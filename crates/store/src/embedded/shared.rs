@@ -296,7 +296,8 @@ impl Shared {
     /// For the settler, under the mutex of the decisions.
     pub(super) fn next_generation(&self, decisions: &mut Decisions) -> u64 {
         decisions.generation += 1;
-        decisions.submitted = self.journal.last().sequence;
+        // Not the head of the journal: received alerts are no decisions, and nobody settles them.
+        decisions.submitted = self.settled.borrow().sequence;
         self.generation.store(decisions.generation, Ordering::SeqCst);
         decisions.generation
     }

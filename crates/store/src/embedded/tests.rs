@@ -9,6 +9,7 @@ use quell_incident::ids::{Digest, IncidentId, Revision};
 use quell_incident::incident::Outcome;
 use quell_incident::mapping::Head;
 use quell_incident::severity::{Priority, Severity};
+use quell_journal::{Error, Record, SimulatedDisk};
 use uuid::Uuid;
 
 use super::{EmbeddedStore, Options};
@@ -132,4 +133,35 @@ async fn an_index_found_damaged_while_running_is_made_anew() {
     store.append(over(51)).await.unwrap();
     assert_eq!(store.list(&ListQuery::default()).await.unwrap().total, 51);
     assert!(folder.path().join("index.bad-1").exists());
+}
+
+/// Otherwise whoever received alerts could have decisions of the new generation given up for a stall of the old one.
+#[test]
+fn who_reads_the_new_generation_does_not_meet_the_old_stall() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = SimulatedDisk::new();
+    let mut options = Options::new(Uuid::from_u128(7));
+    options.journal.disk = std::sync::Arc::new(disk.clone());
+    let store = EmbeddedStore::open(folder.path(), options).unwrap();
+    let shared = &store.shared;
+    let correlated = || {
+        let up_to = crate::ReceivedPosition(0);
+        vec![Record::new(super::record::CORRELATED, super::record::encode_correlated(up_to).unwrap())]
+    };
+    disk.set_space_bytes(Some(10));
+    let error = shared.journal.append_blocking(correlated()).unwrap_err();
+    assert!(matches!(error, Error::Full { .. }), "{error}");
+    disk.set_space_bytes(None);
+    let mut went_on = None;
+    // The settler cannot publish the new generation while this is held.
+    shared.settled.send_modify(|settled| {
+        shared.give_up(settled.generation);
+        let begun = std::time::Instant::now();
+        while went_on.is_none() && begun.elapsed() < PATIENCE {
+            let taken = shared.journal.submit(correlated()).is_ok();
+            went_on = taken.then(|| shared.generation());
+            std::thread::yield_now();
+        }
+    });
+    assert_eq!(went_on, Some(0), "the journal goes on before anybody can read the new generation");
 }

@@ -183,6 +183,28 @@ async fn an_index_of_another_format_or_journal_is_put_aside() {
 }
 
 #[tokio::test]
+async fn an_index_that_lost_or_changed_what_decisions_rely_on_is_made_anew() {
+    for first in [b"C", b"K", b"L", b"!site", b"!correlated", b"!seal"] as [&[u8]; 6] {
+        for remove in [true, false] {
+            let (folder, seen) = filled().await;
+            let db = sled::open(folder.path().join("index")).unwrap();
+            let (key, value) = db.scan_prefix(first).next().unwrap().unwrap();
+            if remove {
+                db.remove(&key).unwrap();
+            } else {
+                db.insert(&key, [&value[..], b" "].concat()).unwrap();
+            }
+            drop(db);
+            let store = reopened(folder.path());
+            assert!(store.report().index_rebuilt_because.is_some(), "{}", first.escape_ascii());
+            assert_eq!(view::of(&store).await, seen);
+            drop(store);
+            assert_eq!(reopened(folder.path()).report().index_rebuilt_because, None);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_second_one_is_refused_by_name() {
     let (folder, seen) = filled().await;
     let store = reopened(folder.path());

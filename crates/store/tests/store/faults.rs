@@ -141,6 +141,21 @@ async fn a_full_disk_gives_up_what_is_in_flight_and_goes_on_later() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_after_a_full_disk_does_not_wait_for_received_alerts() {
+    let Faulty { disk, store, .. } = faulty();
+    let incident = opened(&*store, 1).await;
+    store.append(note(&incident, "goes on")).await.unwrap();
+    // The head of the journal is an alert, which nobody settles.
+    store.receive(received(1)).await.unwrap();
+    disk.set_space_bytes(Some(10));
+    assert_eq!(name_of(&store.receive(received(2)).await.unwrap_err()), "Full");
+    disk.set_space_bytes(None);
+    let stale = store.append(note(&incident, "stale"));
+    let error = tokio::time::timeout(Duration::from_secs(30), stale).await.unwrap().unwrap_err();
+    assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn space_that_comes_and_goes_under_many_writers_loses_nothing() {
     let Faulty { disk, folder, store } = faulty();
     let full = Arc::new(AtomicU64::new(0));
