@@ -1,5 +1,5 @@
 //! Gates: what must be open at the instant that a step is started. Each is looked at in the same decision, against what was
-//! observed just before ([`World`]); the list is [`GATES`], and a gate that comes later is one more row in it.
+//! observed just before ([`World`]); the list is `GATES`, and a gate that comes later is one more row in it.
 
 use std::collections::BTreeMap;
 
