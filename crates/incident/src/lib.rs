@@ -15,6 +15,7 @@ pub mod gate;
 pub mod ids;
 pub mod incident;
 pub mod mapping;
+mod phase;
 pub mod plan;
 pub mod report;
 pub mod severity;
