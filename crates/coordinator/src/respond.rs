@@ -99,13 +99,18 @@ impl Responder {
         }
         let draft = if data.get("labels").is_some() {
             let alert = alert_of(data, self.site.now()).map_err(invalid)?;
-            if let Some(incident) = self.of_known_alert(caller, &alert).await? {
-                return Ok(incident);
+            let known = self.site.store.incident_of_alert(&alert.key).await.map_err(store_error)?;
+            let known = match known {
+                Some(id) => self.site.store.incident(id).await.map_err(store_error)?,
+                None => None,
+            };
+            if let Some(known) = known.as_ref().filter(|known| known.status() != Status::Closed) {
+                return self.heard_again(caller, known.id, alert).await;
             }
             if alert.status == AlertStatus::Resolved {
                 return Err(invalid("the end of an alert that is not known here opens nothing".to_owned()));
             }
-            self.draft_of(alert)
+            self.draft_of(alert, known.map(|known| known.id))
         } else {
             let draft: ManualDraft =
                 ManualDraft::deserialize(data).map_err(|error| invalid(error.to_string()))?;
@@ -130,34 +135,29 @@ impl Responder {
         incident.ok_or_else(|| A2aError::task_not_found(&id.to_string()))
     }
 
-    /// The incident under way that the alert is of already, with what it says taken in: an alert that is sent again opens nothing.
-    async fn of_known_alert(
+    /// Takes in what an alert says to the incident under way that it is of: sent again, it opens nothing.
+    async fn heard_again(
         &self,
         caller: &Caller,
-        alert: &Alert,
-    ) -> Result<Option<Arc<Incident>>, A2aError> {
-        let known = self.site.store.incident_of_alert(&alert.key).await.map_err(store_error)?;
-        let Some(id) = known else { return Ok(None) };
-        let incident = self.site.store.incident(id).await.map_err(store_error)?;
-        if incident.is_none_or(|incident| incident.status() == Status::Closed) {
-            return Ok(None);
-        }
+        id: IncidentId,
+        alert: Alert,
+    ) -> Result<Arc<Incident>, A2aError> {
         let now = self.site.now();
         let input = match alert.status {
-            AlertStatus::Firing => Input::AlertFiring(Box::new(alert.clone())),
+            AlertStatus::Firing => Input::AlertFiring(Box::new(alert)),
             AlertStatus::Resolved => {
-                Input::AlertCleared { key: alert.key.clone(), at: alert.ends_at.unwrap_or(now).min(now) }
+                Input::AlertCleared { at: alert.ends_at.unwrap_or(now).min(now), key: alert.key }
             }
         };
-        self.site.change(id, &input, &caller.name).await.map(Some).map_err(change_error)
+        self.site.change(id, &input, &caller.name).await.map_err(change_error)
     }
 
-    fn draft_of(&self, alert: Alert) -> Draft {
+    fn draft_of(&self, alert: Alert, linked_to: Option<IncidentId>) -> Draft {
         Draft {
             head: self.site.settings().mapping.head(&alert),
             affected_systems: vec![alert.affected_system()],
             origin: A2A_SOURCE.to_owned(),
-            linked_to: None,
+            linked_to,
             alert: Some(alert),
         }
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use quell_service::{Config, Environment, FaultPoints, Handle, Loading, SystemClock, SystemIds};
@@ -17,6 +18,10 @@ use crate::options::{Options, Part};
 const START_WITHIN: Duration = Duration::from_secs(20);
 /// Metrics pages that the agents have read before a fault may be triggered: about fifteen of each exporter.
 const SCRAPES_BEFORE: u64 = 90;
+/// The first port of the sites, and how many there are.
+const PORT_FIRST: u16 = 10_000;
+const PORT_BLOCKS: u32 = 600;
+const PORTS_PER_BLOCK: u32 = 32;
 /// Between two looks at something that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -371,12 +376,22 @@ fn runtime(name: &str) -> std::io::Result<Runtime> {
         .build()
 }
 
+/// Ports that are free and stay so: they lie below those that the system gives to connections and to listeners on port 0, and each
+/// process looks at a place of its own.
 fn free_ports() -> std::io::Result<[SocketAddr; 4]> {
-    // Held together, so that they differ.
-    let listeners: Vec<_> = (0..4).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+    static LOOKED_AT: AtomicU32 = AtomicU32::new(0);
+    let begin = (std::process::id() % PORT_BLOCKS) * PORTS_PER_BLOCK;
     let mut addresses = [SocketAddr::from(([127, 0, 0, 1], 0)); 4];
-    for (address, listener) in addresses.iter_mut().zip(&listeners) {
-        *address = listener.local_addr()?;
+    for address in &mut addresses {
+        let is_free = |_: &u32| {
+            let offset = begin + LOOKED_AT.fetch_add(1, Ordering::Relaxed);
+            let port = PORT_FIRST + (offset % (PORT_BLOCKS * PORTS_PER_BLOCK)) as u16;
+            address.set_port(port);
+            TcpListener::bind(*address).is_ok()
+        };
+        if (0..PORT_BLOCKS * PORTS_PER_BLOCK).find(is_free).is_none() {
+            return Err(std::io::ErrorKind::AddrInUse.into());
+        }
     }
     Ok(addresses)
 }

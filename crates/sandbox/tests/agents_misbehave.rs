@@ -331,23 +331,20 @@ async fn an_incident_goes_on_when_its_agents_come_back() {
     let diagnostic =
         Scripts::default().with("diagnose", move |before, request| at_last(before, report(request)));
     let diagnostic = diagnostic.serve().await;
-    let address = free_address().await;
+    let place = nobody();
+    let address = place.address;
     let options = working_with(diagnostic.address, address).replacing("planning: 900ms", "planning: 8s");
     let sandbox = Sandbox::start(options).await.unwrap();
     open(&sandbox).await;
     let planning = |incident: &Value| incident["phase"] == "planning";
     let incident = sandbox.incident("a plan to be asked for", WITHIN, planning).await.unwrap();
     assert_eq!(count(&incident, "task_failed"), 2, "{}", texts(&incident));
+    drop(place);
     let resolution = Scripts::resolution().serve_at(address).await;
     let incident = closed(&sandbox).await;
     assert_eq!(incident["resolution"]["by"], "runbook", "{}", texts(&incident));
     assert_eq!(count(&incident, "task_failed"), 2, "{}", texts(&incident));
     assert_eq!(resolution.asked("execute").len(), 1);
-}
-
-/// An address that is free now.
-async fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
 /// The waits between tries grow, and are kept: nobody is hammered.

@@ -129,6 +129,14 @@ async fn an_alert_opens_an_incident_once() {
     let ended = send(&client, message("m3", ended)).await.unwrap();
     assert_eq!((&ended.id, &data_of(&ended)["status"]), (&opened.id, &json!("resolved")));
     assert_eq!(sandbox.get("/api/incidents").await.unwrap().as_array().unwrap().len(), 1);
+    // After its incident was closed it opens one that is linked to it.
+    sandbox.post(&format!("/api/incidents/{}/close", opened.id), &json!({"why": "done"})).await.unwrap();
+    let next = send(&client, message("m4", alert)).await.unwrap();
+    assert_ne!(next.id, opened.id);
+    assert_eq!(
+        (&incident(&sandbox, &next.id).await["linked_to"], &next.context_id),
+        (&json!(opened.id), &opened.id)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -39,14 +39,12 @@ fn paths() -> Vec<(Method, String, String, &'static str)> {
         (Method::GET, "/api/agents".to_owned(), String::new(), "read"),
         (Method::GET, "/api/kill-switch".to_owned(), String::new(), "read"),
         (Method::POST, "/api/incidents".to_owned(), json!({"title": "A"}).to_string(), "operate"),
-        (Method::PUT, "/api/kill-switch".to_owned(), json!({"engaged": false}).to_string(), "operate"),
+        (Method::PUT, "/api/kill-switch".to_owned(), json!({"engaged": true}).to_string(), "operate"),
     ];
-    for word in
-        ["acknowledge", "take-over", "hand-back", "diagnose", "resolve", "close", "reopen", "notes", "run"]
-    {
+    for word in ["acknowledge", "take-over", "hand-back", "diagnose", "resolve", "close", "reopen", "notes"] {
         paths.push((Method::POST, format!("/api/incidents/{nobody}/{word}"), String::new(), "operate"));
     }
-    for word in ["approve", "deny"] {
+    for word in ["approve", "deny", "run"] {
         let body = json!({"plan_digest": "0".repeat(64)}).to_string();
         paths.push((Method::POST, format!("/api/incidents/{nobody}/{word}"), body, "approve"));
     }
@@ -84,6 +82,12 @@ async fn every_path_asks_for_a_token_and_its_scope() {
             assert!(!answer.text.contains("token-of"), "{what}: a token in the answer: {answer:?}");
         }
     }
+    // Stopping everything is anybody's who operates; letting it go on is not.
+    let release = json!({"engaged": false}).to_string();
+    let operator = format!("Bearer {}", token_of("operator"));
+    let headers = [("authorization", operator.as_str())];
+    let answer = ask(&sandbox, Method::PUT, "/api/kill-switch", &headers, release).await;
+    answer.is_problem("a release by operator", 403, &["scope `approve`"]);
     // Whoever is not known is told so, also when what they send is too large to be kept.
     let large = vec![b' '; 11 << 20];
     let answer = ask(&sandbox, Method::POST, "/webhook/alert", &[], large).await;
