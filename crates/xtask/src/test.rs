@@ -42,7 +42,7 @@ impl Summary {
         for reason in &self.skipped {
             println!("skipped: {reason}");
         }
-        println!("{} passed, {} failed, {} checks skipped", self.passed, self.failed, self.skipped.len());
+        println!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped.len());
     }
 
     /// An error when something failed, or nothing ran.
