@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use quell_connect::alertmanager::{AlertState as Listed, AlertmanagerClient};
 use quell_incident::alert::AlertKey;
 use quell_incident::contract::VerifyRequest;
@@ -17,6 +18,8 @@ use crate::site::Site;
 /// How long reading the checks before the first step may take; without an answer the alert alone counts.
 const CHECKS_WITHIN: Duration = Duration::from_secs(10);
 
+/// Two scrapes of the slowest usual interval, with a margin.
+const RECENT: SignedDuration = SignedDuration::from_secs(45);
 /// How long reading the alerts again may take.
 const ALERTS_WITHIN: Duration = Duration::from_secs(10);
 
@@ -46,7 +49,7 @@ pub(crate) async fn world(
             schema: "quell/verify/v1".to_owned(),
             incident_id: incident.id,
             checks: plan.checks.clone(),
-            since: None,
+            since: Some(recently(site, incident)),
         };
         let message_id = format!("{}/baseline/{}", incident.id, site.ids.new_id());
         agents.verify(incident.priority, message_id, &request, CHECKS_WITHIN).await.ok()
@@ -58,6 +61,17 @@ pub(crate) async fn world(
     let locks = site.store.locks(&targets).await?;
     let cool_downs = site.store.cool_downs(&incident.alert_name, &targets, site.now()).await?;
     Ok(World { alerts, baseline, locks, cool_downs, site: site.store.site_gates().await? })
+}
+
+/// Since when samples speak of now: not from before the fault, of which a rate would still be full, and not from long ago.
+fn recently(site: &Site, incident: &Incident) -> Timestamp {
+    let fired = incident
+        .alerts
+        .values()
+        .filter(|state| state.cleared_at.is_none())
+        .map(|state| state.alert.starts_at);
+    let recent = site.now().saturating_sub(RECENT).unwrap_or(Timestamp::MIN);
+    fired.min().map_or(recent, |fired| fired.max(recent))
 }
 
 /// What is known of each alert now: what its source says where there is one to ask, else what its messages said.
