@@ -102,8 +102,8 @@ fn nextest_run() -> Result<Summary> {
     let status = workspace::cargo([
         "nextest",
         "run",
+        // Not --all-targets: that builds examples as tests, and a test of `service` runs one as the program that it is.
         "--workspace",
-        "--all-targets",
         "--no-fail-fast",
         "--tool-config-file",
         &tool_config,
