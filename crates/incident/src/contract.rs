@@ -60,7 +60,7 @@ pub struct PlanRequest {
     pub incident: IncidentBrief,
     /// The diagnosis. A person's choice of a runbook needs none.
     pub report: Option<Report>,
-    /// Runbooks that were tried in this incident or are cooling down, and are not to be proposed.
+    /// Runbooks that were tried in this incident and did not help, and are not to be proposed.
     pub exclude: Vec<RunbookName>,
     /// The runbook that a person chose, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -195,8 +195,7 @@ pub struct VerifyRequest {
     pub incident_id: IncidentId,
     /// The checks.
     pub checks: Vec<Check>,
-    /// Samples from before this instant prove nothing. Without it the newest samples are read, whenever they were taken in the
-    /// last two minutes: the look before the first step.
+    /// Samples from before this instant prove nothing. Without it the samples of the last two minutes are read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
 }

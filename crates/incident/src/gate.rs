@@ -238,8 +238,7 @@ fn plan_age(look: &Look<'_>) -> Option<String> {
 }
 
 fn cool_down(look: &Look<'_>) -> Option<String> {
-    // A cool-down of this very incident's earlier runbook is not meant for a person's explicit choice, but the runbook that they
-    // choose must then be another one.
+    // It keeps Quell from repeating itself; a person who chooses the runbook knows that it was used.
     let targets = look.plan.targets();
     look.world
         .cool_downs

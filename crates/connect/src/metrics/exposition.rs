@@ -1,6 +1,6 @@
 //! The Prometheus text exposition format, version 0.0.4, and of OpenMetrics what it shares with it.
 //!
-//! Written here, since the crates that read it have been still for years and bring a date library of their own.
+//! A small reader of our own; whether a well-kept crate would do was not looked into.
 
 use jiff::Timestamp;
 
