@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use quell_incident::Report;
 use quell_incident::contract::DiagnoseRequest;
 use quell_incident::evidence::Point;
-use quell_incident::report::{Claim, EVIDENCE_MAX, Evidence, EvidenceKind, Hypothesis, REPORT_SCHEMA};
-use serde_json::json;
+use quell_incident::report::{
+    Claim, EVIDENCE_MAX, Evidence, EvidenceData, EvidenceKind, Hypothesis, LogData, MetricData, REPORT_SCHEMA,
+};
 
 use crate::candidate::Cited;
 use crate::gathered::{Evidences, Gathered};
@@ -136,15 +137,15 @@ impl Book<'_> {
             from: first.at,
             to: last.at,
             summary: metric_summary(series, &reading),
-            data: json!({
-                "metric": series.metric,
-                "labels": series.labels,
-                "last": reading.last,
-                "rate_per_second": reading.rate,
-                "before": reading.before,
-                "score": reading.score,
-                "onset": reading.onset,
-                "points": thinned(&series.points),
+            data: EvidenceData::Metric(MetricData {
+                metric: series.metric.clone(),
+                labels: series.labels.clone(),
+                last: reading.last,
+                rate_per_second: reading.rate,
+                before: reading.before,
+                score: reading.score,
+                onset: reading.onset,
+                points: thinned(&series.points),
             }),
         })
     }
@@ -173,12 +174,15 @@ impl Book<'_> {
                 evidences.split.fault_from,
                 cleaned(&template, TEMPLATE_TOLD_MAX)
             ),
-            data: json!({
-                "template": cleaned(&template, usize::MAX),
-                "pattern": pattern,
-                "count": count,
-                "before": before,
-                "samples": samples,
+            data: EvidenceData::Log(LogData {
+                template: cleaned(&template, usize::MAX),
+                pattern: Some(pattern.to_owned()),
+                class: None,
+                service: None,
+                level: None,
+                count: count as u64,
+                before,
+                samples,
             }),
         })
     }
@@ -244,14 +248,15 @@ impl Book<'_> {
                 "{what} of {}: {count} lines (before: {before}) like: {told}",
                 name_of(&change.service, "an unknown service")
             ),
-            data: json!({
-                "template": change.template,
-                "class": change.class,
-                "service": change.service,
-                "level": change.level,
-                "count": count,
-                "before": before,
-                "samples": change.samples,
+            data: EvidenceData::Log(LogData {
+                template: change.template.clone(),
+                pattern: None,
+                class: Some(change.class.name().to_owned()),
+                service: Some(change.service.clone()),
+                level: Some(change.level.clone()),
+                count,
+                before,
+                samples: change.samples.clone(),
             }),
         });
     }

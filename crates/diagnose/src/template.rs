@@ -35,6 +35,17 @@ pub enum TemplateClass {
     Vanished,
 }
 
+impl TemplateClass {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Burst => "burst",
+            Self::Vanished => "vanished",
+        }
+    }
+}
+
 /// A template whose frequency changed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TemplateChange {

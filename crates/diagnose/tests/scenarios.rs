@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use quell_diagnose::{CONFIDENCE_MIN, RuleSet, diagnose};
 use quell_incident::Report;
 use quell_incident::evidence::{EvidenceSet, Unavailable};
-use quell_incident::report::EvidenceKind;
+use quell_incident::report::{EvidenceData, EvidenceKind};
 use world::{Scenario, evidence, evidence_of, request, request_for};
 
 #[allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
@@ -240,8 +240,8 @@ fn a_whole_report() {
     let mut report = report(Scenario::DatabaseTimeout, 1);
     report.engine = "engine".to_owned();
     for evidence in &mut report.evidence {
-        if let Some(points) = evidence.data.get_mut("points").and_then(|points| points.as_array_mut()) {
-            points.truncate(1);
+        if let EvidenceData::Metric(metric) = &mut evidence.data {
+            metric.points.truncate(1);
         }
     }
     insta::with_settings!({snapshot_path => "../src/snapshots"}, {

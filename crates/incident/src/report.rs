@@ -1,11 +1,12 @@
 //! A diagnosis: candidates for the root cause, each with the evidence that speaks for it. A claim without evidence cannot be
 //! built: [`Hypothesis::new`] takes at least one [`Claim`], and a claim at least one evidence id.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use crate::evidence::Unavailable;
+use crate::evidence::{Point, Unavailable};
 use crate::ids::IncidentId;
 
 /// The schema name that the JSON of a [`Report`] carries.
@@ -149,7 +150,62 @@ pub struct Evidence {
     pub to: Timestamp,
     /// One sentence with the values.
     pub summary: String,
-    /// The values: for a metric `{"metric","labels","last","rate_per_second","before","points":[...]}`, for a log pattern
-    /// `{"template","count","before","samples":[...]}`.
-    pub data: Value,
+    /// The values.
+    pub data: EvidenceData,
+}
+
+/// The values of a piece of evidence. Typed and not a JSON tree, since an incident holds thousands of points for as long as it lives.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum EvidenceData {
+    /// Of a series.
+    Metric(MetricData),
+    /// Of a pattern of log lines.
+    Log(LogData),
+}
+
+/// A series and what was read from it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MetricData {
+    /// The metric's name.
+    pub metric: String,
+    /// Its labels; telemetry's text.
+    pub labels: BTreeMap<String, String>,
+    /// The last sample.
+    pub last: f64,
+    /// The rate of a counter.
+    pub rate_per_second: Option<f64>,
+    /// The level before the fault, `None` when nothing is known of the time before.
+    pub before: Option<f64>,
+    /// How many times the noise its level now lies from before.
+    pub score: f64,
+    /// When it began to change.
+    pub onset: Option<Timestamp>,
+    /// Samples in the order of time, evenly thinned.
+    pub points: Vec<Point>,
+}
+
+/// A pattern of log lines and how often it occurs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogData {
+    /// The message with its changing parts masked; telemetry's text.
+    pub template: String,
+    /// The rule's pattern that the lines match, when a rule asked for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+    /// `new`, `burst` or `vanished`, when the template was found by its change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// The service that wrote it, for a template that was found by its change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// The level of its lines, for a template that was found by its change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
+    /// Lines in the fault window.
+    pub count: u64,
+    /// Lines before it.
+    pub before: u64,
+    /// Some of the lines, cleaned for people.
+    pub samples: Vec<String>,
 }

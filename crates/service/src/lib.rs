@@ -27,7 +27,7 @@ pub use config::{Config, ConfigError, Daemon, Environment, Loading, Period, Scop
 pub use exit::{Exit, Failure};
 pub use faults::{Crashed, FaultPoints};
 pub use http::Problem;
-pub use listen::{BindError, bind};
+pub use listen::{BindError, Listening, bind};
 pub use run::{ArgsCommon, DRAIN, Handle, RunOptions, Signal, Signals, run_daemon, run_until_signal};
 pub use telemetry::{LogFormat, LogOptions, TelemetryError};
 pub use tokens::{AuthError, Principal, TokenTable, bearer_of};

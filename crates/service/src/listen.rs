@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::exit::{Exit, Failure};
 
@@ -56,9 +56,45 @@ impl Failure for BindError {
     }
 }
 
+/// A bound address. Its connections send at once what they are given (`TCP_NODELAY`): an answer of several HTTP/2 frames would
+/// otherwise wait 40 ms for the other side's delayed acknowledgement.
+#[derive(Debug)]
+pub struct Listening(TcpListener);
+
+impl Listening {
+    /// Where it listens; with the port that the system chose for port 0.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+impl axum::serve::Listener for Listening {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        let (stream, peer) = axum::serve::Listener::accept(&mut self.0).await;
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "TCP_NODELAY is not to be had");
+        }
+        (stream, peer)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
 /// Listens on `address`; `setting` is the path of the setting that chose it, for the message.
-pub async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|error| {
+///
+/// # Errors
+/// [`BindError`], which names the setting.
+pub async fn bind(address: SocketAddr, setting: &str) -> Result<Listening, BindError> {
+    let bound = TcpListener::bind(address).await.map(Listening);
+    bound.map_err(|error| {
         let setting = setting.to_owned();
         match error.kind() {
             io::ErrorKind::AddrInUse => BindError::InUse { address, setting },

@@ -12,7 +12,7 @@ use quell_service::{
     BindError, Config, ConfigError, Environment, Exit, Failure, Handle, Loading, RunOptions, Signal, Signals,
     bind, run_until_signal,
 };
-use tokio::net::TcpListener;
+use quell_service::Listening;
 use tokio::sync::{mpsc, oneshot};
 
 const DRAIN: Duration = Duration::from_secs(10);
@@ -25,7 +25,7 @@ struct Seen {
 }
 
 struct Daemon {
-    listener: TcpListener,
+    listener: Listening,
     seen: Arc<Seen>,
     fail: Option<oneshot::Receiver<String>>,
     is_stuck: bool,
@@ -166,7 +166,7 @@ async fn a_signal_during_the_start_drops_it() {
 
 #[tokio::test]
 async fn a_start_that_fails_has_the_exit_code_of_its_error() {
-    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
     let start = async {
         bind(address, "coordinator.listen").await?;

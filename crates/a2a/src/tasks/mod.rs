@@ -26,7 +26,7 @@ pub struct TaskLimits {
     pub open_tasks_max: usize,
     /// Ended tasks kept, with their message ids.
     pub finished_tasks_max: usize,
-    /// Their bytes together.
+    /// Their bytes together, as on the wire; the JSON trees that they are in memory take about ten times as much.
     pub finished_bytes_max: usize,
     /// How long they are kept.
     pub finished_keep: Duration,
@@ -53,7 +53,7 @@ impl Default for TaskLimits {
             queued_tasks_max: 128,
             open_tasks_max: 4096,
             finished_tasks_max: 10_000,
-            finished_bytes_max: 256 << 20,
+            finished_bytes_max: 4 << 20,
             finished_keep: Duration::from_secs(3 * 24 * 3600),
             task_bytes_max: 8 << 20,
             artifacts_max: 256,
