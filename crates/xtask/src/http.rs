@@ -18,6 +18,8 @@ pub(crate) struct Answer {
     pub(crate) body: String,
     /// Where the next page is, if there is one.
     pub(crate) next: Option<String>,
+    /// How many there are in all, where a list says so.
+    pub(crate) total: Option<u64>,
 }
 
 /// Asks and returns whatever answer comes.
@@ -114,7 +116,8 @@ fn parse(bytes: &[u8]) -> Result<Answer> {
     let next = header("link")
         .filter(|link| link.contains("rel=\"next\""))
         .and_then(|link| Some(link.split_once('<')?.1.split_once('>')?.0.to_owned()));
-    Ok(Answer { status, body: String::from_utf8_lossy(&body).into_owned(), next })
+    let total = header("x-total-count").and_then(|count| count.parse().ok());
+    Ok(Answer { status, body: String::from_utf8_lossy(&body).into_owned(), next, total })
 }
 
 fn unchunk(mut rest: &[u8]) -> Result<Vec<u8>> {

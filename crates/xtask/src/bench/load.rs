@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::now;
 use crate::http::{self, Connection};
 use crate::interrupt::Interrupt;
 
@@ -170,12 +171,4 @@ fn all_since(coordinator: SocketAddr, begun: Timestamp) -> Result<Vec<Value>> {
 
 fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
-}
-
-#[allow(
-    clippy::disallowed_methods,
-    reason = "compared with the times in timelines, which are this machine's too"
-)]
-fn now() -> Timestamp {
-    Timestamp::now()
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: how fast it is, with the floor measured in the same run.
 
+mod ingest;
 mod load;
 mod recorded;
 mod report;
@@ -23,6 +24,8 @@ use recorded::Recorded;
 pub(crate) enum Bench {
     /// From an alert's webhook to the plan of its incident, through all daemons; start-up times; memory
     Loop(LoopArgs),
+    /// Alerts per second that become durable, their cost, memory and growth, beside a bare server
+    Ingest(ingest::IngestArgs),
 }
 
 /// Flags of the loop's measurement.
@@ -50,7 +53,13 @@ const START_WITHIN: Duration = Duration::from_secs(30);
 
 /// Runs it.
 pub(crate) fn run(bench: &Bench) -> Result<()> {
-    let Bench::Loop(args) = bench;
+    match bench {
+        Bench::Loop(args) => run_loop(args),
+        Bench::Ingest(args) => ingest::run(args),
+    }
+}
+
+fn run_loop(args: &LoopArgs) -> Result<()> {
     let interrupt = Interrupt::install()?;
     let profile = if args.dev { Profile::Dev } else { Profile::Release };
     let built = build(profile);
@@ -176,4 +185,12 @@ impl Site {
     fn resident_bytes(&self) -> BTreeMap<String, Option<u64>> {
         self.processes.iter().map(|process| (process.name.clone(), process.resident_bytes())).collect()
     }
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "compared with the times in timelines, which are this machine's too"
+)]
+fn now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
 }

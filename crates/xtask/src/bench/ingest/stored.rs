@@ -1,0 +1,119 @@
+//! How much room alerts and incidents take, and what many of them cost.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use super::load::{self, Load};
+use super::measure::{disk_bytes, median};
+use super::postgres::Cluster;
+use super::{Bench, GROUP, Server, WEBHOOK};
+use crate::bench::now;
+use crate::child::stop_all;
+use crate::http;
+
+/// How long the last alert may take to become part of an incident.
+const CORRELATED_WITHIN: Duration = Duration::from_secs(300);
+/// How often a list is asked for; the median counts.
+const PAGES: usize = 21;
+
+/// A fresh store for each number of alerts: time, bytes and memory should grow with the number, and no faster.
+pub(super) fn growth(bench: &Bench<'_>, cluster: Option<&Cluster>) -> Result<Value> {
+    println!(
+        "\n{:>10} {:>10} {:>12} {:>14} {:>12} {:>14} {:>10}",
+        "alerts", "incidents", "answered, s", "correlated, s", "us/alert", "bytes/alert", "MB memory"
+    );
+    let mut rows = Vec::new();
+    let mut alerts = 1_000;
+    while alerts <= bench.args.growth {
+        let mut server = bench.start(&format!("growth-{alerts}"), cluster)?;
+        let before = bytes(&server, cluster);
+        let load = Load { alerts_max: alerts, within: Duration::from_secs(600), ..bench.load(20, 16, None) };
+        let loaded = load::run(server.http, WEBHOOK, load, &bench.interrupt)?;
+        let incidents = alerts.div_ceil(GROUP);
+        let started = Instant::now();
+        wait(bench, &mut server, "", incidents)?;
+        let correlated = loaded.took + started.elapsed();
+        let bytes_per_alert = (bytes(&server, cluster) - before) as f64 / alerts as f64;
+        let (found, resident) = (server.incidents("")?, server.process.resident_bytes().unwrap_or(0));
+        let each = correlated.as_secs_f64() * 1e6 / alerts as f64;
+        println!(
+            "{alerts:>10} {found:>10} {:>12.2} {:>14.2} {each:>12.1} {bytes_per_alert:>14.0} {:>10.1}",
+            loaded.took.as_secs_f64(),
+            correlated.as_secs_f64(),
+            resident as f64 / 1e6
+        );
+        rows.push(json!({
+            "alerts": alerts, "incidents": found, "answered_seconds": loaded.took.as_secs_f64(),
+            "correlated_seconds": correlated.as_secs_f64(), "bytes_per_alert": bytes_per_alert, "resident_bytes": resident,
+        }));
+        server.stop()?;
+        alerts *= 10;
+    }
+    Ok(json!(rows))
+}
+
+/// Many incidents that came and went by themselves: memory, start-up, lists.
+pub(super) fn incidents(bench: &Bench<'_>, cluster: Option<&Cluster>) -> Result<Value> {
+    let incidents = bench.args.incidents;
+    let mut server = bench.start("stored", cluster)?;
+    let load = Load {
+        alerts_max: incidents,
+        within: Duration::from_secs(1_800),
+        group: 1,
+        resolved: true,
+        ..Load { at: now(), ..bench.load(1, 16, None) }
+    };
+    load::run(server.http, WEBHOOK, load, &bench.interrupt)?;
+    wait(bench, &mut server, "&status=closed", incidents)?;
+    let after_work = server.process.resident_bytes().unwrap_or(0);
+    let Server { process, http, folder } = server;
+    stop_all(&mut vec![process]);
+    let started = Instant::now();
+    let process = bench.start_again(&folder)?;
+    let start_up = started.elapsed();
+    let server = Server { process, http, folder };
+    let mut pages = Vec::new();
+    for _ in 0..PAGES {
+        let clock = Instant::now();
+        let page = http::request(server.http, "GET", "/api/incidents", None)?;
+        pages.push(clock.elapsed().as_secs_f64() * 1000.0);
+        ensure!(page.status == 200, "GET /api/incidents answered {}: {}", page.status, page.body);
+    }
+    let page = median(pages);
+    let resident = server.process.resident_bytes().unwrap_or(0);
+    println!(
+        "\n{incidents} incidents stored: {:.1} MB resident after the work, {:.1} MB after a restart, which took {:.0} ms; a page of \
+         1000 incidents takes {page:.1} ms",
+        after_work as f64 / 1e6,
+        resident as f64 / 1e6,
+        start_up.as_secs_f64() * 1000.0
+    );
+    server.stop()?;
+    Ok(json!({
+        "incidents": incidents, "resident_bytes_after_work": after_work, "resident_bytes_after_restart": resident,
+        "start_up_milliseconds": start_up.as_secs_f64() * 1000.0, "page_milliseconds": page,
+    }))
+}
+
+fn bytes(server: &Server, cluster: Option<&Cluster>) -> u64 {
+    disk_bytes(cluster.map_or(&server.folder, Cluster::folder))
+}
+
+/// Waits until there are so many incidents.
+fn wait(bench: &Bench<'_>, server: &mut Server, query: &str, incidents: u64) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        server.process.check()?;
+        let found = server.incidents(query)?;
+        if found >= incidents {
+            return Ok(());
+        }
+        ensure!(
+            started.elapsed() < CORRELATED_WITHIN,
+            "{found} of {incidents} incidents are there, and no further one comes"
+        );
+        bench.interrupt.pause(Duration::from_millis(20))?;
+    }
+}
