@@ -96,7 +96,7 @@ async fn take_batches(
         reached.send_replace(*position);
     }
     site.faults.reach("coordinator.correlated.before").await;
-    site.store.set_correlated(last).await?;
+    site.store.set_correlated(last, None).await?;
     Ok(true)
 }
 

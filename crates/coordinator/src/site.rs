@@ -162,7 +162,7 @@ impl Site {
         let revisions = std::iter::successors(Some(expected.next()), |revision| Some(revision.next()));
         let envelopes: Vec<_> = revisions.zip(events).map(envelope).collect();
         self.faults.reach("coordinator.append.before").await;
-        let append = Append { incident_id: id, expected, envelopes, claims, message };
+        let append = Append { incident_id: id, expected, envelopes, claims, message, fence: None };
         // The change wakes the worker, which may drop whoever made it before this line is reached again: what is said and counted of
         // it must not depend on that.
         let (store, metrics, faults) =

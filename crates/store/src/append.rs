@@ -10,6 +10,7 @@ use quell_incident::{Alert, AlertKey, Event, Incident};
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
+use crate::lease::Lease;
 use crate::ledger::{Ledger, LedgerChange};
 
 /// Alerts that came together, as they are received.
@@ -69,19 +70,28 @@ pub struct Append {
     pub claims: Vec<Claim>,
     /// The message that the append answers, with the digest of its content: taken once.
     pub message: Option<(MessageKey, Digest)>,
+    /// The lease that must still be held when the append is made. Without one anybody may append.
+    pub fence: Option<Lease>,
 }
 
 impl Append {
     /// An append with the claims that follow from its events.
     pub fn new(incident_id: IncidentId, expected: Revision, envelopes: Vec<Envelope>) -> Self {
         let claims = claims_of(&envelopes);
-        Self { incident_id, expected, envelopes, claims, message: None }
+        Self { incident_id, expected, envelopes, claims, message: None, fence: None }
     }
 
     /// The same, taking a message in the same commit.
     #[must_use]
     pub fn answering(mut self, message: MessageKey, content: Digest) -> Self {
         self.message = Some((message, content));
+        self
+    }
+
+    /// The same, on the condition that a lease is still held.
+    #[must_use]
+    pub fn fenced(mut self, fence: Lease) -> Self {
+        self.fence = Some(fence);
         self
     }
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use quell_incident::ids::{GateEpoch, IncidentId, Revision};
 use quell_incident::workflow::Illegal;
 
+use crate::lease::{CoordinatorId, Work};
+
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Every failure of a store. After an error nothing of the request is stored, except for [`StoreError::Failed`], where that is
@@ -47,6 +49,18 @@ pub enum StoreError {
         incident_id: IncidentId,
         /// Whether it had the same content; then this is a repetition, and the incident is the answer.
         same_content: bool,
+    },
+    /// The lease that the request relied on is not held any more: the coordinator did not renew in time, and somebody else may
+    /// work on it by now. Nothing of the request was done.
+    #[error(
+        "coordinator {coordinator} no longer holds {}: it must stop that work and begin under a new id",
+        .work.map_or_else(|| "its leases".to_owned(), |work| format!("the lease of {work}"))
+    )]
+    LeaseLost {
+        /// Whose lease.
+        coordinator: CoordinatorId,
+        /// Of which work; none when the coordinator is taken for dead, and with it all its leases are lost.
+        work: Option<Work>,
     },
     /// The events cannot follow on what is stored.
     #[error("the events are not what the workflow can have decided")]

@@ -11,6 +11,7 @@
 mod append;
 mod embedded;
 mod error;
+mod lease;
 mod ledger;
 mod list;
 mod memory;
@@ -19,6 +20,7 @@ mod store;
 pub use crate::append::{Append, MessageKey, MessageRecord, Received, ReceivedPosition};
 pub use crate::embedded::{EmbeddedStore, OpenReport, Options};
 pub use crate::error::StoreError;
+pub use crate::lease::{CoordinatorId, Lease, Work};
 pub use crate::list::{Cursor, InvalidCursor, LIST_LIMIT_MAX, ListQuery, Page, Row, StatusFilter};
 pub use crate::memory::MemoryStore;
 pub use crate::store::{CHANGES_KEPT_MAX, Changed, IncidentStore};

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -14,6 +15,7 @@ use tokio::sync::broadcast;
 
 use crate::append::{Append, MessageKey, MessageRecord, Received, ReceivedPosition, check_message, decide};
 use crate::error::StoreError;
+use crate::lease::{CoordinatorId, Lease, Leases, Work};
 use crate::ledger::Ledger;
 use crate::list::{Cursor, ListQuery, Page, Row};
 use crate::store::{CHANGES_KEPT_MAX, Changed, IncidentStore};
@@ -33,6 +35,7 @@ struct State {
     messages: HashMap<MessageKey, MessageRecord>,
     alerts: HashMap<AlertKey, (Timestamp, IncidentId)>,
     ledger: Ledger,
+    leases: Leases,
 }
 
 #[derive(Debug)]
@@ -53,6 +56,11 @@ impl MemoryStore {
         Self { state: Mutex::default(), changed: broadcast::channel(CHANGES_KEPT_MAX).0 }
     }
 
+    /// Sets the clock by which leases end. It stands until then, and no lease ends.
+    pub fn set_now(&self, now: Timestamp) {
+        self.state().leases.set_now(now);
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -60,6 +68,7 @@ impl MemoryStore {
 
 impl State {
     fn append(&mut self, append: Append) -> Result<Arc<Incident>, StoreError> {
+        self.leases.check(append.fence.as_ref())?;
         let taken = append.message.as_ref().and_then(|(key, _)| self.messages.get(key).copied());
         check_message(append.message.as_ref(), taken)?;
         let stored = self.incidents.get(&append.incident_id).map(|stored| &stored.incident);
@@ -122,8 +131,9 @@ impl IncidentStore for MemoryStore {
         Ok(self.state().correlated)
     }
 
-    async fn set_correlated(&self, up_to: ReceivedPosition) -> Result<(), StoreError> {
+    async fn set_correlated(&self, up_to: ReceivedPosition, fence: Option<&Lease>) -> Result<(), StoreError> {
         let mut state = self.state();
+        state.leases.check(fence)?;
         if up_to.0 > state.received.len() as u64 {
             return Err(StoreError::unsound(format!("nothing was received at position {}", up_to.0)));
         }
@@ -190,6 +200,34 @@ impl IncidentStore for MemoryStore {
 
     async fn message(&self, key: &MessageKey) -> Result<Option<MessageRecord>, StoreError> {
         Ok(self.state().messages.get(key).copied())
+    }
+
+    async fn renew(&self, coordinator: CoordinatorId, for_: Duration) -> Result<(), StoreError> {
+        self.state().leases.renew(coordinator, for_)
+    }
+
+    async fn claim(&self, coordinator: CoordinatorId, work: &[Work]) -> Result<Vec<Lease>, StoreError> {
+        self.state().leases.claim(coordinator, work)
+    }
+
+    async fn claim_unfinished(
+        &self,
+        coordinator: CoordinatorId,
+        max: usize,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let mut state = self.state();
+        let unfinished = unfinished(state.incidents.values().map(|stored| &stored.incident));
+        state.leases.claim_unfinished(coordinator, unfinished, max)
+    }
+
+    async fn give_back(&self, coordinator: CoordinatorId, work: &[Work]) -> Result<(), StoreError> {
+        self.state().leases.give_back(coordinator, work);
+        Ok(())
+    }
+
+    async fn release(&self, coordinator: CoordinatorId) -> Result<(), StoreError> {
+        self.state().leases.release(coordinator);
+        Ok(())
     }
 
     fn changes(&self) -> broadcast::Receiver<Changed> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -13,6 +14,7 @@ use tokio::sync::broadcast;
 
 use crate::append::{Append, MessageKey, MessageRecord, Received, ReceivedPosition};
 use crate::error::StoreError;
+use crate::lease::{CoordinatorId, Lease, Work};
 use crate::list::{ListQuery, Page};
 
 /// How many changes a slow listener of [`IncidentStore::changes`] may be behind before it misses some.
@@ -43,6 +45,8 @@ pub struct Changed {
 /// - Reading shows only what is durable, and shows an append from the moment that its caller was told of it.
 /// - Events pass through the workflow's fold before they are stored: an illegal one changes nothing.
 /// - A refusal is final as of its answer: what it was refused for is durable by then.
+/// - A piece of work has one living holder. What a lost lease guards changes nothing any more, from before the next holder has its
+///   own: so what that one reads first is final.
 ///
 /// # Assumptions
 ///
@@ -73,14 +77,17 @@ pub trait IncidentStore: Send + Sync {
     /// Up to where correlation is done.
     async fn correlated(&self) -> Result<ReceivedPosition, StoreError>;
 
-    /// Notes that correlation is done up to here. A position before the present mark changes nothing.
-    async fn set_correlated(&self, up_to: ReceivedPosition) -> Result<(), StoreError>;
+    /// Notes that correlation is done up to here, if the lease is still held. A position before the present mark changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`]; [`StoreError::Unsound`] for a position beyond all that was received.
+    async fn set_correlated(&self, up_to: ReceivedPosition, fence: Option<&Lease>) -> Result<(), StoreError>;
 
     /// Appends events to an incident, if it is still at the expected revision and every claim can be made. Returns the incident
     /// after them, once they are durable.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`], [`StoreError::ClaimRefused`]: decide anew. [`StoreError::MessageTaken`]: the incident exists.
+    /// [`StoreError::Conflict`], [`StoreError::ClaimRefused`]: decide anew. [`StoreError::LeaseLost`]: stop that work. [`StoreError::MessageTaken`]: the incident exists.
     /// [`StoreError::Illegal`], [`StoreError::Unsound`]: the caller is wrong. [`StoreError::UnknownEvent`],
     /// [`StoreError::Damaged`]: leave it alone.
     async fn append(&self, append: Append) -> Result<Arc<Incident>, StoreError>;
@@ -126,6 +133,37 @@ pub trait IncidentStore: Send + Sync {
 
     /// What a message made, if it was taken before.
     async fn message(&self, key: &MessageKey) -> Result<Option<MessageRecord>, StoreError>;
+
+    /// The heart-beat of a coordinator: what it has claimed is its own for so long from now on, by the store's clock. The first
+    /// one makes the coordinator known.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`]: it came too late, and others may have taken over. The coordinator forgets all its leases and
+    /// begins under a new id.
+    async fn renew(&self, coordinator: CoordinatorId, for_: Duration) -> Result<(), StoreError>;
+
+    /// Takes work that nobody living holds. Returns leases of what was taken and of what the coordinator held already.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`]: the coordinator has not renewed in time, or never.
+    async fn claim(&self, coordinator: CoordinatorId, work: &[Work]) -> Result<Vec<Lease>, StoreError>;
+
+    /// Takes up to so many [unfinished](Self::unfinished) incidents that nobody living holds, the coordinator itself included,
+    /// in that order.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`]: the coordinator has not renewed in time, or never.
+    async fn claim_unfinished(
+        &self,
+        coordinator: CoordinatorId,
+        max: usize,
+    ) -> Result<Vec<Lease>, StoreError>;
+
+    /// Frees some of a coordinator's leases, of incidents that are over. What it does not hold is left alone.
+    async fn give_back(&self, coordinator: CoordinatorId, work: &[Work]) -> Result<(), StoreError>;
+
+    /// Frees all leases of a coordinator at once, when it stops in good order.
+    async fn release(&self, coordinator: CoordinatorId) -> Result<(), StoreError>;
 
     /// Changes from now on, each told after its commit, one for each append.
     fn changes(&self) -> broadcast::Receiver<Changed>;

@@ -15,6 +15,7 @@ use super::state::{AppendedChange, Change, Known, Listed, State};
 use super::{Options, from_journal, record, replay};
 use crate::append::{Append, MessageRecord, check_message, decide};
 use crate::error::StoreError;
+use crate::lease::Leases;
 use crate::store::{CHANGES_KEPT_MAX, Changed};
 
 pub(super) const CLOSED_INCIDENTS_KEPT_MAX: usize = 64;
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     /// None while it is being made anew.
     index: RwLock<Option<Arc<Index>>>,
     decisions: Mutex<Decisions>,
+    /// Locked after the decisions. Its clock stands: a coordinator of this process dies with it.
+    leases: Mutex<Leases>,
     durable: RwLock<State>,
     pub(super) settled: watch::Sender<Settled>,
     /// The last record that is in the index.
@@ -125,6 +128,7 @@ impl Shared {
             index_lag_changes_max: options.index_lag_changes_max,
             index: RwLock::new(Some(Arc::new(index))),
             decisions: Mutex::new(decisions),
+            leases: Mutex::default(),
             durable: RwLock::new(state),
             settled: watch::Sender::new(Settled { generation: 0, sequence: head, failed: false }),
             indexed: watch::Sender::new(head),
@@ -139,6 +143,10 @@ impl Shared {
 
     pub(super) fn decisions(&self) -> MutexGuard<'_, Decisions> {
         self.decisions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn leases(&self) -> MutexGuard<'_, Leases> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn durable(&self) -> RwLockReadGuard<'_, State> {
@@ -189,6 +197,9 @@ impl Shared {
         let (generation, submitted) = (decisions.generation, decisions.submitted);
         let refused = |error| Verdict::Refused(Refusal { error, generation, submitted });
         if let Err(error) = self.may_submit(&decisions) {
+            return refused(error);
+        }
+        if let Err(error) = self.leases().check(append.fence.as_ref()) {
             return refused(error);
         }
         let stored = match self.stored(&decisions, append, looked_up) {

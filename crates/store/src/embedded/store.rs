@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -17,6 +18,7 @@ use super::state::{Change, State};
 use super::{EmbeddedStore, from_journal, record};
 use crate::append::{Append, MessageKey, MessageRecord, Received, ReceivedPosition};
 use crate::error::StoreError;
+use crate::lease::{CoordinatorId, Lease, Work};
 use crate::list::{ListQuery, Page};
 use crate::memory::{switched, unfinished};
 use crate::store::{Changed, IncidentStore};
@@ -138,12 +140,13 @@ impl IncidentStore for EmbeddedStore {
         Ok(self.shared.durable().correlated)
     }
 
-    async fn set_correlated(&self, up_to: ReceivedPosition) -> Result<(), StoreError> {
+    async fn set_correlated(&self, up_to: ReceivedPosition, fence: Option<&Lease>) -> Result<(), StoreError> {
         if up_to.0 > self.shared.journal.last().sequence {
             return Err(StoreError::unsound(format!("nothing was received at position {}", up_to.0)));
         }
         let payload = record::encode_correlated(up_to)?;
         let submitted = self.submit_site(|state| {
+            self.shared.leases().check(fence)?;
             let record = || (Record::new(record::CORRELATED, payload), Change::Correlated(up_to));
             Ok((up_to > state.correlated).then(record))
         });
@@ -253,6 +256,33 @@ impl IncidentStore for EmbeddedStore {
         }
         let key = key.clone();
         self.blocking(move |shared| shared.with_index(|index| index.message(&key))).await
+    }
+
+    async fn renew(&self, coordinator: CoordinatorId, for_: Duration) -> Result<(), StoreError> {
+        self.shared.leases().renew(coordinator, for_)
+    }
+
+    async fn claim(&self, coordinator: CoordinatorId, work: &[Work]) -> Result<Vec<Lease>, StoreError> {
+        self.shared.leases().claim(coordinator, work)
+    }
+
+    async fn claim_unfinished(
+        &self,
+        coordinator: CoordinatorId,
+        max: usize,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let unfinished = unfinished(self.shared.durable().readable());
+        self.shared.leases().claim_unfinished(coordinator, unfinished, max)
+    }
+
+    async fn give_back(&self, coordinator: CoordinatorId, work: &[Work]) -> Result<(), StoreError> {
+        self.shared.leases().give_back(coordinator, work);
+        Ok(())
+    }
+
+    async fn release(&self, coordinator: CoordinatorId) -> Result<(), StoreError> {
+        self.shared.leases().release(coordinator);
+        Ok(())
     }
 
     fn changes(&self) -> broadcast::Receiver<Changed> {

@@ -36,7 +36,7 @@ async fn step(store: &EmbeddedStore, number: u64) {
         (3, _) if number % 8 == 3 => drop(store.receive(received(number)).await.unwrap()),
         (3, _) if number % 16 == 7 => {
             let all = view::received(store, ReceivedPosition::default()).await;
-            store.set_correlated(all.last().unwrap().0).await.unwrap();
+            store.set_correlated(all.last().unwrap().0, None).await.unwrap();
         }
         _ => {
             let epoch = store.site_gates().await.unwrap().epoch;

@@ -51,7 +51,7 @@ pub(crate) async fn fill<S: IncidentStore + ?Sized>(store: &S) {
     let switch = KillSwitch { by: "person-1".to_owned(), why: "a drill".to_owned(), at: at(60) };
     store.set_kill_switch(GateEpoch(0), Some(switch)).await.unwrap();
     let some = store.received_after(quell_store::ReceivedPosition::default(), 4).await.unwrap();
-    store.set_correlated(some[3].0).await.unwrap();
+    store.set_correlated(some[3].0, None).await.unwrap();
 }
 
 /// A filled store that was closed in good order, with what could be seen of it.

@@ -131,8 +131,8 @@ async fn same_answers(ops: Vec<Op>) -> Result<(), TestCaseError> {
                 let of_embedded = view::received(&embedded, start).await;
                 prop_assert_eq!(of_memory.len(), of_embedded.len());
                 let Some(index) = of_memory.len().checked_sub(back + 1) else { continue };
-                memory.set_correlated(of_memory[index].0).await.unwrap();
-                embedded.set_correlated(of_embedded[index].0).await.unwrap();
+                memory.set_correlated(of_memory[index].0, None).await.unwrap();
+                embedded.set_correlated(of_embedded[index].0, None).await.unwrap();
             }
             Op::Switch { epoch, on } => {
                 let switch =

@@ -1,6 +1,7 @@
 //! What every backend must do.
 
 mod appends;
+mod leases;
 mod lists;
 mod streams;
 
@@ -36,6 +37,11 @@ pub(crate) async fn run<S: IncidentStore + ?Sized + 'static>(fresh: impl Fn() ->
     case("received concurrently", &fresh, streams::received_concurrently).await;
     case("the correlated mark", &fresh, streams::the_correlated_mark_is_monotonic).await;
     case("the kill switch", &fresh, streams::the_kill_switch).await;
+    case("a lease is claimed and given back", &fresh, leases::one_coordinator).await;
+    case("unfinished incidents are claimed in their order", &fresh, leases::unfinished_in_their_order).await;
+    case("nothing is claimed by the dead", &fresh, leases::nothing_is_claimed_by_the_dead).await;
+    case("appends are fenced", &fresh, leases::appends_are_fenced).await;
+    case("the correlated mark is fenced", &fresh, leases::the_correlated_mark_is_fenced).await;
     case("cool-downs", &fresh, streams::cool_downs).await;
 }
 

@@ -67,12 +67,12 @@ pub(crate) async fn the_correlated_mark_is_monotonic<S: IncidentStore + ?Sized>(
     assert_eq!(store.correlated().await.unwrap(), ReceivedPosition::default());
     let first = store.receive(received(1)).await.unwrap();
     let second = store.receive(received(2)).await.unwrap();
-    store.set_correlated(second).await.unwrap();
+    store.set_correlated(second, None).await.unwrap();
     assert_eq!(store.correlated().await.unwrap(), second);
-    store.set_correlated(first).await.unwrap();
-    store.set_correlated(second).await.unwrap();
+    store.set_correlated(first, None).await.unwrap();
+    store.set_correlated(second, None).await.unwrap();
     assert_eq!(store.correlated().await.unwrap(), second, "it never goes back");
-    let ahead = store.set_correlated(ReceivedPosition(second.0 + 100)).await.unwrap_err();
+    let ahead = store.set_correlated(ReceivedPosition(second.0 + 100), None).await.unwrap_err();
     assert!(matches!(ahead, StoreError::Unsound { .. }), "{ahead}");
     let third = store.receive(received(3)).await.unwrap();
     assert_eq!(store.received_after(second, 9).await.unwrap(), [(third, received(3))]);
