@@ -13,17 +13,20 @@ use quell_incident::incident::ALERTS_MAX;
 use quell_incident::severity::Status;
 use quell_incident::workflow::{self, Draft, Input};
 use quell_incident::{Incident, IncidentId};
-use quell_store::{ReceivedPosition, StoreError};
+use quell_store::{Lease, ReceivedPosition, StoreError, Work};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use crate::site::{ChangeError, Site};
+use crate::tenure::{Tenure, Term};
 
 /// Received batches that are read at once.
 const BATCHES_MAX: usize = 64;
 /// Keys of incidents under way before those that are over are forgotten.
 const KEYS_MAX: usize = 50_000;
+/// How often alerts are looked for that another coordinator received, and whether nobody correlates any more.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// After an error of the store.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -38,39 +41,41 @@ impl Correlated {
     }
 }
 
-/// Starts at the stored position; `received` is told after each receipt.
+/// Starts at the stored position; `received` is told after each receipt here. Of several coordinators one does this at a time.
 pub(crate) async fn start(
     site: Arc<Site>,
     received: Arc<tokio::sync::Notify>,
+    tenure: Tenure,
     stop: CancellationToken,
     tasks: &tokio_util::task::TaskTracker,
 ) -> Result<Correlated, StoreError> {
-    let position = site.store.correlated().await?;
-    let mut under_way = UnderWay::default();
-    for id in site.store.unfinished().await? {
-        if let Some(incident) = incident(&site, id).await? {
-            incident.alerts.values().for_each(|state| under_way.add(&site, &state.alert, id));
-        }
-    }
-    let (reached, watching) = watch::channel(position);
+    let (reached, watching) = watch::channel(site.store.correlated().await?);
     tasks.spawn(async move {
-        let work = run(&site, under_way, &received, &reached);
-        stop.run_until_cancelled(work).await;
+        let mut tenure = tenure;
+        let terms = async {
+            while let Some(term) = tenure.begun().await {
+                term.over.run_until_cancelled(during(&site, &term, &received, &reached)).await;
+            }
+        };
+        stop.run_until_cancelled(terms).await;
     });
     Ok(Correlated(watching))
 }
 
-async fn run(
+/// One term: waits until nobody else correlates, and then does.
+async fn during(
     site: &Site,
-    mut under_way: UnderWay,
+    term: &Term,
     received: &tokio::sync::Notify,
     reached: &watch::Sender<ReceivedPosition>,
 ) {
     loop {
-        let position = *reached.borrow();
-        match take_batches(site, &mut under_way, position, reached).await {
-            Ok(true) => {}
-            Ok(false) => received.notified().await,
+        match correlate(site, term, received, reached).await {
+            Ok(()) => tokio::time::sleep(LOOK_EVERY).await,
+            Err(error @ StoreError::LeaseLost { .. }) => {
+                warn!(%error, "another coordinator correlates");
+                return term.over.cancel();
+            }
             Err(error) => {
                 error!(%error, "correlation waits for the store");
                 tokio::time::sleep(PAUSE).await;
@@ -79,9 +84,36 @@ async fn run(
     }
 }
 
+/// Ends only with an error, or when somebody else correlates.
+async fn correlate(
+    site: &Site,
+    term: &Term,
+    received: &tokio::sync::Notify,
+    reached: &watch::Sender<ReceivedPosition>,
+) -> Result<(), StoreError> {
+    let claimed = site.store.claim(term.coordinator, &[Work::Correlation]).await?;
+    // What a predecessor did is known by now, and whoever waits for it here is told.
+    reached.send_replace(site.store.correlated().await?);
+    let Some(lease) = claimed.first() else { return Ok(()) };
+    let mut under_way = UnderWay::default();
+    for id in site.store.unfinished().await? {
+        if let Some(incident) = incident(site, id).await? {
+            incident.alerts.values().for_each(|state| under_way.add(site, &state.alert, id));
+        }
+    }
+    loop {
+        let position = *reached.borrow();
+        if !take_batches(site, lease, &mut under_way, position, reached).await? {
+            // Other coordinators take alerts as well, and nothing tells of those.
+            let _ = tokio::time::timeout(LOOK_EVERY, received.notified()).await;
+        }
+    }
+}
+
 /// Whether there was anything to take.
 async fn take_batches(
     site: &Site,
+    lease: &Lease,
     under_way: &mut UnderWay,
     after: ReceivedPosition,
     reached: &watch::Sender<ReceivedPosition>,
@@ -96,7 +128,7 @@ async fn take_batches(
         reached.send_replace(*position);
     }
     site.faults.reach("coordinator.correlated.before").await;
-    site.store.set_correlated(last, None).await?;
+    site.store.set_correlated(last, Some(lease)).await?;
     Ok(true)
 }
 

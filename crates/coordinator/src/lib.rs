@@ -20,6 +20,7 @@ mod runner;
 mod settings;
 mod site;
 mod tasks;
+mod tenure;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -50,6 +51,7 @@ use crate::respond::Responder;
 use crate::runner::Runner;
 use crate::settings::SettingsError;
 use crate::site::Site;
+use crate::tenure::Tenure;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -153,9 +155,15 @@ pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
     let site = Arc::new(Site::new(store, clock, ids, faults, config.tenant.clone(), settings));
 
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let lease = config.coordinator.lease.get();
+    let tenure =
+        Tenure::start(Arc::clone(&site.store), Arc::clone(&site.ids), lease, stop.clone(), &tasks).await?;
     let received = Arc::new(Notify::new());
-    let correlated = correlate::start(Arc::clone(&site), Arc::clone(&received), stop.clone(), &tasks).await?;
-    let runner = Runner::new(Arc::clone(&site), agents, alertmanager, stop.clone(), tasks.clone());
+    let correlated =
+        correlate::start(Arc::clone(&site), Arc::clone(&received), tenure.clone(), stop.clone(), &tasks)
+            .await?;
+    let runner =
+        Runner::new(Arc::clone(&site), agents, alertmanager, tenure.clone(), stop.clone(), tasks.clone());
     let mut registry = Registry::default();
     quell_service::http::register_build_info(&mut registry, "coordinator", VERSION);
     site.metrics.register(&mut registry);

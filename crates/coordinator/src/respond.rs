@@ -116,7 +116,7 @@ impl Responder {
                 ManualDraft::deserialize(data).map_err(|error| invalid(error.to_string()))?;
             draft.into_draft(&caller.name).map_err(invalid)?
         };
-        match self.site.open(draft, &caller.name, key.map(|key| (key, content))).await {
+        match self.site.open(draft, caller.name.as_str(), key.map(|key| (key, content))).await {
             Ok(incident) => Ok(incident),
             Err(StoreError::MessageTaken { incident_id, same_content }) => {
                 self.taken(incident_id, same_content).await
@@ -149,7 +149,7 @@ impl Responder {
                 Input::AlertCleared { at: alert.ends_at.unwrap_or(now).min(now), key: alert.key }
             }
         };
-        self.site.change(id, &input, &caller.name).await.map_err(change_error)
+        self.site.change(id, &input, caller.name.as_str()).await.map_err(change_error)
     }
 
     fn draft_of(&self, alert: Alert, linked_to: Option<IncidentId>) -> Draft {
@@ -194,7 +194,7 @@ impl Responder {
                 return Err(invalid("decision", format!("`{other}` is neither approve nor deny")));
             }
         };
-        match self.site.change(incident.id, &input, &caller.name).await {
+        match self.site.change(incident.id, &input, caller.name.as_str()).await {
             // The same no again, because its sender did not hear the answer.
             Err(ChangeError::Refused(_)) if denied_by(&incident, &input) => Ok(incident),
             other => other.map_err(change_error),
@@ -478,7 +478,7 @@ impl Agent for Responder {
         let incident = self.incident(caller, id).await?;
         may(caller, Scope::Operate)?;
         let input = Input::Withdraw { by: caller.name.clone() };
-        match self.site.change(incident.id, &input, &caller.name).await {
+        match self.site.change(incident.id, &input, caller.name.as_str()).await {
             Ok(incident) => Ok(task_of(&incident, true)),
             Err(ChangeError::Refused(refused)) => {
                 Err(A2aError::new(ErrorKind::TaskNotCancelable, refused.to_string()))

@@ -1,6 +1,6 @@
-//! Sees to what should be under way. Each incident that is not over has a worker: it looks at the incident's duties, carries them
-//! out, tells the workflow what came of them, and waits for the next change or deadline. It keeps nothing that a restart would
-//! miss: duties follow from the state.
+//! Sees to what should be under way. Each incident that is not over and whose lease this coordinator holds has a worker: it looks at the
+//! incident's duties, carries them out, tells the workflow what came of them, and waits for the next change or deadline. It keeps
+//! nothing that a restart, or another coordinator, would miss: duties follow from the state.
 
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
@@ -13,17 +13,19 @@ use quell_incident::contract::StepRequest;
 use quell_incident::severity::Status;
 use quell_incident::workflow::{self, Duty, DutyKind, Input};
 use quell_incident::{Incident, IncidentId, Untrusted};
-use quell_store::StoreError;
+use quell_store::{Lease, StoreError, Work};
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::agents::{AgentError, Agents};
 use crate::observe::{self, AlertSource};
-use crate::site::{ChangeError, Site};
+use crate::site::{By, ChangeError, Site};
+use crate::tenure::{Tenure, Term};
 
 /// After an error of the store, or of an agent that is asked again under the same key.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -31,6 +33,10 @@ const PAUSE: Duration = Duration::from_millis(500);
 const SAY_WHY_WITHIN: Duration = Duration::from_millis(500);
 /// After a worker ended by a panic.
 const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(10);
+/// How often incidents are looked for that nobody works on: their coordinator has died or stopped.
+const CLAIM_EVERY: Duration = Duration::from_secs(1);
+/// Incidents that are claimed at once.
+const CLAIMS_MAX: usize = 1_024;
 /// One reading of the checks, or one probe.
 const LOOK_WITHIN: Duration = Duration::from_secs(30);
 
@@ -39,12 +45,23 @@ fn for_people(error: &AgentError) -> String {
     Untrusted::new(&error.to_string()).for_people()
 }
 
+/// By which right an incident's worker works.
+#[derive(Clone)]
+struct Holder {
+    term: Term,
+    lease: Lease,
+}
+
 /// Everything that carrying out needs.
 pub(crate) struct Runner {
     site: Arc<Site>,
     agents: Agents,
     alertmanager: Option<AlertSource>,
+    tenure: Tenure,
     workers: Mutex<HashMap<IncidentId, Arc<Notify>>>,
+    /// Incidents that have changed and have no worker here.
+    unclaimed: Mutex<HashSet<IncidentId>>,
+    to_claim: Notify,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -55,83 +72,143 @@ impl Runner {
         site: Arc<Site>,
         agents: Agents,
         alertmanager: Option<AlertSource>,
+        tenure: Tenure,
         stop: CancellationToken,
         tasks: TaskTracker,
     ) -> Arc<Self> {
-        Arc::new(Self { site, agents, alertmanager, workers: Mutex::default(), stop, tasks })
+        let (workers, unclaimed, to_claim) = (Mutex::default(), Mutex::default(), Notify::new());
+        Arc::new(Self { site, agents, alertmanager, tenure, workers, unclaimed, to_claim, stop, tasks })
     }
 
-    /// Takes up every incident that is not over, and each one that changes from now on.
+    /// Takes up every incident that is not over and that nobody works on, now and from now on.
     pub(crate) fn start(self: &Arc<Self>) {
         let runner = Arc::clone(self);
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            stop.run_until_cancelled(runner.dispatch()).await;
+            let terms = async {
+                let mut tenure = runner.tenure.clone();
+                while let Some(term) = tenure.begun().await {
+                    term.over.run_until_cancelled(runner.dispatch(&term)).await;
+                }
+            };
+            stop.run_until_cancelled(terms).await;
         });
     }
 
-    async fn dispatch(self: &Arc<Self>) {
-        // Subscribed before the list is read, so that nothing falls between.
+    async fn dispatch(self: &Arc<Self>, term: &Term) {
+        // Subscribed before anything is claimed, so that nothing falls between.
         let mut changes = self.site.store.changes();
-        self.wake_all().await;
+        let mut look = tokio::time::interval(CLAIM_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            match changes.recv().await {
-                Ok(changed) => self.wake(changed.incident_id),
-                Err(RecvError::Lagged(_)) => self.wake_all().await,
-                Err(RecvError::Closed) => return,
+            tokio::select! {
+                biased;
+                change = changes.recv() => match change {
+                    Ok(changed) => self.wake(changed.incident_id),
+                    Err(RecvError::Lagged(_)) => self.wake_workers(),
+                    Err(RecvError::Closed) => return,
+                },
+                () = self.to_claim.notified() => self.claim_changed(term).await,
+                _ = look.tick() => self.claim_unfinished(term).await,
             }
         }
     }
 
-    async fn wake_all(self: &Arc<Self>) {
+    /// After changes were missed; also those that closed meanwhile have to hear of it. What has no worker is found by looking.
+    fn wake_workers(&self) {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.values().for_each(|changed| changed.notify_one());
+    }
+
+    fn wake(&self, id: IncidentId) {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(changed) = workers.get(&id) {
+            return changed.notify_one();
+        }
+        drop(workers);
+        self.unclaimed.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        self.to_claim.notify_one();
+    }
+
+    async fn claim_changed(self: &Arc<Self>, term: &Term) {
+        let changed = std::mem::take(&mut *self.unclaimed.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut work = Vec::with_capacity(changed.len());
+        for id in changed {
+            match self.site.store.incident(id).await {
+                Ok(Some(incident)) if incident.status() != Status::Closed => work.push(Work::Incident(id)),
+                Ok(_) => {}
+                // Looking for what nobody works on will find it.
+                Err(error) => warn!(incident_id = %id, %error, "the incident could not be read"),
+            }
+        }
+        if work.is_empty() {
+            return;
+        }
+        let claimed = self.site.store.claim(term.coordinator, &work).await;
+        self.employ_all(term, claimed);
+    }
+
+    async fn claim_unfinished(self: &Arc<Self>, term: &Term) {
         loop {
-            match self.site.store.unfinished().await {
-                Ok(unfinished) => {
-                    // Those that closed meanwhile have to hear of it as well.
-                    let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-                    workers.values().for_each(|changed| changed.notify_one());
-                    drop(workers);
-                    unfinished.into_iter().for_each(|id| self.wake(id));
-                    return;
-                }
-                Err(error) => {
-                    error!(%error, "the runner waits for the store");
-                    tokio::time::sleep(PAUSE).await;
-                }
+            let claimed = self.site.store.claim_unfinished(term.coordinator, CLAIMS_MAX).await;
+            let more = claimed.as_ref().is_ok_and(|leases| leases.len() == CLAIMS_MAX);
+            self.employ_all(term, claimed);
+            if !more {
+                return;
             }
         }
     }
 
-    fn wake(self: &Arc<Self>, id: IncidentId) {
+    fn employ_all(self: &Arc<Self>, term: &Term, claimed: Result<Vec<Lease>, StoreError>) {
+        match claimed {
+            Ok(leases) => leases.into_iter().for_each(|lease| self.employ(term, lease)),
+            Err(error @ StoreError::LeaseLost { .. }) => {
+                warn!(%error, "the leases are lost");
+                term.over.cancel();
+            }
+            Err(error) => error!(%error, "the runner waits for the store"),
+        }
+    }
+
+    /// Lets a worker see to an incident.
+    fn employ(self: &Arc<Self>, term: &Term, lease: Lease) {
+        let Work::Incident(id) = lease.work else { return };
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(changed) = workers.get(&id) {
-            changed.notify_one();
-            return;
+            // It ends, or goes on; either way it looks once more.
+            return changed.notify_one();
         }
         let changed = Arc::new(Notify::new());
         workers.insert(id, Arc::clone(&changed));
-        let runner = Arc::clone(self);
+        let (runner, term) = (Arc::clone(self), term.clone());
         self.tasks.spawn(async move {
-            let stop = runner.stop.clone();
-            let worked = AssertUnwindSafe(runner.work(id, &changed)).catch_unwind();
-            if let Some(Err(_)) = stop.run_until_cancelled(worked).await {
+            let worked = AssertUnwindSafe(runner.work(&term, lease, &changed)).catch_unwind();
+            if let Some(Err(_)) = term.over.run_until_cancelled(worked).await {
                 // The panic itself is in the log. It is taken up again, not at once.
                 error!(incident_id = %id, "the incident's worker ended by a panic");
-                stop.run_until_cancelled(tokio::time::sleep(PAUSE_AFTER_PANIC)).await;
+                term.over.run_until_cancelled(tokio::time::sleep(PAUSE_AFTER_PANIC)).await;
             }
             // A change between the last look and here finds no worker only after this line, and so starts a new one.
             runner.workers.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-            if let Ok(Some(incident)) = runner.site.store.incident(id).await
-                && incident.status() != Status::Closed
-                && !stop.is_cancelled()
-            {
-                runner.wake(id);
+            if runner.stop.is_cancelled() {
+                return;
+            }
+            match runner.site.store.incident(id).await {
+                Ok(Some(incident)) if incident.status() == Status::Closed => {
+                    if let Err(error) = runner.site.store.give_back(term.coordinator, &[lease.work]).await {
+                        info!(incident_id = %id, %error, "the lease of a closed incident runs out by itself");
+                    }
+                }
+                Ok(Some(_)) => runner.wake(id),
+                _ => {}
             }
         });
     }
 
     /// Sees to one incident until it is over.
-    async fn work(self: &Arc<Self>, id: IncidentId, changed: &Notify) {
+    async fn work(self: &Arc<Self>, term: &Term, lease: Lease, changed: &Notify) {
+        let Work::Incident(id) = lease.work else { return };
+        let holder = Holder { term: term.clone(), lease };
         let mut under_way: HashMap<String, AbortHandle> = HashMap::new();
         let mut carried_out: JoinSet<()> = JoinSet::new();
         // Duties that ended and may still be due: the store refused what they brought, or they panicked.
@@ -168,18 +245,19 @@ impl Runner {
                 }
                 let (runner, key) = (Arc::clone(self), duty.key.clone());
                 let (incident, again) = (Arc::clone(&incident), ended.remove(&duty.key));
+                let holder = holder.clone();
                 let task = carried_out.spawn(async move {
                     if again {
                         tokio::time::sleep(PAUSE).await;
                     }
-                    runner.carry_out(&incident, &duty).await;
+                    runner.carry_out(&holder, &incident, &duty).await;
                 });
                 under_way.insert(key, task);
             }
             let deadline = workflow::next_deadline(&incident);
             tokio::select! {
                 () = changed.notified() => {}
-                () = self.sleep_until(deadline) => self.tell(id, Input::Deadline, "workflow").await,
+                () = self.sleep_until(deadline) => self.tell(&holder, id, Input::Deadline, "workflow").await,
                 Some(_) = carried_out.join_next() => {
                     ended.extend(under_way.extract_if(|_, task| task.is_finished()).map(|(key, _)| key));
                 }
@@ -200,14 +278,18 @@ impl Runner {
     }
 
     /// Tells the workflow what happened. What does not fit is noted and changes nothing.
-    async fn tell(&self, id: IncidentId, input: Input, actor: &str) {
-        match self.site.change(id, &input, actor).await {
+    async fn tell(&self, holder: &Holder, id: IncidentId, input: Input, actor: &str) {
+        match self.site.change(id, &input, By::lease(actor, holder.lease)).await {
             Ok(_) => {}
             Err(ChangeError::Refused(refused)) => {
                 info!(incident_id = %id, %refused, "noted, and nothing changed")
             }
             Err(ChangeError::Store(error @ StoreError::ClaimRefused { .. })) => {
                 info!(incident_id = %id, %error, "another one came first, looking again");
+            }
+            Err(ChangeError::Store(error @ StoreError::LeaseLost { .. })) => {
+                warn!(incident_id = %id, %error, "another coordinator sees to what this one had");
+                holder.term.over.cancel();
             }
             Err(error) => {
                 error!(incident_id = %id, %error, "what happened could not be stored, doing it again");
@@ -216,7 +298,7 @@ impl Runner {
         }
     }
 
-    async fn carry_out(&self, incident: &Incident, duty: &Duty) {
+    async fn carry_out(&self, holder: &Holder, incident: &Incident, duty: &Duty) {
         self.wait_until(duty.not_before).await;
         let id = incident.id;
         match &duty.kind {
@@ -231,7 +313,7 @@ impl Runner {
                     Ok(report) => Input::Report { task, report: Box::new(report) },
                     Err(error) => Input::TaskFailed { task, why: for_people(&error) },
                 };
-                self.tell(id, input, "diagnostic").await;
+                self.tell(holder, id, input, "diagnostic").await;
             }
             DutyKind::Plan(request) => {
                 let within = self.before_deadline(incident);
@@ -244,18 +326,18 @@ impl Runner {
                     Ok(answer) => Input::Plan { task, answer },
                     Err(error) => Input::TaskFailed { task, why: for_people(&error) },
                 };
-                self.tell(id, input, "resolution").await;
+                self.tell(holder, id, input, "resolution").await;
             }
-            DutyKind::LookAtGates { read_checks } => self.look_at_gates(incident, *read_checks).await,
-            DutyKind::Step(request) => self.step(incident, request).await,
-            DutyKind::Probe(request) => self.probe(incident, request).await,
+            DutyKind::LookAtGates { read_checks } => self.look_at_gates(holder, incident, *read_checks).await,
+            DutyKind::Step(request) => self.step(holder, incident, request).await,
+            DutyKind::Probe(request) => self.probe(holder, incident, request).await,
             DutyKind::Verify(request) => loop {
                 let message_id = format!("{}/{}", duty.key, self.site.ids.new_id());
                 self.site.faults.reach("coordinator.verify.before").await;
                 let answer = self.agents.verify(incident.priority, message_id, request, LOOK_WITHIN).await;
                 self.count(&answer);
                 match answer {
-                    Ok(report) => self.tell(id, Input::Checks(report), "resolution").await,
+                    Ok(report) => self.tell(holder, id, Input::Checks(report), "resolution").await,
                     Err(error) => warn!(incident_id = %id, %error, "the checks could not be read"),
                 }
                 self.pause(self.site.settings().policy.verify_interval).await;
@@ -293,7 +375,7 @@ impl Runner {
     }
 
     /// Looks until the phase changes; the worker ends this when it has.
-    async fn look_at_gates(&self, incident: &Incident, read_checks: bool) {
+    async fn look_at_gates(&self, holder: &Holder, incident: &Incident, read_checks: bool) {
         let id = incident.id;
         loop {
             let current = self.site.store.incident(id).await;
@@ -305,7 +387,7 @@ impl Runner {
                 observe::world(&self.site, &self.agents, alertmanager, &current, &proposal.plan, read_checks)
                     .await;
             match world {
-                Ok(world) => self.tell(id, Input::Gates(Box::new(world)), "workflow").await,
+                Ok(world) => self.tell(holder, id, Input::Gates(Box::new(world)), "workflow").await,
                 Err(error) => warn!(incident_id = %id, %error, "the gates could not be looked at"),
             }
             self.pause(self.site.settings().policy.hold_look_again).await;
@@ -314,8 +396,12 @@ impl Runner {
 
     /// Tells the agent until it says how the step ended; the key makes a repeat harmless. When it does not say so in time, the
     /// deadline puts the step in doubt.
-    async fn step(&self, incident: &Incident, request: &StepRequest) {
+    async fn step(&self, holder: &Holder, incident: &Incident, request: &StepRequest) {
         loop {
+            // Stopped for long, and awake now: a successor may see to the step.
+            if !holder.term.is_surely_held() {
+                return holder.term.over.cancel();
+            }
             self.site.faults.reach("coordinator.dial.before").await;
             let within = self.until_deadline(incident);
             let answer = self.agents.step(incident.priority, request, within).await;
@@ -324,7 +410,7 @@ impl Runner {
             match answer {
                 Ok(answer) if answer.key == request.key => {
                     let input = Input::StepOutcome { key: answer.key, outcome: answer.outcome };
-                    return self.tell(incident.id, input, "resolution").await;
+                    return self.tell(holder, incident.id, input, "resolution").await;
                 }
                 Ok(answer) => {
                     warn!(incident_id = %incident.id, asked = %request.key, answered = %answer.key, "an answer to another step")
@@ -335,7 +421,7 @@ impl Runner {
         }
     }
 
-    async fn probe(&self, incident: &Incident, request: &StepRequest) {
+    async fn probe(&self, holder: &Holder, incident: &Incident, request: &StepRequest) {
         loop {
             let message_id = format!("{}/probe/{}", request.key, self.site.ids.new_id());
             self.site.faults.reach("coordinator.probe.before").await;
@@ -344,7 +430,7 @@ impl Runner {
             match answer {
                 Ok(answer) if answer.key == request.key => {
                     let input = Input::Probed { key: answer.key, verdict: answer.verdict };
-                    return self.tell(incident.id, input, "resolution").await;
+                    return self.tell(holder, incident.id, input, "resolution").await;
                 }
                 Ok(answer) => {
                     warn!(incident_id = %incident.id, asked = %request.key, answered = %answer.key, "an answer to another step")

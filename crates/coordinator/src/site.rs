@@ -8,7 +8,7 @@ use quell_incident::mapping::Mapping;
 use quell_incident::workflow::{self, Draft, Input, Policy, Refused};
 use quell_incident::{Digest, Envelope, Event, Incident, IncidentId, Revision};
 use quell_service::{Clock, FaultPoints, IdSource};
-use quell_store::{Append, IncidentStore, MessageKey, StoreError};
+use quell_store::{Append, IncidentStore, Lease, MessageKey, StoreError};
 use tracing::{debug, info};
 
 use crate::metrics::Metrics;
@@ -44,6 +44,27 @@ pub(crate) struct Site {
     /// Whose incidents these are.
     pub tenant: String,
     settings: RwLock<Arc<Settings>>,
+}
+
+/// Who changes something, and by which right.
+pub(crate) struct By<'a> {
+    /// Who.
+    actor: &'a str,
+    /// What is done only while this lease is held; a person's word needs none.
+    fence: Option<Lease>,
+}
+
+impl<'a> By<'a> {
+    /// Work of this coordinator under a lease.
+    pub(crate) fn lease(actor: &'a str, lease: Lease) -> Self {
+        Self { actor, fence: Some(lease) }
+    }
+}
+
+impl<'a> From<&'a str> for By<'a> {
+    fn from(actor: &'a str) -> Self {
+        Self { actor, fence: None }
+    }
 }
 
 /// Why an input changed nothing.
@@ -96,13 +117,13 @@ impl Site {
     pub(crate) async fn open(
         &self,
         draft: Draft,
-        actor: &str,
+        by: impl Into<By<'_>>,
         message: Option<(MessageKey, Digest)>,
     ) -> Result<Arc<Incident>, StoreError> {
         let settings = self.settings();
         let id = IncidentId(self.ids.new_id());
         let events = workflow::open(draft, self.now(), &settings.policy);
-        self.append(id, Revision(0), events, actor, &settings, message).await
+        self.append(id, Revision(0), events, &by.into(), &settings, message).await
     }
 
     /// Decides on an input and makes the decision durable. Nothing else changes an incident.
@@ -113,8 +134,9 @@ impl Site {
         &self,
         id: IncidentId,
         input: &Input,
-        actor: &str,
+        by: impl Into<By<'_>>,
     ) -> Result<Arc<Incident>, ChangeError> {
+        let by = by.into();
         let mut conflicts = 0;
         loop {
             let incident = self.store.incident(id).await?.ok_or(ChangeError::NotFound(id))?;
@@ -123,7 +145,7 @@ impl Site {
             if events.is_empty() {
                 return Ok(incident);
             }
-            match self.append(id, incident.revision, events, actor, &settings, None).await {
+            match self.append(id, incident.revision, events, &by, &settings, None).await {
                 Ok(incident) => return Ok(incident),
                 Err(StoreError::Conflict { .. }) if conflicts < CONFLICTS_MAX => {
                     conflicts += 1;
@@ -139,7 +161,7 @@ impl Site {
         id: IncidentId,
         expected: Revision,
         events: Vec<Event>,
-        actor: &str,
+        by: &By<'_>,
         settings: &Settings,
         message: Option<(MessageKey, Digest)>,
     ) -> Result<Arc<Incident>, StoreError> {
@@ -153,7 +175,7 @@ impl Site {
             revision,
             tenant: self.tenant.clone(),
             at: now,
-            actor: actor.to_owned(),
+            actor: by.actor.to_owned(),
             trace: Some(traceparent(id)),
             policy: settings.policy_digest,
             version: EVENT_VERSION,
@@ -162,7 +184,7 @@ impl Site {
         let revisions = std::iter::successors(Some(expected.next()), |revision| Some(revision.next()));
         let envelopes: Vec<_> = revisions.zip(events).map(envelope).collect();
         self.faults.reach("coordinator.append.before").await;
-        let append = Append { incident_id: id, expected, envelopes, claims, message, fence: None };
+        let append = Append { incident_id: id, expected, envelopes, claims, message, fence: by.fence };
         // The change wakes the worker, which may drop whoever made it before this line is reached again: what is said and counted of
         // it must not depend on that.
         let (store, metrics, faults) =

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::evidence::{Point, Unavailable};
 use crate::ids::IncidentId;
@@ -162,6 +163,8 @@ pub enum EvidenceData {
     Metric(MetricData),
     /// Of a pattern of log lines.
     Log(LogData),
+    /// Of a kind that only the agent that found it knows.
+    Other(Value),
 }
 
 /// A series and what was read from it.

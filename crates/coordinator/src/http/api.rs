@@ -178,7 +178,7 @@ pub(super) async fn create(
         tenant: web.site.tenant.clone(),
         message_id,
     });
-    match web.site.open(draft, &principal.name, key.map(|key| (key, content))).await {
+    match web.site.open(draft, principal.name.as_str(), key.map(|key| (key, content))).await {
         Ok(incident) => Ok((StatusCode::CREATED, Json(view::to_json(&incident))).into_response()),
         Err(StoreError::MessageTaken { incident_id, same_content: true }) => {
             let incident =
@@ -231,7 +231,7 @@ pub(super) async fn word(
     };
     let input = input_of(&word, words, &principal)?;
     let incident =
-        web.site.change(id, &input, &principal.name).await.map_err(|error| change_problem(&error))?;
+        web.site.change(id, &input, principal.name.as_str()).await.map_err(|error| change_problem(&error))?;
     Ok(Json(view::to_json(&incident)))
 }
 

@@ -64,6 +64,9 @@ pub struct Coordinator {
     /// Labels by which an alert joins an incident that is under way: all of them there and equal, and of the same source. Empty: an
     /// incident for each alert.
     pub correlate_by: Vec<String>,
+    /// How long a coordinator holds what it works on without a sign of life; of several coordinators on one database, another one takes
+    /// over then.
+    pub lease: Period,
     /// How far Quell goes by itself.
     pub autonomy: Autonomy,
     /// Other levels for some sources, services or runbooks; the first that fits counts.
@@ -88,6 +91,7 @@ impl Default for Coordinator {
             agent_token_file: None,
             alert_mapping_file: None,
             correlate_by: vec!["instance".to_owned(), "component".to_owned()],
+            lease: Period::seconds(6),
             autonomy: Autonomy::Approve,
             autonomy_overrides: Vec::new(),
             workflow: Workflow::default(),
