@@ -278,7 +278,7 @@ impl Sandbox {
         let started = Instant::now();
         loop {
             // A coordinator that is down at the moment answers later.
-            let incidents = self.get("/api/incidents").await.ok();
+            let incidents = self.get("/api/incidents?view=full").await.ok();
             let incidents = incidents.as_ref().and_then(Value::as_array).cloned().unwrap_or_default();
             if let Some(found) = incidents.iter().find(|incident| wanted(incident)) {
                 let id = found["id"].as_str().unwrap_or_default();

@@ -35,7 +35,7 @@ async fn check(sandbox: &Sandbox, what: &str) -> String {
         .incident(&format!("the end after {what}"), WITHIN, over)
         .await
         .unwrap_or_else(|error| panic!("{what}: {error}"));
-    let all = sandbox.get("/api/incidents").await.unwrap();
+    let all = sandbox.get("/api/incidents?view=full").await.unwrap();
     assert_eq!(all.as_array().unwrap().len(), 1, "{what}: one fault, one incident: {all:#}");
     let actions = sandbox.actions().await.unwrap();
     let mut done = BTreeMap::<String, usize>::new();

@@ -165,6 +165,8 @@ pub struct Row {
     pub tags: Vec<String>,
     /// What opened it.
     pub origin: String,
+    /// The first fingerprints of its alerts.
+    pub fingerprints: Vec<String>,
     /// How many alerts it has.
     pub alerts_total: u64,
     /// How many of them fire.
@@ -196,10 +198,16 @@ impl Row {
         row
     }
 
+    /// Its place in lists.
+    pub fn cursor(&self) -> Cursor {
+        Cursor { created_at: self.created_at, id: self.id }
+    }
+
     fn cut(incident: &Incident, text_max: usize, name_max: usize) -> Self {
         let text = |text: &str| text.chars().take(text_max).collect::<String>();
         let name = |text: &str| text.chars().take(name_max).collect::<String>();
         let names = |all: &[String]| all.iter().take(ROW_NAMES_MAX).map(|one| name(one)).collect();
+        let fingerprints = incident.alerts.keys().map(|key| name(key.fingerprint.as_str()));
         let firing = incident.alerts.values().filter(|alert| alert.cleared_at.is_none()).count();
         Self {
             id: incident.id,
@@ -216,6 +224,7 @@ impl Row {
             affected_systems: names(&incident.affected_systems),
             tags: names(&incident.tags),
             origin: name(&incident.origin),
+            fingerprints: fingerprints.take(ROW_NAMES_MAX).collect(),
             alerts_total: incident.alerts.len() as u64 + incident.alerts_not_kept,
             alerts_firing: firing as u64,
             started_at: incident.started_at,

@@ -13,7 +13,7 @@ use quell_incident::gate::{KillSwitch, SiteGates};
 use quell_incident::workflow::{Input, Refused};
 use quell_incident::{Digest, Incident, IncidentId, RunbookName, view};
 use quell_service::{Principal, Problem, Scope};
-use quell_store::{IncidentStore, ListQuery, MessageKey, StatusFilter, StoreError};
+use quell_store::{IncidentStore, ListQuery, MessageKey, Page, StatusFilter, StoreError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::error;
@@ -27,6 +27,8 @@ use crate::site::ChangeError;
 const LIMIT_DEFAULT: usize = 1_000;
 /// Incidents in one answer at the most.
 const LIMIT_MAX: usize = 1_000;
+/// Bytes of a page of whole incidents, give or take one incident.
+const PAGE_BYTES_MAX: usize = 8 << 20;
 /// An `Idempotency-Key` in bytes at the most.
 const KEY_BYTES_MAX: usize = 256;
 /// How long an agent may take to show its card.
@@ -54,25 +56,19 @@ fn change_problem(error: &ChangeError) -> Problem {
     }
 }
 
-/// `GET /api/incidents?status=&priority=&since=&limit=&cursor=`
+/// `GET /api/incidents?status=&priority=&since=&limit=&cursor=&view=`
 pub(super) async fn list(
     State(web): State<Web>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     web.require(&headers, Scope::Read)?;
-    let (query, repeat) = parse_query(query.as_deref().unwrap_or_default())?;
-    let page = web.site.store.list(&query).await.map_err(|error| store_problem(&error))?;
-    let mut incidents = Vec::with_capacity(page.rows.len());
-    for row in &page.rows {
-        // An incident that this program cannot read is not shown, and does not hide the others.
-        match web.site.store.incident(row.id).await {
-            Ok(Some(incident)) => incidents.push(view::to_json(&incident)),
-            Ok(None) => {}
-            Err(error) => error!(incident_id = %row.id, %error, "left out of a list"),
-        }
-    }
-    let mut response = Json(incidents).into_response();
+    let (query, view, repeat) = parse_query(query.as_deref().unwrap_or_default())?;
+    let mut page = web.site.store.list(&query).await.map_err(|error| store_problem(&error))?;
+    let mut response = match view {
+        View::Rows => Json(&page.rows).into_response(),
+        View::Full => Json(whole(&web, &mut page).await).into_response(),
+    };
     let answer_headers = response.headers_mut();
     answer_headers.insert("x-total-count", HeaderValue::from(page.total));
     if let Some(next) = page.next {
@@ -85,16 +81,49 @@ pub(super) async fn list(
     Ok(response)
 }
 
-/// The query, and its parameters without the cursor for the link to the next page.
-fn parse_query(text: &str) -> Result<(ListQuery, String), Problem> {
+/// How much of each incident a list shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum View {
+    /// What fits a row of a table.
+    Rows,
+    /// The whole incident but its timeline.
+    Full,
+}
+
+/// The incidents of a page as [`view::to_json`] gives them. The page is cut where they become too many bytes, and the next one begins
+/// there.
+async fn whole(web: &Web, page: &mut Page) -> Vec<Value> {
+    let (mut incidents, mut bytes) = (Vec::new(), 0);
+    for (index, row) in page.rows.iter().enumerate() {
+        // An incident that this program cannot read is not shown, and does not hide the others.
+        match web.site.store.incident(row.id).await {
+            Ok(Some(incident)) => {
+                let shown = view::to_json(&incident);
+                bytes += shown.to_string().len();
+                incidents.push(shown);
+            }
+            Ok(None) => {}
+            Err(error) => error!(incident_id = %row.id, %error, "left out of a list"),
+        }
+        if bytes >= PAGE_BYTES_MAX && index + 1 < page.rows.len() {
+            page.next = Some(row.cursor());
+            break;
+        }
+    }
+    incidents
+}
+
+/// The query, the view, and its parameters without the cursor for the link to the next page.
+fn parse_query(text: &str) -> Result<(ListQuery, View, String), Problem> {
     let mut query = ListQuery { limit: LIMIT_DEFAULT, ..ListQuery::default() };
+    let mut view = View::Rows;
     let mut repeat = Vec::new();
     let pairs: Vec<(String, String)> = serde_urlencoded(text)?;
     for (name, value) in pairs {
         let wrong = |why: String| Problem::bad_request(format!("`{name}`: {why}"));
         match name.as_str() {
             // A parameter without a value leaves it open.
-            "status" | "priority" | "since" | "limit" | "cursor" if value.is_empty() => continue,
+            "status" | "priority" | "since" | "limit" | "cursor" | "view" if value.is_empty() => continue,
             "status" => {
                 let why = |error| wrong(format!("{error}, or active"));
                 query.status = Some(value.parse::<StatusFilter>().map_err(why)?);
@@ -112,10 +141,17 @@ fn parse_query(text: &str) -> Result<(ListQuery, String), Problem> {
                 }
                 query.limit = limit;
             }
+            "view" => {
+                view = match value.as_str() {
+                    "rows" => View::Rows,
+                    "full" => View::Full,
+                    _ => return Err(wrong("expected rows or full".to_owned())),
+                };
+            }
             "cursor" => query.cursor = Some(value.parse().map_err(|error| wrong(format!("{error}")))?),
             _ => {
                 let name: String = name.chars().take(80).collect();
-                let known = "status, priority, since, limit, cursor";
+                let known = "status, priority, since, limit, cursor, view";
                 return Err(Problem::bad_request(format!("unknown parameter `{name}`; known are {known}")));
             }
         }
@@ -123,7 +159,7 @@ fn parse_query(text: &str) -> Result<(ListQuery, String), Problem> {
             repeat.push(format!("{name}={}", value.replace('+', "%2B")));
         }
     }
-    Ok((query, repeat.join("&")))
+    Ok((query, view, repeat.join("&")))
 }
 
 fn serde_urlencoded(text: &str) -> Result<Vec<(String, String)>, Problem> {

@@ -129,7 +129,7 @@ pub(crate) async fn deliver_bare(sandbox: &Sandbox, alert: &Value) -> Value {
 /// All incidents, the newest first, once there are so many and everything received before is part of them.
 pub(crate) async fn incidents(sandbox: &Sandbox, count: usize) -> Vec<Value> {
     correlated(sandbox, WITHIN).await;
-    let all = sandbox.get("/api/incidents").await.unwrap();
+    let all = sandbox.get("/api/incidents?view=full").await.unwrap();
     let all = all.as_array().unwrap().clone();
     assert_eq!(all.len(), count, "{:#}", Value::Array(all));
     all

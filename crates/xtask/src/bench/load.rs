@@ -155,7 +155,7 @@ fn wait_for_plans(
 }
 
 fn all_since(coordinator: SocketAddr, begun: Timestamp) -> Result<Vec<Value>> {
-    let mut path = format!("/api/incidents?since={begun}&limit=1000");
+    let mut path = format!("/api/incidents?since={begun}&view=full");
     let mut all = Vec::new();
     loop {
         let answer = http::request(coordinator, "GET", &path, None)?;

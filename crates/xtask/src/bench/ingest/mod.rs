@@ -209,7 +209,7 @@ impl Bench<'_> {
         let mut settings = json!({
             "listen": http, "grpc_listen": grpc, "data_dir": folder.join("data"),
             "diagnostic_url": nobody, "resolution_url": nobody,
-            "workflow": {"quiet": "1s"},
+            "workflow": {"quiet_before_close": "1s"},
         });
         if let Some(database) = database {
             settings["database_url"] = json!(database);
