@@ -8,6 +8,7 @@ mod faults;
 mod fixtures;
 mod history;
 mod postgres;
+mod postgres_faults;
 mod proxy;
 mod view;
 
