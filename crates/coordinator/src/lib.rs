@@ -38,7 +38,7 @@ use quell_service::{
     BindError, Clock, Config, ConfigError, Exit, Failure, FaultPoints, Handle, IdSource, Scope, TokenTable,
     bind,
 };
-use quell_store::{EmbeddedStore, IncidentStore, StoreError};
+use quell_store::{EmbeddedStore, IncidentStore, PostgresStore, StoreError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -107,6 +107,7 @@ impl Failure for StartError {
         match self {
             Self::Bind(error) => error.exit(),
             Self::Store(StoreError::Locked { .. }) => Exit::DataLocked,
+            Self::Store(StoreError::Unavailable(_)) => Exit::Dependency,
             Self::Store(_) => Exit::Data,
             Self::Config(_)
             | Self::Settings(_)
@@ -151,7 +152,7 @@ pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
     let grpc = bind(config.coordinator.grpc_listen, "coordinator.grpc_listen").await?;
     let http_address = http.local_addr().unwrap_or(config.coordinator.listen);
     let grpc_address = grpc.local_addr().unwrap_or(config.coordinator.grpc_listen);
-    let store = open_store(config.coordinator_data_dir()?.to_owned(), ids.new_id()).await?;
+    let store = open_store(config, ids.new_id()).await?;
     let site = Arc::new(Site::new(store, clock, ids, faults, config.tenant.clone(), settings));
 
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -234,8 +235,20 @@ impl Handle for Coordinator {
     }
 }
 
+async fn open_store(config: &Config, journal_id: uuid::Uuid) -> Result<Arc<dyn IncidentStore>, StartError> {
+    let Some(url) = &config.coordinator.database_url else {
+        return open_embedded(config.coordinator_data_dir()?.to_owned(), journal_id).await;
+    };
+    let store = PostgresStore::open(url.expose(), journal_id).await?;
+    info!(journal = %store.journal_id(), "the database is open");
+    Ok(Arc::new(store))
+}
+
 /// Opening replays what the index does not have, which takes its time: on a thread of its own.
-async fn open_store(folder: PathBuf, journal_id: uuid::Uuid) -> Result<Arc<dyn IncidentStore>, StartError> {
+async fn open_embedded(
+    folder: PathBuf,
+    journal_id: uuid::Uuid,
+) -> Result<Arc<dyn IncidentStore>, StartError> {
     let opening = move || {
         let store = EmbeddedStore::open(&folder, quell_store::Options::new(journal_id))?;
         info!(folder = %folder.display(), report = ?store.report(), "the store is open");

@@ -80,12 +80,41 @@ impl ChainHash {
         &self.0
     }
 
-    pub(crate) fn genesis(id: Uuid) -> Self {
+    /// The chain of a journal without records.
+    pub fn genesis(id: Uuid) -> Self {
         let mut hasher = Sha256::new();
         hasher.update(b"quell-journal genesis v1\n");
         hasher.update(id.as_bytes());
         Self(hasher.finalize().into())
     }
+
+    /// The chain with one more record, for journals that are kept elsewhere than in files.
+    pub fn next(&self, link: &Link) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(b"quell-journal chain v1\n");
+        hasher.update(self.0);
+        hasher.update(link.sequence.to_le_bytes());
+        hasher.update(link.kind.to_le_bytes());
+        hasher.update(link.flags.to_le_bytes());
+        hasher.update(link.payload_length.to_le_bytes());
+        hasher.update(link.payload_digest);
+        Self(hasher.finalize().into())
+    }
+}
+
+/// What the chain hash covers of one record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// Its number, from 1, without gaps.
+    pub sequence: u64,
+    /// The caller's type number.
+    pub kind: u16,
+    /// Bit 0: the last record of its request.
+    pub flags: u16,
+    /// The payload's length in bytes.
+    pub payload_length: u32,
+    /// The payload's SHA-256.
+    pub payload_digest: [u8; 32],
 }
 
 impl fmt::Display for ChainHash {
@@ -252,15 +281,13 @@ pub(crate) fn encode_record(
 }
 
 fn next_chain(previous: ChainHash, header: &RecordHeader) -> ChainHash {
-    let mut hasher = Sha256::new();
-    hasher.update(b"quell-journal chain v1\n");
-    hasher.update(previous.0);
-    hasher.update(header.sequence.to_le_bytes());
-    hasher.update(header.kind.to_le_bytes());
-    hasher.update(header.flags.to_le_bytes());
-    hasher.update(header.payload_length.to_le_bytes());
-    hasher.update(header.payload_digest);
-    ChainHash(hasher.finalize().into())
+    previous.next(&Link {
+        sequence: header.sequence,
+        kind: header.kind,
+        flags: header.flags,
+        payload_length: header.payload_length,
+        payload_digest: header.payload_digest,
+    })
 }
 
 fn header_crc(bytes: &[u8], id: Uuid) -> u32 {

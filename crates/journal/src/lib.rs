@@ -83,7 +83,7 @@ pub use uuid::Uuid;
 pub use crate::commit::Stats;
 pub use crate::disk::{Access, Disk, DiskFile, LockAttempt, RealDisk};
 pub use crate::error::{Damage, DamageReason, Error};
-pub use crate::format::{ChainHash, Head, Record};
+pub use crate::format::{ChainHash, Head, Link, Record};
 pub use crate::journal::Journal;
 pub use crate::options::{LostTail, OpenCheck, OpenReport, Options, TornTail};
 pub use crate::read::{Entries, Entry};

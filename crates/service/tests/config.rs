@@ -69,6 +69,7 @@ infrastructure: {monitoring: {prometheus: {url: "http://me:hunter2@p:9090"}}}
 ticketing: {jira: {token: hunter2}}
 coordinator:
   agent_token: hunter2-agent
+  database_url: postgres://quell:hunter2@db/quell
   tokens: [{name: am, token: hunter2-webhook, scopes: [webhook]}]
   autonomy_overrides: [{service: email, level: auto}]
 "#;
@@ -139,6 +140,8 @@ coordinator:
       listen: 127.0.0.1:5000
       grpc_listen: 127.0.0.1:50051
       data_dir: /home/quell/.local/state/quell/coordinator
+      database_url: <hidden>
+      database_url_file: null
       enable_webhooks: true
       body_bytes_max: 10485760
       source_name: alertmanager

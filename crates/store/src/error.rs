@@ -151,6 +151,35 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
+    /// The database cannot be reached, or is not one that can be written to at present. Nothing of the request is stored; it heals by
+    /// itself once the database is back.
+    #[error("the database is not available; try again later")]
+    Unavailable(#[source] Cause),
+    /// The database cannot be used at all: its address, the name and password, or what is in it.
+    #[error("cannot {action}")]
+    Database {
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        #[source]
+        source: Cause,
+    },
+    /// The database was brought to a newer schema by a newer program.
+    #[error(
+        "the database has schema {found}, this program knows up to {known}: run the version that migrated it, or a newer one"
+    )]
+    NewerSchema {
+        /// The schema that it has.
+        found: i64,
+        /// The newest one that this program knows.
+        known: i64,
+    },
+    /// The database already has records, and only an empty one can be imported into.
+    #[error("the database has {records} records already: import into an empty one")]
+    NotEmpty {
+        /// How many it has.
+        records: u64,
+    },
     /// The store is being closed.
     #[error("the store is closed")]
     Closed,
@@ -159,7 +188,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same request may succeed later without being decided anew: what a caller answers 503 to.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Overloaded | Self::IndexAway | Self::Full(_))
+        matches!(self, Self::Overloaded | Self::IndexAway | Self::Full(_) | Self::Unavailable(_))
     }
 
     pub(crate) fn unsound(why: impl Into<String>) -> Self {

@@ -4,9 +4,10 @@
 //! |---|---|---|
 //! | [`MemoryStore`] | tests, trying things out | memory |
 //! | [`EmbeddedStore`] | one coordinator | the journal of `quell-journal`; sled is an index that can be deleted |
+//! | [`PostgresStore`] | several coordinators | one PostgreSQL database |
 //!
 //! Every backend passes the same suite (`tests/store/conformance`), also behind `Arc<dyn IncidentStore>`. Nothing outside of
-//! this crate names sled.
+//! this crate names sled or sqlx.
 
 mod append;
 mod embedded;
@@ -15,7 +16,10 @@ mod lease;
 mod ledger;
 mod list;
 mod memory;
+mod postgres;
 mod store;
+#[doc(hidden)]
+pub mod testing;
 
 pub use crate::append::{Append, MessageKey, MessageRecord, Received, ReceivedPosition};
 pub use crate::embedded::{EmbeddedStore, OpenReport, Options};
@@ -23,4 +27,5 @@ pub use crate::error::StoreError;
 pub use crate::lease::{CoordinatorId, Lease, Work};
 pub use crate::list::{Cursor, InvalidCursor, LIST_LIMIT_MAX, ListQuery, Page, Row, StatusFilter};
 pub use crate::memory::MemoryStore;
+pub use crate::postgres::{Import, JournalRecord, PostgresStore};
 pub use crate::store::{CHANGES_KEPT_MAX, Changed, IncidentStore};

@@ -40,6 +40,13 @@ pub struct Coordinator {
     /// The folder of the store; by default `quell/coordinator` in the XDG state folder.
     #[serde(deserialize_with = "optional")]
     pub data_dir: Option<PathBuf>,
+    /// The PostgreSQL database that several coordinators share, as `postgres://user:password@host:port/database`. When it is set,
+    /// everything is kept there and nothing in `data_dir`.
+    #[serde(deserialize_with = "optional")]
+    pub database_url: Option<Secret>,
+    /// A file with that address, instead of the address.
+    #[serde(deserialize_with = "optional")]
+    pub database_url_file: Option<PathBuf>,
     /// Takes webhooks.
     pub enable_webhooks: bool,
     /// The largest body of a request, in bytes.
@@ -81,6 +88,8 @@ impl Default for Coordinator {
             listen: local(5000),
             grpc_listen: local(50051),
             data_dir: None,
+            database_url: None,
+            database_url_file: None,
             enable_webhooks: true,
             body_bytes_max: 10 * 1024 * 1024,
             source_name: "alertmanager".to_owned(),

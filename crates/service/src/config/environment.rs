@@ -128,6 +128,8 @@ pub const VARIABLES: &[Variable] = &[
     variable("QUELL_AGENT_TOKEN", "coordinator.agent_token", |c, v| {
         set_some(&mut c.coordinator.agent_token, v)
     }),
+    // The name that platforms give to the database that they provide.
+    variable("DATABASE_URL", "coordinator.database_url", |c, v| set_some(&mut c.coordinator.database_url, v)),
     variable("QUELL_DIAGNOSTIC_LISTEN", "diagnostic.listen", |c, v| {
         c.diagnostic.listen = parse_listen(v)?;
         Ok(())

@@ -104,6 +104,8 @@ impl Loading {
             let agent_token = &mut config.coordinator.agent_token;
             let file = config.coordinator.agent_token_file.as_deref();
             resolve_token("coordinator.agent_token", agent_token, file)?;
+            let file = config.coordinator.database_url_file.as_deref();
+            resolve_token("coordinator.database_url", &mut config.coordinator.database_url, file)?;
         }
         if concerns(Daemon::Diagnostic) {
             resolve_tokens("diagnostic.tokens", &mut config.diagnostic.tokens)?;

@@ -37,7 +37,7 @@ pub(super) const LEFT_ALONE: u8 = b'X';
 pub(super) const SEALED: [u8; 4] = [COOL_DOWNS, LOCKS, LISTED, LEFT_ALONE];
 
 /// Creation and id, so that bytes sort as the list does: the newest first.
-const PLACE_BYTES: usize = 32;
+pub(crate) const PLACE_BYTES: usize = 32;
 
 fn keyed(first: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut key = vec![first];
@@ -94,11 +94,11 @@ pub(super) fn lock(target: &TargetName) -> Vec<u8> {
     keyed(LOCKS, &[target.as_str().as_bytes()])
 }
 
-pub(super) fn cool_down((class, target, runbook): &CoolDownKey) -> Vec<u8> {
+pub(crate) fn cool_down((class, target, runbook): &CoolDownKey) -> Vec<u8> {
     digested(COOL_DOWNS, [class, target.as_str(), runbook.as_str()])
 }
 
-pub(super) fn message(key: &MessageKey) -> Vec<u8> {
+pub(crate) fn message(key: &MessageKey) -> Vec<u8> {
     digested(b'M', [&key.caller, &key.tenant, &key.message_id])
 }
 
@@ -169,7 +169,7 @@ pub(super) fn bucket_range(
     (first, end)
 }
 
-fn place_bytes(place: &Cursor) -> [u8; PLACE_BYTES] {
+pub(crate) fn place_bytes(place: &Cursor) -> [u8; PLACE_BYTES] {
     let mut bytes = [0; PLACE_BYTES];
     let (created, id) = bytes.split_at_mut(16);
     created.copy_from_slice(&descending(created_bytes(place.created_at)));
@@ -187,11 +187,11 @@ fn place_from_bytes(bytes: [u8; PLACE_BYTES]) -> Result<Cursor, Trouble> {
 /// Turned over, negative numbers sort before positive ones as bytes.
 const SIGN: u128 = 1 << 127;
 
-fn created_bytes(at: Timestamp) -> [u8; 16] {
+pub(crate) fn created_bytes(at: Timestamp) -> [u8; 16] {
     ((at.as_nanosecond() as u128) ^ SIGN).to_be_bytes()
 }
 
-fn descending(bytes: [u8; 16]) -> [u8; 16] {
+pub(crate) fn descending(bytes: [u8; 16]) -> [u8; 16] {
     bytes.map(|byte| !byte)
 }
 

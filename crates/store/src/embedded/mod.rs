@@ -26,14 +26,14 @@
 
 mod index;
 mod indexer;
-mod keys;
+pub(crate) mod keys;
 mod read;
-mod record;
+pub(crate) mod record;
 mod replay;
 mod seal;
 mod settle;
 mod shared;
-mod state;
+pub(crate) mod state;
 mod store;
 #[cfg(test)]
 mod tests;

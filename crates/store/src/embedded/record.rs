@@ -22,10 +22,10 @@ use serde::{Deserialize, Serialize};
 use crate::append::{Append, MessageKey, Received, ReceivedPosition};
 use crate::error::StoreError;
 
-pub(super) const RECEIVED: u16 = 1;
-pub(super) const APPENDED: u16 = 2;
-pub(super) const SWITCHED: u16 = 3;
-pub(super) const CORRELATED: u16 = 4;
+pub(crate) const RECEIVED: u16 = 1;
+pub(crate) const APPENDED: u16 = 2;
+pub(crate) const SWITCHED: u16 = 3;
+pub(crate) const CORRELATED: u16 = 4;
 
 /// The version of the records' own shape; events have theirs.
 const SCHEMA: u32 = 1;
@@ -101,41 +101,41 @@ impl From<StoredClaim> for Claim {
 }
 
 /// An append as it is read back.
-pub(super) struct Appended {
-    pub(super) incident_id: IncidentId,
-    pub(super) expected: Revision,
-    pub(super) at: Timestamp,
-    pub(super) claims: Vec<Claim>,
-    pub(super) message: Option<(MessageKey, Digest)>,
-    pub(super) events: Vec<Result<Envelope, DecodeError>>,
+pub(crate) struct Appended {
+    pub(crate) incident_id: IncidentId,
+    pub(crate) expected: Revision,
+    pub(crate) at: Timestamp,
+    pub(crate) claims: Vec<Claim>,
+    pub(crate) message: Option<(MessageKey, Digest)>,
+    pub(crate) events: Vec<Result<Envelope, DecodeError>>,
 }
 
-pub(super) fn encode_received(received: &Received) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn encode_received(received: &Received) -> Result<Vec<u8>, StoreError> {
     encode(received)
 }
 
-pub(super) fn decode_received(payload: &[u8]) -> Result<Received, String> {
+pub(crate) fn decode_received(payload: &[u8]) -> Result<Received, String> {
     decode(payload)
 }
 
-pub(super) fn encode_switched(site: &SiteGates) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn encode_switched(site: &SiteGates) -> Result<Vec<u8>, StoreError> {
     encode(site)
 }
 
-pub(super) fn decode_switched(payload: &[u8]) -> Result<SiteGates, String> {
+pub(crate) fn decode_switched(payload: &[u8]) -> Result<SiteGates, String> {
     decode(payload)
 }
 
-pub(super) fn encode_correlated(up_to: ReceivedPosition) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn encode_correlated(up_to: ReceivedPosition) -> Result<Vec<u8>, StoreError> {
     encode(&Correlated { up_to: up_to.0.to_string() })
 }
 
-pub(super) fn decode_correlated(payload: &[u8]) -> Result<ReceivedPosition, String> {
+pub(crate) fn decode_correlated(payload: &[u8]) -> Result<ReceivedPosition, String> {
     let Correlated { up_to } = decode(payload)?;
     up_to.parse().map(ReceivedPosition).map_err(|_| format!("`{up_to}` is not a position"))
 }
 
-pub(super) fn encode_append(append: &Append) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn encode_append(append: &Append) -> Result<Vec<u8>, StoreError> {
     let head = AppendedHead {
         incident_id: append.incident_id,
         expected: append.expected,
@@ -155,7 +155,7 @@ pub(super) fn encode_append(append: &Append) -> Result<Vec<u8>, StoreError> {
     Ok(payload)
 }
 
-pub(super) fn decode_append(payload: &[u8]) -> Result<Appended, String> {
+pub(crate) fn decode_append(payload: &[u8]) -> Result<Appended, String> {
     let mut lines = payload.split(|byte| *byte == b'\n');
     let head: AppendedHead = decode(lines.next().unwrap_or_default())?;
     let events: Vec<_> = lines.map(Envelope::decode).collect();

@@ -25,21 +25,21 @@ pub(super) enum Change {
 }
 
 #[derive(Debug)]
-pub(super) struct AppendedChange {
-    pub(super) known: Known,
+pub(crate) struct AppendedChange {
+    pub(crate) known: Known,
     /// The revision of its first event.
-    pub(super) first_revision: Revision,
-    pub(super) events: u64,
+    pub(crate) first_revision: Revision,
+    pub(crate) events: u64,
     /// Where the incident stood in lists before.
-    pub(super) before: Option<Listed>,
-    pub(super) alerts_fired: Vec<AlertKey>,
-    pub(super) message: Option<(MessageKey, MessageRecord)>,
-    pub(super) ledger: LedgerChange,
+    pub(crate) before: Option<Listed>,
+    pub(crate) alerts_fired: Vec<AlertKey>,
+    pub(crate) message: Option<(MessageKey, MessageRecord)>,
+    pub(crate) ledger: LedgerChange,
 }
 
 /// What an incident's place in the lists follows from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Listed {
+pub(crate) struct Listed {
     pub(super) status: quell_incident::severity::Status,
     pub(super) priority: quell_incident::severity::Priority,
     pub(super) place: Cursor,
@@ -53,14 +53,14 @@ impl Listed {
 
 /// An incident, or why it is left alone.
 #[derive(Clone, Debug)]
-pub(super) enum Known {
+pub(crate) enum Known {
     Readable(Arc<Incident>),
     LeftAlone(Arc<LeftAlone>),
 }
 
 /// An incident that this program must not touch.
 #[derive(Debug)]
-pub(super) struct LeftAlone {
+pub(crate) struct LeftAlone {
     pub(super) id: IncidentId,
     why: Why,
 }
@@ -72,18 +72,18 @@ enum Why {
 }
 
 impl LeftAlone {
-    pub(super) fn damaged(id: IncidentId, why: impl ToString) -> Self {
+    pub(crate) fn damaged(id: IncidentId, why: impl ToString) -> Self {
         Self { id, why: Why::Damaged(why.to_string()) }
     }
 
-    pub(super) fn undecodable(id: IncidentId, error: DecodeError) -> Self {
+    pub(crate) fn undecodable(id: IncidentId, error: DecodeError) -> Self {
         match error {
             DecodeError::Newer { kind, version } => Self { id, why: Why::Newer { kind, version } },
             DecodeError::Malformed(why) => Self::damaged(id, why),
         }
     }
 
-    pub(super) fn error(&self) -> StoreError {
+    pub(crate) fn error(&self) -> StoreError {
         let incident_id = self.id;
         match &self.why {
             Why::Newer { kind, version } => {
@@ -95,14 +95,14 @@ impl LeftAlone {
 }
 
 impl Known {
-    pub(super) fn id(&self) -> IncidentId {
+    pub(crate) fn id(&self) -> IncidentId {
         match self {
             Self::Readable(incident) => incident.id,
             Self::LeftAlone(left) => left.id,
         }
     }
 
-    pub(super) fn readable(&self) -> Result<&Arc<Incident>, StoreError> {
+    pub(crate) fn readable(&self) -> Result<&Arc<Incident>, StoreError> {
         match self {
             Self::Readable(incident) => Ok(incident),
             Self::LeftAlone(left) => Err(left.error()),
@@ -110,7 +110,7 @@ impl Known {
     }
 
     /// With the events of a stored append. What cannot be read or cannot follow makes it one that is left alone, for good.
-    pub(super) fn with(stored: Option<Self>, appended: &mut Appended) -> Self {
+    pub(crate) fn with(stored: Option<Self>, appended: &mut Appended) -> Self {
         let id = appended.incident_id;
         let left = |left: LeftAlone| Self::LeftAlone(Arc::new(left));
         let stored = match stored {
@@ -135,7 +135,7 @@ impl Known {
 
 impl AppendedChange {
     /// The change that a stored append has made.
-    pub(super) fn replay(mut appended: Appended, stored: Option<Known>, ledger: &Ledger) -> Self {
+    pub(crate) fn replay(mut appended: Appended, stored: Option<Known>, ledger: &Ledger) -> Self {
         let before = match &stored {
             Some(Known::Readable(incident)) => Some(Listed::of(incident)),
             _ => None,

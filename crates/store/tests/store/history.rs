@@ -1,17 +1,20 @@
-//! Random histories: whatever is asked in whatever order, the embedded store answers as the one in memory does, also when it is
-//! closed and opened in between.
+//! Random histories: whatever is asked in whatever order, a store answers as the one in memory does, also when it is closed and
+//! opened in between.
 
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use quell_incident::Incident;
 use quell_incident::ids::{Digest, GateEpoch, Revision};
 use quell_incident::severity::Priority;
 use quell_incident::workflow::Claim;
 use quell_incident::{Event, gate::KillSwitch};
-use quell_store::{Append, EmbeddedStore, IncidentStore, MemoryStore, ReceivedPosition, StoreError};
+use quell_store::{
+    Append, EmbeddedStore, IncidentStore, MemoryStore, PostgresStore, ReceivedPosition, StoreError,
+};
 
 use crate::embedded::reopened;
 use crate::fixtures::*;
-use crate::view;
+use crate::{postgres, view};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -92,13 +95,56 @@ fn append_of(op: &Op, incident: &Incident) -> Append {
     }
 }
 
-async fn append(memory: &MemoryStore, embedded: &EmbeddedStore, append: Append) -> Result<(), TestCaseError> {
+/// What is compared with the store in memory, and can be closed and opened.
+enum Backend {
+    Embedded(tempfile::TempDir, EmbeddedStore),
+    Postgres(String, PostgresStore),
+}
+
+impl Backend {
+    fn embedded() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = reopened(folder.path());
+        Self::Embedded(folder, store)
+    }
+
+    async fn postgres(url: String) -> Self {
+        let store = PostgresStore::open(&url, uuid::Uuid::from_u128(77)).await.unwrap();
+        Self::Postgres(url, store)
+    }
+
+    fn store(&self) -> &dyn IncidentStore {
+        match self {
+            Self::Embedded(_, store) => store,
+            Self::Postgres(_, store) => store,
+        }
+    }
+
+    async fn reopen(self, without_index: bool) -> Self {
+        match self {
+            Self::Embedded(folder, store) => {
+                drop(store);
+                if without_index {
+                    std::fs::remove_dir_all(folder.path().join("index")).unwrap();
+                }
+                let store = reopened(folder.path());
+                Self::Embedded(folder, store)
+            }
+            Self::Postgres(url, store) => {
+                drop(store);
+                Self::postgres(url).await
+            }
+        }
+    }
+}
+
+async fn append(memory: &MemoryStore, other: &Backend, append: Append) -> Result<(), TestCaseError> {
     let one = memory.append(append.clone()).await;
-    let other = embedded.append(append).await;
+    let other = other.store().append(append).await;
     match (one, other) {
         (Ok(one), Ok(other)) => prop_assert_eq!(one, other),
         (Err(one), Err(other)) => prop_assert_eq!(one.to_string(), other.to_string()),
-        (one, other) => prop_assert!(false, "memory answers {one:?}, embedded {other:?}"),
+        (one, other) => prop_assert!(false, "memory answers {one:?}, the other {other:?}"),
     }
     Ok(())
 }
@@ -107,10 +153,8 @@ fn outcome<T>(result: Result<T, StoreError>) -> Result<T, String> {
     result.map_err(|error| name_of(&error))
 }
 
-async fn same_answers(ops: Vec<Op>) -> Result<(), TestCaseError> {
-    let folder = tempfile::tempdir().unwrap();
+async fn same_answers(ops: Vec<Op>, mut other: Backend) -> Result<(), TestCaseError> {
     let memory = MemoryStore::new();
-    let mut embedded = reopened(folder.path());
     for op in &ops {
         match op {
             Op::Open { number, priority, created, message: key } => {
@@ -118,36 +162,32 @@ async fn same_answers(ops: Vec<Op>) -> Result<(), TestCaseError> {
                 if let Some(key) = key {
                     new = new.answering(message(*key), Digest::of_bytes(&[(*number % 2) as u8]));
                 }
-                append(&memory, &embedded, new).await?;
+                append(&memory, &other, new).await?;
             }
             Op::Receive { number } => {
                 memory.receive(received(*number)).await.unwrap();
-                embedded.receive(received(*number)).await.unwrap();
+                other.store().receive(received(*number)).await.unwrap();
             }
             Op::Correlate { back } => {
                 // The same batch stands at another position in each store.
                 let start = ReceivedPosition::default();
                 let of_memory = view::received(&memory, start).await;
-                let of_embedded = view::received(&embedded, start).await;
-                prop_assert_eq!(of_memory.len(), of_embedded.len());
+                let of_other = view::received(other.store(), start).await;
+                prop_assert_eq!(of_memory.len(), of_other.len());
                 let Some(index) = of_memory.len().checked_sub(back + 1) else { continue };
                 memory.set_correlated(of_memory[index].0, None).await.unwrap();
-                embedded.set_correlated(of_embedded[index].0, None).await.unwrap();
+                other.store().set_correlated(of_other[index].0, None).await.unwrap();
             }
             Op::Switch { epoch, on } => {
                 let switch =
                     on.then(|| KillSwitch { by: "person-1".to_owned(), why: "x".to_owned(), at: at(0) });
                 let one = memory.set_kill_switch(GateEpoch(*epoch), switch.clone()).await;
-                let other = embedded.set_kill_switch(GateEpoch(*epoch), switch).await;
-                prop_assert_eq!(outcome(one), outcome(other));
+                let two = other.store().set_kill_switch(GateEpoch(*epoch), switch).await;
+                prop_assert_eq!(outcome(one), outcome(two));
             }
             Op::Reopen { without_index } => {
-                drop(embedded);
-                if *without_index {
-                    std::fs::remove_dir_all(folder.path().join("index")).unwrap();
-                }
-                embedded = reopened(folder.path());
-                prop_assert_eq!(view::of(&memory).await, view::of(&embedded).await);
+                other = other.reopen(*without_index).await;
+                prop_assert_eq!(view::of(&memory).await, view::of(other.store()).await);
             }
             Op::Note { number }
             | Op::Stale { number }
@@ -161,12 +201,12 @@ async fn same_answers(ops: Vec<Op>) -> Result<(), TestCaseError> {
             | Op::Close { number }
             | Op::Merge { number } => {
                 if let Some(incident) = memory.incident(incident_id(*number)).await.unwrap() {
-                    append(&memory, &embedded, append_of(op, &incident)).await?;
+                    append(&memory, &other, append_of(op, &incident)).await?;
                 }
             }
         }
     }
-    prop_assert_eq!(view::of(&memory).await, view::of(&embedded).await);
+    prop_assert_eq!(view::of(&memory).await, view::of(other.store()).await);
     Ok(())
 }
 
@@ -176,6 +216,24 @@ proptest! {
     #[test]
     fn the_embedded_store_answers_as_the_one_in_memory(ops in prop::collection::vec(op(), 1..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(Box::pin(same_answers(ops)))?;
+        runtime.block_on(Box::pin(same_answers(ops, Backend::embedded())))?;
     }
+}
+
+#[test]
+fn the_postgres_store_answers_as_the_one_in_memory() {
+    let Some(cluster) = postgres::cluster() else { return };
+    cluster.create_database("histories").unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let config = ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() };
+    let histories = std::cell::Cell::new(0);
+    let ran = TestRunner::new(config).run(&prop::collection::vec(op(), 1..60), |ops| {
+        histories.set(histories.get() + 1);
+        let schema = format!("history_{}", histories.get());
+        runtime.block_on(Box::pin(async {
+            let url = postgres::fresh_schema(&cluster, "histories", &schema).await;
+            same_answers(ops, Backend::postgres(url).await).await
+        }))
+    });
+    ran.unwrap();
 }

@@ -7,6 +7,9 @@ mod embedded;
 mod faults;
 mod fixtures;
 mod history;
+mod postgres;
+mod postgres_faults;
+mod proxy;
 mod view;
 
 use std::sync::Arc;
@@ -17,12 +20,12 @@ use crate::conformance::{Fresh, run};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_memory_store_conforms() {
-    run(|| Fresh { store: Arc::new(MemoryStore::new()), _keep: None }).await;
+    run(async || Fresh { store: Arc::new(MemoryStore::new()), _keep: None }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_store_conforms() {
-    run(|| {
+    run(async || {
         let folder = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(folder.path(), embedded::options()).unwrap();
         Fresh { store: Arc::new(store), _keep: Some(folder) }
@@ -32,12 +35,12 @@ async fn the_embedded_store_conforms() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_behind_a_pointer_conforms() {
-    run(|| {
+    run(async || {
         let store: Arc<dyn IncidentStore> = Arc::new(MemoryStore::new());
         Fresh { store, _keep: None }
     })
     .await;
-    run(|| {
+    run(async || {
         let folder = tempfile::tempdir().unwrap();
         let store: Arc<dyn IncidentStore> =
             Arc::new(EmbeddedStore::open(folder.path(), embedded::options()).unwrap());

@@ -17,6 +17,8 @@ const PACKAGES: &[(&str, &[&str])] = &[
 ];
 /// Without it a Python has `venv` in name only. It has no program of its own.
 const VENV: &str = "python3-venv";
+/// Its programs are not where others are, and a client alone has some of them.
+const POSTGRESQL: &str = "postgresql";
 /// While it is there and says so, no daemon starts by being installed.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
@@ -29,6 +31,9 @@ pub(super) fn run(only_say: bool) -> Result<()> {
         .collect();
     if !has_venv() {
         missing.push(VENV);
+    }
+    if !has_postgresql() {
+        missing.push(POSTGRESQL);
     }
     if missing.is_empty() {
         return Ok(());
@@ -47,6 +52,11 @@ pub(super) fn run(only_say: bool) -> Result<()> {
 fn has_venv() -> bool {
     let probe = Command::new("python3").args(["-c", "import venv, ensurepip"]).output();
     probe.is_ok_and(|output| output.status.success())
+}
+
+fn has_postgresql() -> bool {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    versions.map(|version| version.path().join("bin/initdb")).any(|program| program.is_file())
 }
 
 fn install(packages: &[&str]) -> Result<()> {

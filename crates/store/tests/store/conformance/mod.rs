@@ -1,7 +1,7 @@
 //! What every backend must do.
 
 mod appends;
-mod leases;
+pub(crate) mod leases;
 mod lists;
 mod streams;
 
@@ -16,7 +16,7 @@ pub(crate) struct Fresh<S: ?Sized> {
 }
 
 /// Runs every case, each on a fresh store.
-pub(crate) async fn run<S: IncidentStore + ?Sized + 'static>(fresh: impl Fn() -> Fresh<S>) {
+pub(crate) async fn run<S: IncidentStore + ?Sized + 'static>(fresh: impl AsyncFn() -> Fresh<S>) {
     case("compare and swap", &fresh, appends::compare_and_swap).await;
     case("illegal events change nothing", &fresh, appends::illegal_events_change_nothing).await;
     case("unsound appends are refused", &fresh, appends::unsound_appends_are_refused).await;
@@ -47,12 +47,12 @@ pub(crate) async fn run<S: IncidentStore + ?Sized + 'static>(fresh: impl Fn() ->
 
 async fn case<S: IncidentStore + ?Sized, F: Future<Output = ()>>(
     name: &str,
-    fresh: &impl Fn() -> Fresh<S>,
+    fresh: &impl AsyncFn() -> Fresh<S>,
     case: impl Fn(Arc<S>) -> F,
 ) {
     // Shown by the runner when the case fails.
     println!("case: {name}");
-    let Fresh { store, _keep } = fresh();
+    let Fresh { store, _keep } = fresh().await;
     store.health().await.unwrap();
     Box::pin(case(Arc::clone(&store))).await;
     store.health().await.unwrap();
