@@ -2,11 +2,10 @@
 
 mod status;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use quell_incident::alert::{AlertKey, Labels};
+use quell_incident::alert::Labels;
 use quell_tool::CallContext;
 use reqwest::Url;
 use serde::Deserialize;
@@ -208,22 +207,6 @@ impl AlertmanagerClient {
         let request = self.access.get(self.access.url("api/v2/status")?);
         let status: status::Wire = get(request, STATUS_BYTES_MAX, context.remaining()).await?;
         status.read()
-    }
-
-    /// The state of each of these alerts, in their order.
-    ///
-    /// # Errors
-    /// As [`AlertmanagerClient::alerts`].
-    pub async fn states(
-        &self,
-        keys: &[AlertKey],
-        context: &CallContext,
-    ) -> Result<Vec<(AlertKey, AlertState)>, SourceError> {
-        let held: BTreeMap<String, AlertState> =
-            self.alerts(context).await?.into_iter().map(|alert| (alert.fingerprint, alert.state)).collect();
-        let state =
-            |key: &AlertKey| held.get(key.fingerprint.as_str()).cloned().unwrap_or(AlertState::Cleared);
-        Ok(keys.iter().map(|key| (key.clone(), state(key))).collect())
     }
 }
 
