@@ -31,6 +31,17 @@ async fn what_is_held() {
 }
 
 #[tokio::test]
+async fn an_alert_that_was_posted_without_a_start_began_when_it_was_posted() {
+    // As Alertmanager 0.25 lists it.
+    let body = r#"[{"annotations": {}, "endsAt": "2026-11-21T00:12:39.000Z", "fingerprint": "3956c7b61199689a",
+        "receivers": [{"name": "hook"}], "startsAt": "2026-11-21T00:12:39.000Z", "updatedAt": "2026-11-20T23:12:39.336Z",
+        "status": {"inhibitedBy": [], "silencedBy": [], "state": "active"}, "labels": {"alertname": "ManualThing"}}]"#;
+    let fake = Fake::saying(200, body).await;
+    let alerts = AlertmanagerClient::new(fake.access()).alerts(&context()).await.unwrap();
+    assert_eq!(alerts[0].starts_at.to_string(), "2026-11-20T23:12:39.336Z");
+}
+
+#[tokio::test]
 async fn names_in_a_filter_mean_themselves_only() {
     let fake = Fake::saying(200, "[]").await;
     let client = AlertmanagerClient::new(fake.access());

@@ -188,8 +188,9 @@ async fn take_alerts(State(inside): State<Shared>, body: Bytes) -> Response {
     for alert in posted {
         let labels: BTreeMap<_, _> =
             alert.labels.unwrap_or_default().into_iter().filter(|(_, value)| !value.is_empty()).collect();
+        // The real one takes the end for the start where only that is given.
+        let starts_at = alert.starts_at.or(alert.ends_at).unwrap_or(now);
         let ends_at = alert.ends_at.unwrap_or_else(|| later(now, inside.resolve_timeout));
-        let starts_at = alert.starts_at.unwrap_or_else(|| now.min(ends_at));
         if labels.is_empty() {
             refused = refused.or(Some("at least one label pair required".to_owned()));
         } else if let Some(name) = labels.keys().find(|name| !is_label(name)) {

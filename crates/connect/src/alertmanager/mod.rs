@@ -94,6 +94,8 @@ struct WireAlert {
     starts_at: Timestamp,
     #[serde(default)]
     ends_at: Option<Timestamp>,
+    #[serde(default)]
+    updated_at: Option<Timestamp>,
     #[serde(default, rename = "generatorURL")]
     generator_url: Option<String>,
     #[serde(default)]
@@ -245,7 +247,8 @@ fn held(alert: WireAlert) -> HeldAlert {
         fingerprint: alert.fingerprint,
         labels: alert.labels,
         annotations: alert.annotations.unwrap_or_default(),
-        starts_at: alert.starts_at,
+        // To an alert that is posted with an end and no start Alertmanager gives its end as its start, which is still to come.
+        starts_at: alert.updated_at.map_or(alert.starts_at, |updated_at| alert.starts_at.min(updated_at)),
         ends_at: alert.ends_at,
         generator_url: alert.generator_url,
         receivers: alert.receivers.into_iter().flatten().map(|receiver| receiver.name).collect(),

@@ -57,6 +57,8 @@ pub(crate) struct Reading {
 pub(crate) struct NoAnswer(pub String);
 
 type Answer = Result<Arc<Reading>, NoAnswer>;
+/// The last answer to a question with the instant of asking; locked while the question is under way.
+type Kept = Arc<AsyncMutex<Option<(Instant, Answer)>>>;
 
 #[derive(Default)]
 struct Silences {
@@ -68,7 +70,7 @@ struct Silences {
 /// Reads the Alertmanagers of one source.
 pub(crate) struct AlertReader {
     instances: Vec<AlertmanagerClient>,
-    answers: Mutex<HashMap<String, Arc<AsyncMutex<Option<(Instant, Answer)>>>>>,
+    answers: Mutex<HashMap<String, Kept>>,
     silences: AsyncMutex<Silences>,
     held_last: AtomicUsize,
 }
@@ -125,7 +127,7 @@ impl AlertReader {
         answer
     }
 
-    fn kept(&self, question: &str) -> Arc<AsyncMutex<Option<(Instant, Answer)>>> {
+    fn kept(&self, question: &str) -> Kept {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if answers.len() >= QUESTIONS_MAX && !answers.contains_key(question) {
             answers.clear();
