@@ -155,7 +155,7 @@ fn a_silence_is_told_once_and_its_end_once() {
     let there = silenced("a", by.as_deref().unwrap());
     assert_eq!(
         words(round(&mut memory, &[own("a", 0)], std::slice::from_ref(&there), false, 1)),
-        [by.clone()]
+        vec![by.clone()]
     );
     let known = [Own { suppressed_by: by, ..own("a", 0) }];
     assert_eq!(words(round(&mut memory, &known, &[there], true, 2)), []);
