@@ -8,12 +8,16 @@
 pub mod actions;
 #[cfg(feature = "metrics")]
 pub mod alertmanager;
+#[cfg(feature = "metrics")]
+mod duration;
 #[cfg(any(feature = "logs", feature = "metrics"))]
 mod http;
 #[cfg(feature = "logs")]
 pub mod logs;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+#[cfg(feature = "metrics")]
+pub mod prometheus;
 mod source;
 
 #[cfg(any(feature = "logs", feature = "metrics"))]

@@ -129,17 +129,7 @@ fn alert(value: serde_json::Value, source: &SourceName, now: Timestamp) -> Resul
     if wire.labels.is_empty() {
         return Err("it has no labels, so nothing tells it from others".to_owned());
     }
-    for (what, labels) in [("labels", &wire.labels), ("annotations", &wire.annotations)] {
-        if labels.len() > LABELS_MAX {
-            return Err(format!("it has {} {what}, expected at most {LABELS_MAX}", labels.len()));
-        }
-        if let Some((name, _)) =
-            labels.iter().find(|(name, value)| name.len() + value.bytes() > VALUE_BYTES_MAX)
-        {
-            let name: String = name.chars().take(80).collect();
-            return Err(format!("`{name}` in its {what} is longer than {VALUE_BYTES_MAX} bytes"));
-        }
-    }
+    within_limits(&wire.labels, &wire.annotations)?;
     let fingerprint = wire
         .fingerprint
         .as_deref()
@@ -158,6 +148,25 @@ fn alert(value: serde_json::Value, source: &SourceName, now: Timestamp) -> Resul
         ends_at,
         generator_url: wire.generator_url.map(|url| url.chars().take(4_000).collect()),
     })
+}
+
+/// Whether an alert with these can be taken.
+///
+/// # Errors
+/// A sentence on what there is too much of.
+pub(crate) fn within_limits(labels: &Labels, annotations: &Labels) -> Result<(), String> {
+    for (what, labels) in [("labels", labels), ("annotations", annotations)] {
+        if labels.len() > LABELS_MAX {
+            return Err(format!("it has {} {what}, expected at most {LABELS_MAX}", labels.len()));
+        }
+        if let Some((name, _)) =
+            labels.iter().find(|(name, value)| name.len() + value.bytes() > VALUE_BYTES_MAX)
+        {
+            let name: String = name.chars().take(80).collect();
+            return Err(format!("`{name}` in its {what} is longer than {VALUE_BYTES_MAX} bytes"));
+        }
+    }
+    Ok(())
 }
 
 /// `None` for an absent or a zero time.

@@ -15,6 +15,7 @@ mod draft;
 mod http;
 mod metrics;
 mod observe;
+mod reconcile;
 mod respond;
 mod runner;
 mod settings;
@@ -30,9 +31,12 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use quell_a2a::{
-    A2aError, Access, AgentCapabilities, AgentCard, AgentInterface, AgentSkill, Authenticate, Caller, Client,
+    A2aError, AgentCapabilities, AgentCard, AgentInterface, AgentSkill, Authenticate, Caller, Client,
     ClientError, ClientOptions, ErrorKind, ServerOptions,
 };
+use quell_connect::Access;
+use quell_connect::alertmanager::AlertmanagerClient;
+use quell_connect::prometheus::PrometheusClient;
 use quell_incident::ids::{InvalidName, SourceName};
 use quell_service::{
     BindError, Clock, Config, ConfigError, Exit, Failure, FaultPoints, Handle, IdSource, Scope, TokenTable,
@@ -47,6 +51,7 @@ use tracing::info;
 use crate::agents::{AgentClient, Agents};
 use crate::http::{AgentEndpoint, Web};
 use crate::observe::AlertSource;
+use crate::reconcile::{AlertReader, Ground};
 use crate::respond::Responder;
 use crate::runner::Runner;
 use crate::settings::SettingsError;
@@ -94,6 +99,9 @@ pub enum StartError {
     /// The Alertmanager's address cannot be used.
     #[error("infrastructure.monitoring.prometheus.alert_manager_url: {0}")]
     Alertmanager(quell_connect::SourceError),
+    /// Prometheus' address cannot be used.
+    #[error("infrastructure.monitoring.prometheus.url: {0}")]
+    Prometheus(quell_connect::SourceError),
     /// An HTTP client cannot be made.
     #[error("no HTTP client: {0}")]
     HttpClient(reqwest::Error),
@@ -113,7 +121,8 @@ impl Failure for StartError {
             | Self::Settings(_)
             | Self::SourceName(_)
             | Self::Agent(_)
-            | Self::Alertmanager(_) => Exit::Usage,
+            | Self::Alertmanager(_)
+            | Self::Prometheus(_) => Exit::Usage,
             Self::HttpClient(_) | Self::Card(_) | Self::StoreThread => Exit::Failure,
         }
     }
@@ -147,7 +156,10 @@ pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
         diagnostic: agent_client(config, &endpoints[0])?,
         resolution: agent_client(config, &endpoints[1])?,
     };
-    let alertmanager = alert_source(config, &http_client)?;
+    let reader = alert_reader(config, &http_client)?;
+    let prometheus = prometheus(config, &http_client)?;
+    let alertmanager =
+        reader.clone().map(|reader| AlertSource { name: config.coordinator.source_name.clone(), reader });
     let http = bind(config.coordinator.listen, "coordinator.listen").await?;
     let grpc = bind(config.coordinator.grpc_listen, "coordinator.grpc_listen").await?;
     let http_address = http.local_addr().unwrap_or(config.coordinator.listen);
@@ -168,6 +180,15 @@ pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
     let mut registry = Registry::default();
     quell_service::http::register_build_info(&mut registry, "coordinator", VERSION);
     site.metrics.register(&mut registry);
+    let ground = Ground {
+        site: Arc::clone(&site),
+        source: source.clone(),
+        received: Arc::clone(&received),
+        correlated: correlated.clone(),
+        metrics: Arc::default(),
+    };
+    ground.metrics.register(&mut registry);
+    reconcile::start(ground, reader, prometheus, &config.coordinator, &stop, &tasks);
     let tokens = Arc::new(TokenTable::new(&config.coordinator.tokens));
     let card = card(grpc_address);
     let mut options = ServerOptions::new(access(&tokens), site.now());
@@ -274,12 +295,20 @@ fn agent_client(config: &Config, endpoint: &AgentEndpoint) -> Result<AgentClient
     Ok(AgentClient::new(endpoint.role, Client::connect_lazy(&endpoint.url, options)?))
 }
 
-fn alert_source(config: &Config, client: &reqwest::Client) -> Result<Option<AlertSource>, StartError> {
-    let Some(url) = &config.infrastructure.monitoring.prometheus.alert_manager_url else { return Ok(None) };
-    let access =
-        quell_connect::Access::new(client.clone(), url.as_str()).map_err(StartError::Alertmanager)?;
-    let client = quell_connect::alertmanager::AlertmanagerClient::new(access);
-    Ok(Some(AlertSource { name: config.coordinator.source_name.clone(), client }))
+fn alert_reader(config: &Config, client: &reqwest::Client) -> Result<Option<Arc<AlertReader>>, StartError> {
+    let urls = config.infrastructure.monitoring.prometheus.alert_managers();
+    let instance = |url: &quell_service::config::BaseUrl| {
+        let access = Access::new(client.clone(), url.as_str()).map_err(StartError::Alertmanager)?;
+        Ok::<_, StartError>(AlertmanagerClient::new(access))
+    };
+    let instances = urls.into_iter().map(instance).collect::<Result<Vec<_>, _>>()?;
+    Ok((!instances.is_empty()).then(|| Arc::new(AlertReader::new(instances))))
+}
+
+fn prometheus(config: &Config, client: &reqwest::Client) -> Result<Option<PrometheusClient>, StartError> {
+    let Some(url) = &config.infrastructure.monitoring.prometheus.url else { return Ok(None) };
+    let access = Access::new(client.clone(), url.as_str()).map_err(StartError::Prometheus)?;
+    Ok(Some(PrometheusClient::new(access)))
 }
 
 /// Callers by their tokens; their scopes are carried by name.
@@ -299,11 +328,11 @@ fn with_scopes(caller: Caller, scopes: &BTreeSet<Scope>) -> Caller {
     scopes.iter().fold(caller, |caller, scope| caller.with_scope(scope.as_str()))
 }
 
-fn access(tokens: &Arc<TokenTable>) -> Access {
+fn access(tokens: &Arc<TokenTable>) -> quell_a2a::Access {
     if tokens.is_required() {
-        Access::Tokens(Arc::new(Callers(Arc::clone(tokens))))
+        quell_a2a::Access::Tokens(Arc::new(Callers(Arc::clone(tokens))))
     } else {
-        Access::Loopback(with_scopes(Caller::local(), &Scope::ALL.into_iter().collect()))
+        quell_a2a::Access::Loopback(with_scopes(Caller::local(), &Scope::ALL.into_iter().collect()))
     }
 }
 

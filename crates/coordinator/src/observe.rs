@@ -1,18 +1,19 @@
 //! The world as it is just before a step: alerts read again at their source, locks, switches, cool-downs, the plan's checks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use quell_connect::alertmanager::{AlertState as Listed, AlertmanagerClient};
+use quell_connect::alertmanager::AlertState as Listed;
 use quell_incident::alert::AlertKey;
 use quell_incident::contract::VerifyRequest;
 use quell_incident::gate::{AlertNow, World};
 use quell_incident::{Incident, Plan};
 use quell_store::StoreError;
-use quell_tool::CallContext;
 
 use crate::agents::Agents;
+use crate::reconcile::{AlertReader, Held};
 use crate::site::Site;
 
 /// How long reading the checks before the first step may take; without an answer the alert alone counts.
@@ -25,10 +26,10 @@ const ALERTS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Where alerts are read again.
 pub(crate) struct AlertSource {
-    /// The configured source whose alerts this Alertmanager has.
+    /// The configured source whose alerts these Alertmanagers have.
     pub name: String,
-    /// The Alertmanager.
-    pub client: AlertmanagerClient,
+    /// The Alertmanagers.
+    pub reader: Arc<AlertReader>,
 }
 
 /// Observes what the gates of a plan's next step are decided by.
@@ -98,21 +99,26 @@ async fn alerts(source: Option<&AlertSource>, incident: &Incident) -> BTreeMap<A
         return by_message;
     }
     let mut alerts = by_message;
-    match source.client.states(&asked, &CallContext::within(ALERTS_WITHIN)).await {
-        Ok(listed) => alerts.extend(listed.into_iter().map(|(key, state)| (key, now_of(state)))),
-        Err(error) => {
-            let why = format!("Alertmanager did not answer: {error}");
-            alerts.extend(asked.into_iter().map(|key| (key, AlertNow::Unknown(why.clone()))));
-        }
-    }
+    let names: BTreeSet<_> =
+        asked.iter().filter_map(|key| Some(incident.alerts.get(key)?.alert.name())).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let read = source.reader.named(&names, ALERTS_WITHIN).await;
+    alerts.extend(asked.into_iter().map(|key| {
+        let now = match &read {
+            Ok(reading) => now_of(reading.alerts.get(key.fingerprint.as_str())),
+            Err(error) => AlertNow::Unknown(format!("Alertmanager did not answer: {error}")),
+        };
+        (key, now)
+    }));
     alerts
 }
 
-fn now_of(state: Listed) -> AlertNow {
-    match state {
-        Listed::Firing => AlertNow::Firing,
-        Listed::Suppressed { by } => AlertNow::Suppressed(by.join(", ")),
-        // It may have cleared, or Alertmanager may have lost it with a restart: its own message will tell.
-        Listed::Cleared => AlertNow::Unknown("Alertmanager does not list it".to_owned()),
+fn now_of(held: Option<&Held>) -> AlertNow {
+    match held.map(|held| (&held.alert.state, &held.by)) {
+        Some((Listed::Firing, _)) => AlertNow::Firing,
+        Some((Listed::Suppressed { .. }, Some(by))) => AlertNow::Suppressed(by.clone()),
+        Some((Listed::Suppressed { .. }, None)) => AlertNow::Suppressed("Alertmanager".to_owned()),
+        // It may have cleared, or Alertmanager may have lost it with a restart: its own message will tell, or the reconciler.
+        Some((Listed::Cleared, _)) | None => AlertNow::Unknown("Alertmanager does not list it".to_owned()),
     }
 }

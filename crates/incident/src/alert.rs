@@ -64,6 +64,18 @@ impl Labels {
         self.0.insert(name.into(), value.into());
     }
 
+    /// These, and those of the others whose names are missing or empty here.
+    #[must_use]
+    pub fn completed_by(&self, others: &Self) -> Self {
+        let mut all = self.clone();
+        for (name, value) in &others.0 {
+            if !value.is_empty() && self.get(name).is_none() {
+                all.insert(name, value);
+            }
+        }
+        all
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()

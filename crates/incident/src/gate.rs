@@ -13,6 +13,9 @@ use crate::incident::Incident;
 use crate::plan::Plan;
 use crate::workflow::policy::{Autonomy, Policy};
 
+/// Suppressed alerts that a reason names at the most.
+const SUPPRESSED_SAID_MAX: usize = 3;
+
 /// What was observed just before a decision to start a step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct World {
@@ -95,7 +98,7 @@ pub enum Gate {
     KillSwitch,
     /// The alert, read again, still fires.
     AlertFiring,
-    /// The alert is not silenced or inhibited.
+    /// At least one alert fires that is neither silenced nor inhibited.
     Suppression,
     /// The plan is not too old.
     PlanAge,
@@ -225,11 +228,27 @@ fn alert_firing(look: &Look<'_>) -> Option<String> {
     ))
 }
 
+/// One alert that fires and that nobody has silenced is enough: a critical alert usually inhibits the mild ones beside it.
 fn suppression(look: &Look<'_>) -> Option<String> {
-    look.world.alerts.iter().find_map(|(key, now)| match now {
-        AlertNow::Suppressed(by) => Some(format!("alert {key} is suppressed by {by}")),
-        _ => None,
-    })
+    if look.world.alerts.values().any(|now| matches!(now, AlertNow::Firing)) {
+        return None;
+    }
+    let suppressed: Vec<_> = look
+        .world
+        .alerts
+        .iter()
+        .filter_map(|(key, now)| match now {
+            AlertNow::Suppressed(by) => Some(format!("alert {key} is suppressed by {by}")),
+            _ => None,
+        })
+        .collect();
+    let more = suppressed.len().saturating_sub(SUPPRESSED_SAID_MAX);
+    let said = suppressed.iter().take(SUPPRESSED_SAID_MAX).cloned().collect::<Vec<_>>().join("; ");
+    match (suppressed.is_empty(), more) {
+        (true, _) => None,
+        (false, 0) => Some(said),
+        (false, more) => Some(format!("{said}; and {more} more")),
+    }
 }
 
 fn plan_age(look: &Look<'_>) -> Option<String> {

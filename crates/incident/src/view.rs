@@ -5,11 +5,15 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use crate::alert::AlertKey;
 use crate::contract::StepOutcome;
 use crate::event::{Envelope, Event};
 use crate::incident::{ActionRecord, Incident, Outcome, Phase};
 use crate::plan::{Change, Plan, Undo};
 use crate::report::{EvidenceKind, Report};
+
+/// Suppressed alerts that the API's answers name at the most.
+const SUPPRESSED_MAX: usize = 20;
 
 /// The incident as the API's lists and details show it. Times are RFC 3339.
 pub fn to_json(incident: &Incident) -> Value {
@@ -29,6 +33,11 @@ pub fn to_json(incident: &Incident) -> Value {
         "fingerprints": incident.alerts.keys().map(|key| key.fingerprint.as_str()).collect::<Vec<_>>(),
         "alerts_total": incident.alerts.len() as u64 + incident.alerts_not_kept,
         "alerts_firing": incident.alerts.values().filter(|state| state.cleared_at.is_none()).count(),
+        "alerts_suppressed": suppressed(incident).count(),
+        "suppressed": suppressed(incident)
+            .take(SUPPRESSED_MAX)
+            .map(|(key, by)| json!({"fingerprint": key.fingerprint.as_str(), "by": by}))
+            .collect::<Vec<_>>(),
         "origin": incident.origin,
         "linked_to": incident.linked_to,
         "started_at": incident.started_at,
@@ -50,6 +59,12 @@ pub fn to_json(incident: &Incident) -> Value {
         fields.insert("post_mortem".to_owned(), json!(incident.post_mortem));
     }
     view
+}
+
+/// The alerts that fire and are silenced or inhibited, with what does so.
+fn suppressed(incident: &Incident) -> impl Iterator<Item = (&AlertKey, &String)> {
+    let firing = incident.alerts.iter().filter(|(_, state)| state.cleared_at.is_none());
+    firing.filter_map(|(key, state)| Some((key, state.suppressed_by.as_ref()?)))
 }
 
 /// What a person is asked, `null` when nothing is.
@@ -94,6 +109,10 @@ pub fn summary(incident: &Incident) -> String {
             )
         }
         Phase::AwaitingApproval { proposal, .. } => format!("waits for approval: {}", proposal.plan.summary),
+        Phase::Executing { run: None, closed, .. } if !closed.is_empty() => {
+            let why: Vec<_> = closed.iter().map(|gate| gate.why.as_str()).collect();
+            format!("before its next step the plan is held: {}", why.join("; "))
+        }
         Phase::Executing { proposal, .. } => format!("carries out: {}", proposal.plan.summary),
         Phase::Verifying { proposal, .. } => format!("verifies: {}", proposal.plan.summary),
         Phase::Undoing { why, .. } => format!("undoes what was done: {why}"),

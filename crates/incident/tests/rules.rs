@@ -159,7 +159,13 @@ fn input_of(case: &mut Case, turn: &Turn) -> Input {
                 2 => AlertNow::Unknown("source down".to_owned()),
                 _ => AlertNow::Firing,
             };
-            case.world.alerts = incident.alerts.keys().map(|key| (key.clone(), state.clone())).collect();
+            // Sometimes all but one are silenced, as by a critical alert that inhibits the others.
+            let of = |nth: usize| match &state {
+                AlertNow::Suppressed(_) if nth == 0 && variation.is_multiple_of(2) => AlertNow::Firing,
+                other => other.clone(),
+            };
+            case.world.alerts =
+                incident.alerts.keys().enumerate().map(|(nth, key)| (key.clone(), of(nth))).collect();
             case.world.baseline = (variation % 8 == 7).then(|| checks(Verdict::Passed, now));
             Input::Gates(Box::new(case.look_world()))
         }
@@ -230,11 +236,7 @@ fn check_turn(case: &Case, before: &Incident, events: &[Event], input: &Input) {
             assert!(stop.is_none(), "rule 9: a person had stopped it");
             assert!(
                 world.alerts.values().any(|now| matches!(now, AlertNow::Firing)),
-                "rule 1: the alert does not fire"
-            );
-            assert!(
-                !world.alerts.values().any(|now| matches!(now, AlertNow::Suppressed(_))),
-                "rule 1: suppressed"
+                "rule 1: no alert fires that is not suppressed"
             );
             assert!(case.policy.execution_enabled && case.policy.autonomy >= Autonomy::Approve);
             let must_ask = case.policy.require_approval

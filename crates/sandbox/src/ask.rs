@@ -57,6 +57,19 @@ impl Asking {
         serde_json::from_str(&text).map_err(|error| SandboxError::Request { what, why: error.to_string() })
     }
 
+    /// The text of an answer to any request.
+    ///
+    /// # Errors
+    /// As [`Asking::get`].
+    pub async fn text_of(
+        &self,
+        method: Method,
+        url: &str,
+        body: Option<&Value>,
+    ) -> Result<String, SandboxError> {
+        self.send(method, url, body).await
+    }
+
     async fn send(&self, method: Method, url: &str, body: Option<&Value>) -> Result<String, SandboxError> {
         let what = format!("{method} {url}");
         let failed =

@@ -8,9 +8,11 @@
 
 mod ask;
 mod child;
+pub mod fake_alertmanager;
 mod options;
 pub mod pair;
 pub mod processes;
+pub mod server;
 mod site;
 
 pub use ask::{Asking, until};

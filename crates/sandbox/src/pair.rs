@@ -22,8 +22,8 @@ const SCRAPES_BEFORE: f64 = 8.0;
 /// Where the two programs are.
 #[derive(Clone, Debug)]
 pub struct Programs {
-    prometheus: PathBuf,
-    alertmanager: PathBuf,
+    pub(crate) prometheus: PathBuf,
+    pub(crate) alertmanager: PathBuf,
 }
 
 impl Programs {

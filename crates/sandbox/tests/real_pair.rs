@@ -154,6 +154,58 @@ async fn a_silence_holds_a_plan_back() {
     assert!(site.actions().await.unwrap().iter().any(|action| action["target"] == "db-server-01"));
 }
 
+/// A person agrees to a plan, and then its alert is silenced: nothing is done, and the incident says why, until the silence is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silence_holds_back_what_was_approved() {
+    let Some(programs) = programs() else { return };
+    let options = ProcessOptions {
+        pair: Some(programs),
+        replacements: vec![
+            ("settle: 200ms", "settle: 200ms, alert_pipeline_delay: 10s"),
+            ("require_approval: false", "require_approval: true"),
+            ("  autonomy: auto\n", "  autonomy: auto\n  reconcile: {interval: 200ms}\n"),
+        ],
+    };
+    let site = Processes::start(&options).await.unwrap_or_else(|error| panic!("{error}"));
+    site.trigger("database_timeout").await.unwrap();
+    let asked = incident(&site, "a plan to approve", |one| one["phase"] == "awaiting_approval").await;
+    let now = SystemClock.now();
+    let silence = json!({
+        "matchers": [{"name": "alertname", "value": "DatabaseConnectionTimeout", "isRegex": false}],
+        "startsAt": now,
+        "endsAt": now + SignedDuration::from_mins(10),
+        "createdBy": "a person",
+        "comment": "maintenance",
+    });
+    let alertmanager = format!("http://{}", site.pair().unwrap().alertmanager());
+    let silences = format!("{alertmanager}/api/v2/silences");
+    let made = site.asking().json(Method::POST, &silences, Some(&silence)).await.unwrap();
+    incident(&site, "the silence to be shown", |one| one["alerts_suppressed"] == 1).await;
+    let approve = site.url(&format!("/api/incidents/{}/approve", text(&asked["id"])));
+    let word = json!({"plan_digest": asked["question"]["plan_digest"]});
+    site.asking().json(Method::POST, &approve, Some(&word)).await.unwrap();
+    let held =
+        |one: &Value| one["phase"] == "executing" && text(&one["summary"]).contains("of a person until");
+    let waiting = incident(&site, "the approved plan to be held by the silence", held).await;
+    assert!(text(&waiting["summary"]).contains(": maintenance"), "{}", waiting["summary"]);
+    assert!(site.actions().await.unwrap().is_empty());
+
+    let url = format!("{alertmanager}/api/v2/silence/{}", text(&made["silenceID"]));
+    site.asking().json(Method::DELETE, &url, None).await.unwrap();
+    let over = incident(&site, "the incident to be closed", closed).await;
+    let story = told(std::slice::from_ref(&over));
+    assert_eq!(over["resolution"]["by"], "runbook", "{story}");
+    let times = |kind: &str| {
+        over["timeline"].as_array().unwrap().iter().filter(|entry| entry["type"] == kind).count()
+    };
+    assert_eq!(times("alert_suppressed"), 2, "silenced once, and no longer: {story}");
+    let begun = |kind: &str| {
+        let timeline = over["timeline"].as_array().unwrap();
+        timeline.iter().rposition(|entry| entry["type"] == kind)
+    };
+    assert!(begun("step_started") > begun("alert_suppressed"), "{story}");
+}
+
 /// A webhook's receiver that keeps what it gets.
 #[derive(Clone, Default)]
 struct Receiver(Arc<Mutex<Vec<Value>>>);

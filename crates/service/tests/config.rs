@@ -84,6 +84,7 @@ coordinator:
         prometheus:
           url: http://me:***@p:9090
           alert_manager_url: null
+          alert_manager_urls: []
       logging:
         elasticsearch:
           url: null
@@ -162,6 +163,22 @@ coordinator:
       autonomy_overrides:
       - service: email
         level: auto
+      reconcile:
+        enabled: true
+        interval: 1m
+        timeout: 20s
+        missed_after: 1m
+        clear_margin: 2m
+        cleared_after: 10m
+        receivers: []
+      poll_prometheus:
+        enabled: false
+        interval: 15s
+        timeout: 10s
+        ignore:
+        - Watchdog
+        - DeadMansSwitch
+        - InfoInhibitor
       workflow:
         settle: 5s
         settle_p0: 0s

@@ -106,7 +106,11 @@ impl Looking<'_> {
                 self.incident,
             ));
         };
-        if known.suppressed_by.as_deref() == by {
+        // What has cleared is not held back by anything, and a closed incident is told of nothing.
+        if known.suppressed_by.as_deref() == by
+            || known.cleared_at.is_some()
+            || self.incident.status() == Status::Closed
+        {
             return Ok(Vec::new());
         }
         Ok(vec![Event::AlertSuppressed { key: key.clone(), by: by.map(str::to_owned) }])

@@ -23,17 +23,33 @@ impl Looking<'_> {
         if !seen_to_clear.is_empty() {
             return Ok(seen_to_clear);
         }
-        match &self.incident.phase {
-            Phase::Held { proposal, closed, .. } => Ok(self.held(world, proposal, closed)),
+        let mut events = self.seen_suppressed(world);
+        events.extend(match &self.incident.phase {
+            Phase::Held { proposal, closed, .. } => self.held(world, proposal, closed),
             Phase::Executing { proposal, index, run: None, closed, stop, .. } => match stop {
-                Some(stop) => Ok(self.stopped(stop)),
-                None => Ok(self.next_step(world, proposal, *index, closed)),
+                Some(stop) => self.stopped(stop),
+                None => self.next_step(world, proposal, *index, closed),
             },
             Phase::Undoing { proposal, remaining, run: None, closed, .. } => {
-                Ok(self.next_undo(world, proposal, *remaining, closed))
+                self.next_undo(world, proposal, *remaining, closed)
             }
-            _ => Err(Refused::stale("a look at the gates", self.incident)),
-        }
+            _ => return Err(Refused::stale("a look at the gates", self.incident)),
+        });
+        Ok(events)
+    }
+
+    /// Alerts that were silenced or inhibited since that was last known, or no longer are.
+    fn seen_suppressed(&self, world: &World) -> Vec<Event> {
+        let firing = self.incident.alerts.iter().filter(|(_, state)| state.cleared_at.is_none());
+        let changed = firing.filter_map(|(key, state)| {
+            let by = match world.alerts.get(key)? {
+                AlertNow::Suppressed(by) => Some(by.clone()),
+                AlertNow::Firing => None,
+                AlertNow::Cleared(_) | AlertNow::Unknown(_) => return None,
+            };
+            (state.suppressed_by != by).then(|| Event::AlertSuppressed { key: key.clone(), by })
+        });
+        changed.collect()
     }
 
     /// Alerts that their source, read again, says have cleared although no message said so yet.

@@ -14,6 +14,7 @@ const PERIOD_MAX: Period = Period::seconds(30 * 24 * 60 * 60);
 const TOKEN_BYTES_MIN: usize = 8;
 const TOKENS_MAX: usize = 1000;
 const NAME_BYTES_MAX: usize = 64;
+const ALERT_MANAGERS_MAX: usize = 16;
 
 /// Checks what the types alone do not say; addresses and tokens only for the daemons that are concerned.
 pub(super) fn check(config: &Config, concerns: impl Fn(Daemon) -> bool) -> Result<(), ConfigError> {
@@ -21,6 +22,15 @@ pub(super) fn check(config: &Config, concerns: impl Fn(Daemon) -> bool) -> Resul
     check_name("coordinator.source_name", &config.coordinator.source_name)?;
     check_periods(config)?;
     check_numbers(config)?;
+    let prometheus = &config.infrastructure.monitoring.prometheus;
+    if prometheus.alert_managers().len() > ALERT_MANAGERS_MAX {
+        let why = format!("names more than {ALERT_MANAGERS_MAX}; a cluster of Alertmanagers is smaller");
+        return Err(ConfigError::setting("infrastructure.monitoring.prometheus.alert_manager_urls", why));
+    }
+    if config.coordinator.poll_prometheus.enabled && prometheus.url.is_none() {
+        let why = "is true, but `infrastructure.monitoring.prometheus.url` is not set";
+        return Err(ConfigError::setting("coordinator.poll_prometheus.enabled", why));
+    }
     if config.simulator.metrics_urls.is_empty() && !config.use_real_data {
         let why = "is empty, and nothing else is measured while `use_real_data` is false";
         return Err(ConfigError::setting("simulator.metrics_urls", why));
@@ -65,9 +75,17 @@ fn check_name(setting: &str, name: &str) -> Result<(), ConfigError> {
 
 fn check_periods(config: &Config) -> Result<(), ConfigError> {
     let workflow = &config.coordinator.workflow;
+    let (reconcile, poll) = (&config.coordinator.reconcile, &config.coordinator.poll_prometheus);
     let zero = Period::seconds(0);
     for (setting, period, least) in [
         ("automation.remediation.ssh.timeout", config.automation.remediation.ssh.timeout, PERIOD_MIN),
+        ("coordinator.reconcile.interval", reconcile.interval, PERIOD_MIN),
+        ("coordinator.reconcile.timeout", reconcile.timeout, PERIOD_MIN),
+        ("coordinator.reconcile.missed_after", reconcile.missed_after, zero),
+        ("coordinator.reconcile.clear_margin", reconcile.clear_margin, zero),
+        ("coordinator.reconcile.cleared_after", reconcile.cleared_after, zero),
+        ("coordinator.poll_prometheus.interval", poll.interval, PERIOD_MIN),
+        ("coordinator.poll_prometheus.timeout", poll.timeout, PERIOD_MIN),
         ("coordinator.workflow.settle", workflow.settle, zero),
         ("coordinator.workflow.settle_p0", workflow.settle_p0, zero),
         ("coordinator.workflow.diagnosis", workflow.diagnosis, PERIOD_MIN),

@@ -78,6 +78,10 @@ pub struct Coordinator {
     pub autonomy: Autonomy,
     /// Other levels for some sources, services or runbooks; the first that fits counts.
     pub autonomy_overrides: Vec<AutonomyOverride>,
+    /// Comparing with Alertmanager what is known here.
+    pub reconcile: Reconcile,
+    /// Reading alerts from Prometheus itself.
+    pub poll_prometheus: PollPrometheus,
     /// Times and limits of the workflow.
     pub workflow: Workflow,
 }
@@ -103,7 +107,71 @@ impl Default for Coordinator {
             lease: Period::seconds(6),
             autonomy: Autonomy::Approve,
             autonomy_overrides: Vec::new(),
+            reconcile: Reconcile::default(),
+            poll_prometheus: PollPrometheus::default(),
             workflow: Workflow::default(),
+        }
+    }
+}
+
+/// Comparing with Alertmanager what is known here, where an Alertmanager is set: what webhooks missed is repaired, and what is silenced
+/// or inhibited there is known here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reconcile {
+    /// Compares at all.
+    pub enabled: bool,
+    /// How often; each pause is up to a tenth longer or shorter.
+    pub interval: Period,
+    /// How long one comparison may take.
+    pub timeout: Period,
+    /// How long an alert that fires there may be unknown here until its webhook counts as missed.
+    pub missed_after: Period,
+    /// What is added to Alertmanager's `resolve_timeout`: after so long a run it has heard again of everything that fires, and an alert
+    /// that it does not list has ended. At least the time in which Prometheus repeats itself, a minute by default.
+    pub clear_margin: Period,
+    /// How long ago an alert must have begun that this process has never seen listed, until its not being listed counts.
+    pub cleared_after: Period,
+    /// The receivers in Alertmanager's configuration whose alerts are Quell's. Empty: those with a webhook at a path of Quell's, or, where
+    /// there is none, those with any webhook.
+    pub receivers: Vec<String>,
+}
+
+impl Default for Reconcile {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            interval: Period::seconds(60),
+            timeout: Period::seconds(20),
+            missed_after: Period::seconds(60),
+            clear_margin: Period::seconds(120),
+            cleared_after: Period::seconds(10 * 60),
+            receivers: Vec::new(),
+        }
+    }
+}
+
+/// Reading the alerts of `infrastructure.monitoring.prometheus.url`: for sites without an Alertmanager, or as a second way beside it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PollPrometheus {
+    /// Reads them.
+    pub enabled: bool,
+    /// How often; each pause is up to a tenth longer or shorter.
+    pub interval: Period,
+    /// How long one reading may take.
+    pub timeout: Period,
+    /// Names of alerts that are left out: those that always fire. Nothing is routed here, as it is in an Alertmanager.
+    pub ignore: Vec<String>,
+}
+
+impl Default for PollPrometheus {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            interval: Period::seconds(15),
+            timeout: Period::seconds(10),
+            ignore: ["Watchdog", "DeadMansSwitch", "InfoInhibitor"].map(str::to_owned).to_vec(),
         }
     }
 }

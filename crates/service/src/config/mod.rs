@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use daemons::{
-    Autonomy, AutonomyOverride, Coordinator, Diagnostic, Resolution, Scope, Simulator, TokenEntry, Workflow,
+    Autonomy, AutonomyOverride, Coordinator, Diagnostic, PollPrometheus, Reconcile, Resolution, Scope,
+    Simulator, TokenEntry, Workflow,
 };
 pub use environment::{Environment, VARIABLES, Variable, parse_flag};
 pub use error::{ConfigError, Position};

@@ -36,6 +36,21 @@ pub struct Prometheus {
     /// Base address of Alertmanager.
     #[serde(deserialize_with = "optional")]
     pub alert_manager_url: Option<BaseUrl>,
+    /// Base addresses of further Alertmanagers of the same cluster: together they are one source.
+    pub alert_manager_urls: Vec<BaseUrl>,
+}
+
+impl Prometheus {
+    /// Every Alertmanager that is set, each once.
+    pub fn alert_managers(&self) -> Vec<&BaseUrl> {
+        let mut all: Vec<&BaseUrl> = Vec::new();
+        for url in self.alert_manager_url.iter().chain(&self.alert_manager_urls) {
+            if !all.iter().any(|known| known.as_str() == url.as_str()) {
+                all.push(url);
+            }
+        }
+        all
+    }
 }
 
 /// Systems that keep logs.

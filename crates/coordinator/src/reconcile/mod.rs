@@ -1,0 +1,194 @@
+//! Compares what is known here with what Alertmanager holds, and repairs what webhooks missed; and reads alerts from Prometheus itself.
+//!
+//! **Flow.** A round reads the alerts, then what each Alertmanager says of itself, compares ([`compare`]) and repairs: an alert that
+//! fires there and is unknown here is received, one that has ended there is received as resolved, both by the same durable way as a
+//! webhook's; what is silenced or inhibited is told to its incident. **Guarantees.** An incident opens once, whoever is first: what is
+//! received is correlated by its key. Nothing is cleared by an answer that is missing or partial, nor by an Alertmanager that has not run
+//! long enough to have heard again of what fires. **Assumptions.** The Alertmanagers of the source hold the same alerts. **Absent on
+//! purpose.** Nothing is stored of a round: what is forgotten by a restart delays a repair by a round or two. Health does not depend on
+//! an Alertmanager that can be reached.
+
+mod compare;
+mod metrics;
+mod polling;
+mod reader;
+mod repair;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quell_connect::prometheus::PrometheusClient;
+use quell_incident::ids::SourceName;
+use quell_service::config;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use self::compare::{Limits, Listing, Memory, compare, receivers_of};
+pub(crate) use self::metrics::ReconcileMetrics;
+use self::polling::Poller;
+use self::reader::Reading;
+pub(crate) use self::reader::{AlertReader, Held};
+use self::repair::Repair;
+use crate::correlate::Correlated;
+use crate::site::Site;
+
+/// What reconciliation works with.
+pub(crate) struct Ground {
+    /// The site.
+    pub site: Arc<Site>,
+    /// The source whose alerts are compared.
+    pub source: SourceName,
+    /// Told after each receipt.
+    pub received: Arc<Notify>,
+    /// Where correlation stands.
+    pub correlated: Correlated,
+    /// What is counted.
+    pub metrics: Arc<ReconcileMetrics>,
+}
+
+/// Starts what is configured: comparing with Alertmanager where there is one, and reading from Prometheus.
+pub(crate) fn start(
+    ground: Ground,
+    reader: Option<Arc<AlertReader>>,
+    prometheus: Option<PrometheusClient>,
+    settings: &config::Coordinator,
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+) {
+    let prometheus = prometheus.filter(|_| settings.poll_prometheus.enabled);
+    let page = prometheus.as_ref().map(PrometheusClient::alerts_page);
+    let repair = Arc::new(Repair { ground });
+    if let Some(reader) = reader.clone().filter(|_| settings.reconcile.enabled) {
+        let reconciler = Reconciler {
+            repair: Arc::clone(&repair),
+            reader,
+            settings: settings.reconcile.clone(),
+            page,
+            memory: Memory::default(),
+            receivers: None,
+        };
+        let stop = stop.clone();
+        tasks.spawn(async move { stop.run_until_cancelled(reconciler.run()).await });
+    }
+    if let Some(client) = prometheus {
+        let missed_after = settings.reconcile.missed_after.signed();
+        let poller = Poller::new(repair, client, reader, settings.poll_prometheus.clone(), missed_after);
+        let stop = stop.clone();
+        tasks.spawn(async move { stop.run_until_cancelled(poller.run()).await });
+    }
+}
+
+struct Reconciler {
+    repair: Arc<Repair>,
+    reader: Arc<AlertReader>,
+    settings: config::Reconcile,
+    /// The page that stands as the origin of alerts that are read from Prometheus, if any are.
+    page: Option<String>,
+    memory: Memory,
+    /// The receivers whose alerts are ours, once that is known.
+    receivers: Option<Vec<String>>,
+}
+
+impl Reconciler {
+    async fn run(mut self) {
+        let (interval, timeout) = (span(self.settings.interval), span(self.settings.timeout));
+        loop {
+            let round = tokio::time::timeout(timeout, self.round(timeout)).await;
+            let result = match round {
+                Ok(Ok(result)) => result,
+                Ok(Err(error)) => {
+                    warn!(%error, "the comparison with Alertmanager waits for the store");
+                    "store"
+                }
+                Err(_elapsed) => {
+                    warn!(
+                        timeout_seconds = timeout.as_secs(),
+                        "the comparison with Alertmanager did not end in time"
+                    );
+                    "late"
+                }
+            };
+            if result != "complete" {
+                self.memory.interrupted();
+            }
+            self.repair.ground.metrics.round(result);
+            tokio::time::sleep(self.repair.jittered(interval)).await;
+        }
+    }
+
+    async fn round(&mut self, within: Duration) -> Result<&'static str, quell_store::StoreError> {
+        let site = &self.repair.ground.site;
+        let at = site.now();
+        let reading = self.reader.all(within).await;
+        self.say_who_answers(reading.as_deref().ok());
+        let reading = match reading {
+            Ok(reading) => reading,
+            Err(error) => {
+                info!(%error, "no Alertmanager answered; nothing is taken from that");
+                return Ok("unreachable");
+            }
+        };
+        // After the alerts: one that started anew in between shows it.
+        let statuses = self.reader.statuses(within).await;
+        let known: Vec<_> = statuses.iter().flatten().collect();
+        let margin = self.settings.clear_margin.signed();
+        let long_enough = |status: &quell_connect::alertmanager::Status| {
+            at.duration_since(status.started_at) >= status.resolve_timeout.saturating_add(margin)
+        };
+        let complete = reading.failed.is_empty() && known.len() == statuses.len();
+        let settled = complete && known.iter().all(|status| long_enough(status));
+        if complete || self.receivers.is_none() && !known.is_empty() {
+            let receivers = receivers_of(&self.settings.receivers, &known);
+            if self.receivers.as_ref() != Some(&receivers) {
+                info!(
+                    ?receivers,
+                    "alerts of these receivers of Alertmanager are taken up when their webhooks are missed"
+                );
+            }
+            self.receivers = Some(receivers);
+        }
+        let receivers = self.receivers.clone().unwrap_or_else(|| self.settings.receivers.clone());
+
+        let own = self.repair.own(self.page.as_deref()).await?;
+        let listing = Listing { alerts: &reading.alerts, settled, at };
+        let limits = Limits {
+            missed_after: self.settings.missed_after.signed(),
+            cleared_after: self.settings.cleared_after.signed(),
+            receivers: &receivers,
+            polling: self.page.is_some(),
+        };
+        let findings = compare(&own, &listing, &limits, &mut self.memory);
+        // What holds actions back comes first.
+        self.repair.suppress(&findings.suppressions).await;
+        self.repair.missed(&findings.unknown).await?;
+        let words = "Alertmanager does not list it any more";
+        self.repair.ended(&findings.ended, "missed_resolved", words).await?;
+        Ok(if complete { "complete" } else { "partial" })
+    }
+
+    fn say_who_answers(&self, reading: Option<&Reading>) {
+        let metrics = &self.repair.ground.metrics;
+        for place in self.reader.places() {
+            let failed = reading.map(|reading| reading.failed.iter().find(|(failed, _)| *failed == place));
+            if let Some(Some((_, why))) = failed {
+                info!(
+                    alertmanager = place,
+                    why, "this Alertmanager did not answer; nothing is cleared meanwhile"
+                );
+            }
+            metrics.reachable(&place, matches!(failed, Some(None)));
+        }
+        if let Some(reading) = reading {
+            metrics.held(reading.alerts.len());
+        }
+    }
+}
+
+fn span(period: config::Period) -> Duration {
+    period.signed().unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use quell_connect::alertmanager::{AlertState, HeldAlert, Status, WebhookReceiver};
+use quell_incident::IncidentId;
+use quell_incident::alert::{AlertKey, Fingerprint, Labels};
+use quell_incident::ids::SourceName;
+
+use super::compare::{Findings, Limits, Listing, Memory, Own, compare, receivers_of};
+use super::reader::Held;
+
+fn at(seconds: i64) -> Timestamp {
+    "2026-11-20T18:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_secs(seconds)
+}
+
+fn held(fingerprint: &str, began: i64) -> Held {
+    let alert = HeldAlert {
+        fingerprint: fingerprint.to_owned(),
+        labels: [("alertname", "A")].into_iter().collect(),
+        annotations: Labels::default(),
+        starts_at: at(began),
+        ends_at: Some(at(100_000)),
+        generator_url: None,
+        receivers: vec!["hook".to_owned()],
+        state: AlertState::Firing,
+        processed: true,
+    };
+    Held { alert, by: None }
+}
+
+fn silenced(fingerprint: &str, words: &str) -> Held {
+    let mut held = held(fingerprint, 0);
+    held.alert.state = AlertState::Suppressed { by: vec!["silence 1".to_owned()] };
+    held.by = Some(words.to_owned());
+    held
+}
+
+fn own(fingerprint: &str, began: i64) -> Own {
+    Own {
+        key: AlertKey {
+            source: SourceName::declared("alertmanager").unwrap(),
+            fingerprint: Fingerprint::given(fingerprint).unwrap(),
+        },
+        incident_id: IncidentId(uuid::Uuid::from_u128(1)),
+        starts_at: at(began),
+        suppressed_by: None,
+        polled: false,
+        labels: Labels::default(),
+    }
+}
+
+/// One round at an instant.
+fn round(memory: &mut Memory, own: &[Own], there: &[Held], settled: bool, seconds: i64) -> Findings {
+    let alerts: BTreeMap<_, _> =
+        there.iter().map(|held| (held.alert.fingerprint.clone(), held.clone())).collect();
+    let receivers = ["hook".to_owned()];
+    let limits = Limits {
+        missed_after: SignedDuration::from_secs(60),
+        cleared_after: SignedDuration::from_secs(600),
+        receivers: &receivers,
+        polling: true,
+    };
+    compare(own, &Listing { alerts: &alerts, settled, at: at(seconds) }, &limits, memory)
+}
+
+fn unknown(there: Held, seconds: i64) -> usize {
+    round(&mut Memory::default(), &[], &[there], false, seconds).unknown.len()
+}
+
+#[test]
+fn what_fires_there_and_is_unknown_here_is_found_after_a_while() {
+    assert_eq!(unknown(held("a", 0), 59), 0, "its webhook is under way");
+    assert_eq!(unknown(held("a", 0), 60), 1);
+    assert_eq!(unknown(silenced("a", "silence 1"), 60), 0, "nobody is told of it");
+    let with = |change: fn(&mut HeldAlert)| {
+        let mut held = held("a", 0);
+        change(&mut held.alert);
+        unknown(held, 60)
+    };
+    assert_eq!(with(|alert| alert.processed = false), 0, "not looked at yet");
+    assert_eq!(with(|alert| alert.ends_at = Some(at(60))), 0, "it has ended");
+    assert_eq!(with(|alert| alert.ends_at = None), 1);
+    assert_eq!(with(|alert| alert.receivers = vec!["pager".to_owned()]), 0, "it is routed to others");
+    let known = round(&mut Memory::default(), &[own("a", 0)], &[held("a", 0)], true, 60);
+    assert_eq!(known, Findings::default());
+}
+
+#[test]
+fn what_is_not_listed_any_more_has_ended_when_two_rounds_agree() {
+    let (mut memory, mine) = (Memory::default(), [own("a", 0)]);
+    round(&mut memory, &mine, &[held("a", 0)], true, 60);
+    assert_eq!(round(&mut memory, &mine, &[], true, 120).ended, []);
+    let ended = round(&mut memory, &mine, &[], true, 180).ended;
+    assert_eq!((ended.len(), ended[0].at), (1, at(120)), "since it was first seen to be gone");
+}
+
+#[test]
+fn what_ends_there_as_listed_is_as_good_as_gone() {
+    let (mut memory, mine) = (Memory::default(), [own("a", 0)]);
+    let mut over = held("a", 0);
+    over.alert.ends_at = Some(at(30));
+    round(&mut memory, &mine, &[held("a", 0)], true, 20);
+    assert_eq!(round(&mut memory, &mine, std::slice::from_ref(&over), true, 60).ended, []);
+    assert_eq!(round(&mut memory, &mine, &[over], true, 120).ended.len(), 1);
+}
+
+#[test]
+fn what_does_not_count_clears_nothing() {
+    let mine = [own("a", 0)];
+    let cleared = |rounds: &[(&[Held], bool, i64)]| {
+        let mut memory = Memory::default();
+        rounds
+            .iter()
+            .map(|(there, settled, at)| round(&mut memory, &mine, there, *settled, *at).ended.len())
+            .sum::<usize>()
+    };
+    let listed = [held("a", 0)];
+    // A restart: it has not run long enough, and by then Prometheus has told it again.
+    assert_eq!(cleared(&[(&listed, true, 1), (&[], false, 2), (&[], false, 3), (&listed, true, 4)]), 0);
+    // Two readings that agree, with another one between.
+    assert_eq!(cleared(&[(&listed, true, 1), (&[], true, 2), (&listed, true, 3), (&[], true, 4)]), 0);
+    assert_eq!(cleared(&[(&listed, true, 1), (&[], true, 2), (&[], false, 3), (&[], true, 4)]), 0);
+    // Never seen there, and young: it may not have arrived.
+    assert_eq!(cleared(&[(&[], true, 100), (&[], true, 200), (&[], true, 300)]), 0);
+    // Never seen there, and old: it was there before this process was.
+    assert_eq!(cleared(&[(&[], true, 600), (&[], true, 660)]), 1);
+}
+
+#[test]
+fn a_new_episode_begins_the_count_anew() {
+    let mut memory = Memory::default();
+    round(&mut memory, &[own("a", 0)], &[held("a", 0)], true, 1);
+    assert_eq!(round(&mut memory, &[own("a", 0)], &[], true, 60).ended, []);
+    assert_eq!(round(&mut memory, &[own("a", 90)], &[], true, 120).ended, []);
+    assert_eq!(round(&mut memory, &[own("a", 90)], &[], true, 180).ended.len(), 1);
+    memory.interrupted();
+    assert_eq!(round(&mut memory, &[own("a", 90)], &[], true, 240).ended, [], "a round without an answer");
+}
+
+#[test]
+fn what_was_read_from_prometheus_is_not_cleared_by_alertmanager() {
+    let (mut memory, mine) = (Memory::default(), [Own { polled: true, ..own("a", 0) }]);
+    for seconds in [600, 660, 720] {
+        assert_eq!(round(&mut memory, &mine, &[], true, seconds).ended, []);
+    }
+}
+
+#[test]
+fn a_silence_is_told_once_and_its_end_once() {
+    let mut memory = Memory::default();
+    let words = |findings: Findings| -> Vec<_> {
+        findings.suppressions.into_iter().map(|suppression| suppression.by).collect()
+    };
+    let by = Some("silence 1 of a person: maintenance".to_owned());
+    let there = silenced("a", by.as_deref().unwrap());
+    assert_eq!(
+        words(round(&mut memory, &[own("a", 0)], std::slice::from_ref(&there), false, 1)),
+        vec![by.clone()]
+    );
+    let known = [Own { suppressed_by: by, ..own("a", 0) }];
+    assert_eq!(words(round(&mut memory, &known, &[there], true, 2)), []);
+    let mut unprocessed = held("a", 0);
+    unprocessed.alert.processed = false;
+    assert_eq!(words(round(&mut memory, &known, &[unprocessed], true, 3)), [], "nobody has looked yet");
+    assert_eq!(words(round(&mut memory, &known, &[], true, 4)), [], "what is not listed is not unsilenced");
+    assert_eq!(words(round(&mut memory, &known, &[held("a", 0)], true, 5)), [None]);
+}
+
+#[test]
+fn whose_alerts_are_ours() {
+    let receiver = |name: &str, urls: &[&str]| WebhookReceiver {
+        name: name.to_owned(),
+        urls: urls.iter().map(|url| (*url).to_owned()).collect(),
+    };
+    let status = |webhooks: &[WebhookReceiver]| Status {
+        started_at: at(0),
+        resolve_timeout: SignedDuration::from_mins(5),
+        webhooks: webhooks.to_vec(),
+    };
+    let chat = receiver("chat", &["http://chat/hook"]);
+    let ours = receiver("quell", &["http://chat/hook", "http://q:5000/webhooks/alertmanager/?x=1"]);
+    let hidden = receiver("hidden", &["<secret>"]);
+    let of = |named: &[&str], webhooks: &[&WebhookReceiver]| {
+        let named: Vec<_> = named.iter().map(|name| (*name).to_owned()).collect();
+        let webhooks: Vec<_> = webhooks.iter().map(|one| (*one).clone()).collect();
+        receivers_of(&named, &[&status(&webhooks), &status(&webhooks)])
+    };
+    assert_eq!(of(&["other"], &[&chat, &ours]), ["other"]);
+    assert_eq!(of(&[], &[&chat, &ours, &hidden]), ["quell"]);
+    assert_eq!(of(&[], &[&chat, &hidden]), ["chat", "hidden"]);
+    assert!(of(&[], &[]).is_empty(), "an Alertmanager that tells nobody by webhook is not ours to take from");
+}
