@@ -9,12 +9,14 @@
 
 pub mod alert;
 pub mod contract;
+pub mod correlation;
 pub mod event;
 pub mod evidence;
 pub mod gate;
 pub mod ids;
 pub mod incident;
 pub mod mapping;
+pub mod members;
 mod phase;
 pub mod plan;
 pub mod report;
@@ -24,6 +26,7 @@ pub mod workflow;
 
 pub use alert::{Alert, AlertKey, AlertStatus, Fingerprint, Labels, Untrusted};
 pub use event::{Envelope, Event};
+pub use members::{Member, Members};
 pub use ids::{Digest, FencingToken, IncidentId, Revision, RunbookName, StepKey, TargetName, TaskKey};
 pub use incident::{Incident, Phase};
 pub use plan::{Plan, Step, Undo};

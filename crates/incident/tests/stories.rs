@@ -5,6 +5,7 @@ mod common;
 
 use common::*;
 use quell_incident::contract::{PlanAnswer, ProbeVerdict, StepOutcome, Verdict};
+use quell_incident::event::EVENT_VERSION;
 use quell_incident::gate::{AlertNow, KillSwitch, LockState, SiteGates};
 use quell_incident::ids::GateEpoch;
 use quell_incident::incident::{How, Outcome, Phase, Why};
@@ -405,7 +406,7 @@ fn every_event_survives_its_stored_form() {
     let read: Vec<_> = case.log.iter().map(|e| Envelope::decode(&e.encode().unwrap()).unwrap()).collect();
     assert_eq!(read, case.log);
     let mut newer: serde_json::Value = serde_json::from_slice(&case.log[0].encode().unwrap()).unwrap();
-    newer["version"] = 2.into();
+    newer["version"] = (EVENT_VERSION + 1).into();
     let error = Envelope::decode(newer.to_string().as_bytes()).unwrap_err();
-    assert!(error.to_string().contains("version 2"), "{error}");
+    assert!(error.to_string().contains(&format!("version {}", EVENT_VERSION + 1)), "{error}");
 }
