@@ -12,6 +12,7 @@ mod agents;
 mod alertmanager;
 mod correlate;
 mod draft;
+mod history;
 mod http;
 mod metrics;
 mod observe;
@@ -20,6 +21,7 @@ mod runner;
 mod settings;
 mod site;
 mod tasks;
+mod windows;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -211,11 +211,11 @@ pub fn closed_gates(
 
 /// The gates that also hold back an undo: only the kill switch and a lock that is lost.
 pub fn closed_gates_of_undo(incident: &Incident, plan: &Plan, world: &World) -> Vec<ClosedGate> {
-    let stopped = world
-        .site
-        .kill_switch
-        .as_ref()
-        .map(|switch| ClosedGate { gate: Gate::KillSwitch, why: switched(switch), until: None });
+    let stopped = world.site.kill_switch.as_ref().map(|switch| ClosedGate {
+        gate: Gate::KillSwitch,
+        why: switched(switch),
+        until: None,
+    });
     let lost = plan.targets().into_iter().find(|target| holder_of(world, target) != Some(incident.id));
     let lost = lost
         .map(|target| (Gate::TargetLock, format!("the lock on {target} was lost")))
@@ -362,7 +362,10 @@ fn flapping(look: &Look<'_>) -> Option<String> {
     let flapping = look.incident.flapping.as_ref().filter(|flapping| flapping.until > look.now)?;
     let approved = look.incident.proposal().is_some_and(|proposal| !proposal.approvals.is_empty());
     (!approved && !look.incident.chosen_by_person).then(|| {
-        format!("alert {} flaps, {} changes; it is quiet at {}", flapping.key, flapping.transitions, flapping.until)
+        format!(
+            "alert {} flaps, {} changes; it is quiet at {}",
+            flapping.key, flapping.transitions, flapping.until
+        )
     })
 }
 

@@ -26,9 +26,9 @@ pub mod workflow;
 
 pub use alert::{Alert, AlertKey, AlertStatus, Fingerprint, Labels, Untrusted};
 pub use event::{Envelope, Event};
-pub use members::{Member, Members};
 pub use ids::{Digest, FencingToken, IncidentId, Revision, RunbookName, StepKey, TargetName, TaskKey};
 pub use incident::{Incident, Phase};
+pub use members::{Member, Members};
 pub use plan::{Plan, Step, Undo};
 pub use report::{Hypothesis, Report};
 pub use severity::{Priority, Severity, Status};

@@ -205,7 +205,9 @@ pub fn describe(event: &Event) -> String {
             None => format!("opened by {origin}: {}", head.title),
         },
         Event::AlertFired { alert } => format!("alert {} fires on {}", alert.name(), alert.affected_system()),
-        Event::AlertsJoined { full, counted, joined, .. } => joined_sentence(full, counted.len(), joined.as_ref()),
+        Event::AlertsJoined { full, counted, joined, .. } => {
+            joined_sentence(full, counted.len(), joined.as_ref())
+        }
         Event::AlertsCleared { cleared } => format!("{} alerts cleared", cleared.len()),
         Event::AlertsTruncated { group: Some(_), more } if *more > 0 => {
             format!("{more} more alerts of the group exist than were sent")

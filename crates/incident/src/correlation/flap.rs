@@ -23,11 +23,7 @@ pub struct FlappingRule {
 
 impl Default for FlappingRule {
     fn default() -> Self {
-        Self {
-            transitions: 6,
-            window: SignedDuration::from_hours(1),
-            quiet: SignedDuration::from_mins(15),
-        }
+        Self { transitions: 6, window: SignedDuration::from_hours(1), quiet: SignedDuration::from_mins(15) }
     }
 }
 

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use crate::contract::StepOutcome;
 use crate::event::{Envelope, Event};
 use crate::ids::{IncidentId, Revision};
-use crate::incident::{
-    ActionRecord, Asking, Attempt, Doubt, Incident, Outcome, Phase, Proposal, Run, Stop,
-};
+use crate::incident::{ActionRecord, Asking, Attempt, Doubt, Incident, Outcome, Phase, Proposal, Run, Stop};
 use crate::members::Members;
 use crate::plan::Plan;
 

@@ -85,12 +85,12 @@ fn check_periods(config: &Config) -> Result<(), ConfigError> {
         ("coordinator.workflow.verify_interval", workflow.verify_interval, PERIOD_MIN),
         ("coordinator.workflow.hold_look_again", workflow.hold_look_again, PERIOD_MIN),
         ("coordinator.workflow.hold_max", workflow.hold_max, PERIOD_MIN),
+        ("coordinator.correlation.group_window", config.coordinator.correlation.group_window, zero),
         (
-            "coordinator.correlation.group_window",
-            config.coordinator.correlation.group_window,
-            zero,
+            "coordinator.correlation.flapping.window",
+            config.coordinator.correlation.flapping.window,
+            PERIOD_MIN,
         ),
-        ("coordinator.correlation.flapping.window", config.coordinator.correlation.flapping.window, PERIOD_MIN),
         ("coordinator.correlation.flapping.quiet", config.coordinator.correlation.flapping.quiet, PERIOD_MIN),
         (
             "coordinator.correlation.self_healing_within",

@@ -61,11 +61,7 @@ pub struct FlappingSettings {
 
 impl Default for FlappingSettings {
     fn default() -> Self {
-        Self {
-            transitions: 6,
-            window: Period::seconds(60 * 60),
-            quiet: Period::seconds(15 * 60),
-        }
+        Self { transitions: 6, window: Period::seconds(60 * 60), quiet: Period::seconds(15 * 60) }
     }
 }
 
