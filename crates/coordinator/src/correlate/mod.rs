@@ -8,6 +8,8 @@
 mod carry_out;
 mod memory;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
