@@ -30,11 +30,12 @@ async fn one(site: &Site, mut work: Work) -> Result<Vec<usize>, StoreError> {
     let mut refused = Vec::new();
     if let Some(opening) = work.opening.take() {
         let first = if work.rounds.is_empty() { return Ok(refused) } else { work.rounds.remove(0) };
-        open(site, &work, opening, first.batch()).await?;
+        open(site, &work, opening, first.into_batch().0).await?;
     }
     for round in work.rounds {
-        if !tell(site, work.id, round.batch()).await? {
-            refused.extend(round.messages);
+        let (batch, messages) = round.into_batch();
+        if !tell(site, work.id, batch).await? {
+            refused.extend(messages);
         }
     }
     Ok(refused)
@@ -91,7 +92,10 @@ async fn tell(site: &Site, id: quell_incident::IncidentId, batch: AlertBatch) ->
     let single = batch.fired.len() + batch.cleared.len() <= 1;
     let source = batch.fired.first().map(|fired| &fired.alert.key).or(batch.cleared.first().map(|c| &c.key));
     let source = source.map_or_else(|| "correlation".to_owned(), |key| key.source.to_string());
-    match site.change(id, &Input::Alerts(Box::new(batch.clone())), &source).await {
+    let input = Input::Alerts(Box::new(batch));
+    let told = site.change(id, &input, &source).await;
+    let Input::Alerts(batch) = input else { return Ok(true) };
+    match told {
         Ok(_) => Ok(true),
         Err(ChangeError::Store(error)) if is_lasting(&error) && single => {
             error!(incident_id = %id, %error, "an alert's message could not be added to the incident");
@@ -99,7 +103,7 @@ async fn tell(site: &Site, id: quell_incident::IncidentId, batch: AlertBatch) ->
         }
         Err(ChangeError::Store(error)) if is_lasting(&error) => {
             error!(incident_id = %id, %error, "messages are added one by one");
-            one_by_one(site, id, batch).await
+            one_by_one(site, id, *batch).await
         }
         Err(ChangeError::Store(error)) => Err(error),
         Err(error) => {

@@ -79,19 +79,14 @@ pub(super) struct Round {
     /// What each alert does in it, and since when.
     alerts: HashMap<AlertKey, (AlertStatus, Timestamp)>,
     /// The messages, by their place in the turn: to be taken again when the round is refused.
-    pub messages: Vec<usize>,
+    messages: Vec<usize>,
 }
 
 impl Round {
-    /// As the workflow takes it.
-    pub(super) fn batch(&self) -> AlertBatch {
-        AlertBatch {
-            fired: self.fired.clone(),
-            cleared: self.cleared.clone(),
-            urgency: self.urgency,
-            flapping: self.flapping.clone(),
-            truncated: self.truncated.clone(),
-        }
+    /// As the workflow takes it, and the places of its messages.
+    pub(super) fn into_batch(self) -> (AlertBatch, Vec<usize>) {
+        let Self { fired, cleared, urgency, flapping, truncated, messages, .. } = self;
+        (AlertBatch { fired, cleared, urgency, flapping, truncated }, messages)
     }
 }
 

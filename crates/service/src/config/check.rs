@@ -13,6 +13,8 @@ const PERIOD_MIN: Period = Period::milliseconds(10);
 const PERIOD_MAX: Period = Period::seconds(30 * 24 * 60 * 60);
 const TOKEN_BYTES_MIN: usize = 8;
 const TOKENS_MAX: usize = 1000;
+const RULES_MAX: usize = 100;
+const RULE_LABELS_MAX: usize = 20;
 const NAME_BYTES_MAX: usize = 64;
 
 /// Checks what the types alone do not say; addresses and tokens only for the daemons that are concerned.
@@ -21,6 +23,7 @@ pub(super) fn check(config: &Config, concerns: impl Fn(Daemon) -> bool) -> Resul
     check_name("coordinator.source_name", &config.coordinator.source_name)?;
     check_periods(config)?;
     check_numbers(config)?;
+    check_rules(config)?;
     if config.simulator.metrics_urls.is_empty() && !config.use_real_data {
         let why = "is empty, and nothing else is measured while `use_real_data` is false";
         return Err(ConfigError::setting("simulator.metrics_urls", why));
@@ -105,6 +108,30 @@ fn check_periods(config: &Config) -> Result<(), ConfigError> {
         if period < least || period > PERIOD_MAX {
             let why = format!("{period} is out of range; it takes {least} to {PERIOD_MAX}");
             return Err(ConfigError::setting(setting, why));
+        }
+    }
+    Ok(())
+}
+
+fn check_rules(config: &Config) -> Result<(), ConfigError> {
+    let rules = &config.coordinator.correlation.rules;
+    if rules.len() > RULES_MAX {
+        let why = format!("has more than {RULES_MAX} entries");
+        return Err(ConfigError::setting("coordinator.correlation.rules", why));
+    }
+    let mut names = BTreeSet::new();
+    for (index, rule) in rules.iter().enumerate() {
+        let setting = |field: &str| format!("coordinator.correlation.rules[{index}].{field}");
+        check_name(&setting("name"), &rule.name)?;
+        if !names.insert(&rule.name) {
+            return Err(ConfigError::setting(
+                setting("name"),
+                format!("`{}` is another rule's too", rule.name),
+            ));
+        }
+        if rule.labels.is_empty() || rule.labels.len() > RULE_LABELS_MAX {
+            let why = format!("has {} labels; a rule takes 1 to {RULE_LABELS_MAX}", rule.labels.len());
+            return Err(ConfigError::setting(setting("labels"), why));
         }
     }
     Ok(())
