@@ -12,6 +12,7 @@ mod agents;
 mod alertmanager;
 mod correlate;
 mod draft;
+mod history;
 mod http;
 mod metrics;
 mod observe;
@@ -22,6 +23,7 @@ mod settings;
 mod site;
 mod tasks;
 mod tenure;
+mod windows;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -61,16 +61,13 @@ pub(crate) async fn world(
     let alerts = alerts(alertmanager, incident).await;
     let locks = site.store.locks(&targets).await?;
     let cool_downs = site.store.cool_downs(&incident.alert_name, &targets, site.now()).await?;
-    Ok(World { alerts, baseline, locks, cool_downs, site: site.store.site_gates().await? })
+    let windows = site.settings().windows.open(incident, site.now());
+    Ok(World { alerts, baseline, locks, cool_downs, windows, site: site.store.site_gates().await? })
 }
 
 /// Since when samples speak of now: not from before the fault, of which a rate would still be full, and not from long ago.
 fn recently(site: &Site, incident: &Incident) -> Timestamp {
-    let fired = incident
-        .alerts
-        .values()
-        .filter(|state| state.cleared_at.is_none())
-        .map(|state| state.alert.starts_at);
+    let fired = incident.members.iter().filter(|member| member.fires()).map(|member| member.starts_at);
     let recent = site.now().saturating_sub(RECENT).unwrap_or(Timestamp::MIN);
     fired.min().map_or(recent, |fired| fired.max(recent))
 }
@@ -78,15 +75,15 @@ fn recently(site: &Site, incident: &Incident) -> Timestamp {
 /// What is known of each alert now: what its source says where there is one to ask, else what its messages said.
 async fn alerts(source: Option<&AlertSource>, incident: &Incident) -> BTreeMap<AlertKey, AlertNow> {
     let by_message: BTreeMap<_, _> = incident
-        .alerts
+        .members
         .iter()
-        .map(|(key, state)| {
-            let now = match (state.cleared_at, &state.suppressed_by) {
+        .map(|member| {
+            let now = match (member.cleared_at, &member.suppressed_by) {
                 (Some(at), _) => AlertNow::Cleared(at),
-                (None, Some(by)) => AlertNow::Suppressed(by.clone()),
+                (None, Some(by)) => AlertNow::Suppressed(by.to_string()),
                 (None, None) => AlertNow::Firing,
             };
-            (key.clone(), now)
+            (AlertKey::clone(&member.key), now)
         })
         .collect();
     let Some(source) = source else { return by_message };

@@ -3,11 +3,14 @@
 use std::path::Path;
 
 use quell_incident::Digest;
+use quell_incident::correlation::{FlappingRule, Rule, SettleRule};
 use quell_incident::mapping::Mapping;
 use quell_incident::workflow::{Autonomy, AutonomyOverride, Policy};
 use quell_service::{Config, config};
 
+use crate::correlate::JoinSettings;
 use crate::site::Settings;
+use crate::windows::Windows;
 
 /// What stands in for `coordinator.alert_mapping_file`.
 const SHIPPED_MAPPING: &str = include_str!("alert-mapping.yaml");
@@ -23,6 +26,9 @@ pub enum SettingsError {
         /// What is wrong, with line and column where it is known.
         why: String,
     },
+    /// A window cannot be used.
+    #[error("{0}")]
+    Window(String),
     /// A number that has no JSON form.
     #[error("the policy has no digest: {0}")]
     Digest(String),
@@ -39,8 +45,38 @@ pub(crate) fn of(config: &Config) -> Result<Settings, SettingsError> {
         Some(path) => mapping(path)?,
         None => shipped()?,
     };
-    let correlate_by = config.coordinator.correlate_by.clone();
-    Ok(Settings { policy, policy_digest, mapping, correlate_by })
+    let (join, settle) = join(config);
+    let windows = Windows::of(&config.coordinator.maintenance, &config.coordinator.freezes)
+        .map_err(SettingsError::Window)?;
+    Ok(Settings { policy, policy_digest, mapping, join, settle, windows })
+}
+
+/// The name of the rule that `coordinator.correlate_by` is short for.
+const CORRELATE_BY: &str = "correlate_by";
+
+fn join(config: &Config) -> (JoinSettings, SettleRule) {
+    let correlation = &config.coordinator.correlation;
+    let own = correlation.rules.iter().map(|rule| Rule {
+        name: rule.name.clone(),
+        labels: rule.labels.clone(),
+        window: rule.window.map(|window| window.signed()),
+        sources: rule.sources.clone(),
+    });
+    let short = Rule {
+        name: CORRELATE_BY.to_owned(),
+        labels: config.coordinator.correlate_by.clone(),
+        window: None,
+        sources: Vec::new(),
+    };
+    let short = (!short.labels.is_empty()).then_some(short);
+    let flapping = FlappingRule {
+        transitions: correlation.flapping.transitions as usize,
+        window: correlation.flapping.window.signed(),
+        quiet: correlation.flapping.quiet.signed(),
+    };
+    let group_window = correlation.group_window.signed();
+    let join = JoinSettings { group_window, rules: own.chain(short).collect(), flapping };
+    (join, SettleRule { within_max: correlation.self_healing_within.signed() })
 }
 
 fn shipped() -> Result<Mapping, SettingsError> {

@@ -3,15 +3,19 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
+use quell_incident::correlation::SettleRule;
 use quell_incident::event::EVENT_VERSION;
 use quell_incident::mapping::Mapping;
-use quell_incident::workflow::{self, Draft, Input, Policy, Refused};
+use quell_incident::workflow::{self, AlertBatch, Draft, Input, Policy, Refused};
 use quell_incident::{Digest, Envelope, Event, Incident, IncidentId, Revision};
 use quell_service::{Clock, FaultPoints, IdSource};
 use quell_store::{Append, IncidentStore, Lease, MessageKey, StoreError};
 use tracing::{debug, info};
 
+use crate::correlate::JoinSettings;
+use crate::history::History;
 use crate::metrics::Metrics;
+use crate::windows::Windows;
 
 /// How often a decision is made anew because another one came first.
 const CONFLICTS_MAX: u32 = 20;
@@ -25,8 +29,12 @@ pub(crate) struct Settings {
     pub policy_digest: Digest,
     /// From alerts to incidents.
     pub mapping: Mapping,
-    /// Labels by which alerts join.
-    pub correlate_by: Vec<String>,
+    /// What makes alerts one incident.
+    pub join: JoinSettings,
+    /// What is concluded from a class's history.
+    pub settle: SettleRule,
+    /// Maintenance windows and freezes.
+    pub windows: Windows,
 }
 
 /// What every part of the coordinator works with.
@@ -41,6 +49,8 @@ pub(crate) struct Site {
     pub faults: FaultPoints,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// How incidents of each class ended.
+    pub history: Arc<History>,
     /// Whose incidents these are.
     pub tenant: String,
     settings: RwLock<Arc<Settings>>,
@@ -92,7 +102,7 @@ impl Site {
         settings: Settings,
     ) -> Self {
         let settings = RwLock::new(Arc::new(settings));
-        Self { store, clock, ids, faults, metrics: Arc::default(), tenant, settings }
+        Self { store, clock, ids, faults, metrics: Arc::default(), history: Arc::default(), tenant, settings }
     }
 
     /// The time now.
@@ -124,6 +134,23 @@ impl Site {
         let id = IncidentId(self.ids.new_id());
         let events = workflow::open(draft, self.now(), &settings.policy);
         self.append(id, Revision(0), events, &by.into(), &settings, message).await
+    }
+
+    /// Opens an incident with the alerts that belong to it.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then there is no such incident.
+    pub(crate) async fn open_with(
+        &self,
+        id: IncidentId,
+        draft: Draft,
+        batch: &AlertBatch,
+        settle: Option<jiff::SignedDuration>,
+        by: impl Into<By<'_>>,
+    ) -> Result<Arc<Incident>, StoreError> {
+        let settings = self.settings();
+        let events = workflow::open_with(draft, batch, settle, self.now(), &settings.policy);
+        self.append(id, Revision(0), events, &by.into(), &settings, None).await
     }
 
     /// Decides on an input and makes the decision durable. Nothing else changes an incident.
@@ -189,6 +216,7 @@ impl Site {
         // it must not depend on that.
         let (store, metrics, faults) =
             (Arc::clone(&self.store), Arc::clone(&self.metrics), self.faults.clone());
+        let history = Arc::clone(&self.history);
         let appending = tokio::spawn(async move {
             let events: Vec<_> = append.envelopes.iter().map(|envelope| envelope.event.clone()).collect();
             let incident = store.append(append).await?;
@@ -197,6 +225,7 @@ impl Site {
                 info!(incident_id = %id, event = kind, phase = incident.phase.name(), "{text}");
             }
             metrics.count(&incident, &events);
+            history.changed(&incident, &events);
             Ok(incident)
         });
         appending.await.unwrap_or(Err(StoreError::Closed))

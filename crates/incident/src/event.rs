@@ -1,23 +1,27 @@
 //! What becomes true of an incident. Events are the only way it changes; the workflow makes them, the store keeps them, and the
 //! fold of them is the incident.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::alert::{Alert, AlertKey};
 use crate::contract::{StepOutcome, TargetLock, VerificationReport};
+use crate::correlation::{Flapping, GroupId, JoinedBy};
 use crate::gate::{ClosedGate, CoolDown};
 use crate::ids::{Digest, GateEpoch, IncidentId, Revision, RunbookName, StepKey, TaskKey};
 use crate::incident::{Approval, How, Outcome, UnknownStep, Why};
 use crate::mapping::Head;
+use crate::members::Member;
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::severity::{Priority, Severity};
 
 /// The version of every event's payload that this program writes. Older ones are brought up when they are read; they are never
 /// rewritten.
-pub const EVENT_VERSION: u16 = 1;
+pub const EVENT_VERSION: u16 = 2;
 
 /// An event with all that is known of how it came to be.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -118,6 +122,16 @@ impl Envelope {
     }
 }
 
+/// An alert's end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cleared {
+    /// Which.
+    #[serde(flatten)]
+    pub key: AlertKey,
+    /// When, as its source says.
+    pub at: Timestamp,
+}
+
 /// What became true.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data", rename_all = "snake_case")]
@@ -141,6 +155,34 @@ pub enum Event {
     AlertFired {
         /// As it came.
         alert: Box<Alert>,
+    },
+    /// Alerts began to fire, here or again: at most [`crate::workflow::ALERTS_PER_EVENT_MAX`] of them.
+    AlertsJoined {
+        /// Those of the sample, as they came.
+        full: Vec<Arc<Alert>>,
+        /// The others.
+        counted: Vec<Member>,
+        /// Why they belong to this incident; `None` for those that it knew, and for those that opened it.
+        joined: Option<JoinedBy>,
+        /// The group in which their source sent them, when that says something.
+        group: Option<GroupId>,
+    },
+    /// Alerts cleared: at most [`crate::workflow::ALERTS_PER_EVENT_MAX`] of them.
+    AlertsCleared {
+        /// Which, and when, as their source says.
+        cleared: Vec<Cleared>,
+    },
+    /// A message carried fewer alerts than there are.
+    AlertsTruncated {
+        /// Of which group; `None` when a reconciliation has listed them all.
+        group: Option<GroupId>,
+        /// How many were left out; 0: none any more.
+        more: u64,
+    },
+    /// An alert of it flaps.
+    Flapping {
+        /// Which, how, until when.
+        flapping: Flapping,
     },
     /// An alert that joined it is more urgent.
     PriorityRaised {
@@ -409,6 +451,10 @@ impl Event {
         match self {
             Self::Opened { .. } => "opened",
             Self::AlertFired { .. } => "alert_fired",
+            Self::AlertsJoined { .. } => "alerts_joined",
+            Self::AlertsCleared { .. } => "alerts_cleared",
+            Self::AlertsTruncated { .. } => "alerts_truncated",
+            Self::Flapping { .. } => "flapping",
             Self::PriorityRaised { .. } => "priority_raised",
             Self::AlertCleared { .. } => "alert_cleared",
             Self::AlertSuppressed { .. } => "alert_suppressed",

@@ -11,6 +11,7 @@ use crate::contract::{Verdict, VerificationReport};
 use crate::ids::{FencingToken, GateEpoch, IncidentId, RunbookName, TargetName};
 use crate::incident::Incident;
 use crate::plan::Plan;
+use crate::severity::Priority;
 use crate::workflow::policy::{Autonomy, Policy};
 
 /// Suppressed alerts that a reason names at the most.
@@ -29,6 +30,31 @@ pub struct World {
     pub cool_downs: Vec<CoolDown>,
     /// The plan's checks, read before the first step; `None` when they were not read.
     pub baseline: Option<VerificationReport>,
+    /// Maintenance windows and freezes that are open now and concern the incident.
+    pub windows: Vec<OpenWindow>,
+}
+
+/// A window in which nothing is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenWindow {
+    /// Which kind.
+    pub kind: WindowKind,
+    /// Its name.
+    pub name: String,
+    /// When it ends.
+    pub until: Timestamp,
+}
+
+/// Why nothing is done in a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowKind {
+    /// Somebody works on what the alerts are about.
+    Maintenance,
+    /// Nothing may be changed.
+    Freeze {
+        /// Unless the incident is P0.
+        allow_p0: bool,
+    },
 }
 
 /// What a source says of an alert now.
@@ -108,6 +134,12 @@ pub enum Gate {
     TargetLock,
     /// The fault is still there: the plan's own checks do not all hold before the first step.
     Baseline,
+    /// No maintenance window is open for the incident's alerts.
+    Maintenance,
+    /// No freeze holds.
+    Freeze,
+    /// No alert of the incident flaps, or a person decided.
+    Flapping,
 }
 
 /// What a closed gate means for the incident.
@@ -128,6 +160,9 @@ pub struct ClosedGate {
     pub gate: Gate,
     /// Why, for people.
     pub why: String,
+    /// When it opens, if that is known: it is waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
 struct Look<'a> {
@@ -153,6 +188,9 @@ const GATES: &[(Gate, Closing, LookAt)] = &[
     (Gate::CoolDown, Closing::HandOver, cool_down),
     (Gate::TargetLock, Closing::Wait, target_lock),
     (Gate::Baseline, Closing::Wait, baseline),
+    (Gate::Maintenance, Closing::Wait, maintenance),
+    (Gate::Freeze, Closing::Wait, freeze),
+    (Gate::Flapping, Closing::Wait, flapping),
 ];
 
 /// Looks at every gate for a plan's next step; returns the closed ones in the order of the list with what they mean.
@@ -167,20 +205,24 @@ pub fn closed_gates(
     let look = Look { incident, plan, world, policy, begun, now };
     GATES
         .iter()
-        .filter_map(|(gate, closing, at)| at(&look).map(|why| (ClosedGate { gate: *gate, why }, *closing)))
+        .filter_map(|(gate, closing, at)| {
+            let (gate, until) = (*gate, opens_at(*gate, &look));
+            at(&look).map(|why| (ClosedGate { gate, why, until }, *closing))
+        })
         .collect()
 }
 
 /// The gates that also hold back an undo: only the kill switch and a lock that is lost.
 pub fn closed_gates_of_undo(incident: &Incident, plan: &Plan, world: &World) -> Vec<ClosedGate> {
-    let stopped = world
-        .site
-        .kill_switch
-        .as_ref()
-        .map(|switch| ClosedGate { gate: Gate::KillSwitch, why: switched(switch) });
+    let stopped = world.site.kill_switch.as_ref().map(|switch| ClosedGate {
+        gate: Gate::KillSwitch,
+        why: switched(switch),
+        until: None,
+    });
     let lost = plan.targets().into_iter().find(|target| holder_of(world, target) != Some(incident.id));
     let lost = lost
-        .map(|target| ClosedGate { gate: Gate::TargetLock, why: format!("the lock on {target} was lost") });
+        .map(|target| (Gate::TargetLock, format!("the lock on {target} was lost")))
+        .map(|(gate, why)| ClosedGate { gate, why, until: None });
     stopped.into_iter().chain(lost).collect()
 }
 
@@ -210,7 +252,7 @@ fn kill_switch(look: &Look<'_>) -> Option<String> {
 }
 
 fn alert_firing(look: &Look<'_>) -> Option<String> {
-    if look.incident.alerts.is_empty() {
+    if look.incident.members.is_empty() {
         return None;
     }
     let firing =
@@ -295,6 +337,55 @@ fn target_lock(look: &Look<'_>) -> Option<String> {
 
 fn world_lock<'a>(look: &'a Look<'_>, target: &TargetName) -> Option<&'a LockState> {
     look.world.locks.get(target)
+}
+
+/// When a gate that is closed by a window opens.
+fn opens_at(gate: Gate, look: &Look<'_>) -> Option<Timestamp> {
+    match gate {
+        Gate::Maintenance => window(look, is_maintenance).map(|window| window.until),
+        Gate::Freeze => window(look, is_freeze).map(|window| window.until),
+        Gate::Flapping => look.incident.flapping.as_ref().map(|flapping| flapping.until),
+        _ => None,
+    }
+}
+
+/// The one that ends last.
+fn window<'a>(look: &Look<'a>, of_kind: fn(WindowKind, &Incident) -> bool) -> Option<&'a OpenWindow> {
+    let open = look.world.windows.iter().filter(|window| window.until > look.now);
+    open.filter(|window| of_kind(window.kind, look.incident)).max_by_key(|window| window.until)
+}
+
+fn is_maintenance(kind: WindowKind, _: &Incident) -> bool {
+    kind == WindowKind::Maintenance
+}
+
+fn is_freeze(kind: WindowKind, incident: &Incident) -> bool {
+    match kind {
+        WindowKind::Freeze { allow_p0 } => !(allow_p0 && incident.priority == Priority::P0),
+        WindowKind::Maintenance => false,
+    }
+}
+
+fn maintenance(look: &Look<'_>) -> Option<String> {
+    let window = window(look, is_maintenance)?;
+    Some(format!("the maintenance window {} is open until {}", window.name, window.until))
+}
+
+fn freeze(look: &Look<'_>) -> Option<String> {
+    let window = window(look, is_freeze)?;
+    Some(format!("the freeze {} holds until {}", window.name, window.until))
+}
+
+/// Nothing happens by itself while an alert flaps; what a person chose or approved does.
+fn flapping(look: &Look<'_>) -> Option<String> {
+    let flapping = look.incident.flapping.as_ref().filter(|flapping| flapping.until > look.now)?;
+    let approved = look.incident.proposal().is_some_and(|proposal| !proposal.approvals.is_empty());
+    (!approved && !look.incident.chosen_by_person).then(|| {
+        format!(
+            "alert {} flaps, {} changes; it is quiet at {}",
+            flapping.key, flapping.transitions, flapping.until
+        )
+    })
 }
 
 fn baseline(look: &Look<'_>) -> Option<String> {

@@ -1,20 +1,27 @@
 //! An incident: the fold of its events, and the phase that it is in.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use crate::alert::{Alert, AlertKey};
 use crate::contract::{IncidentBrief, StepOutcome};
+use crate::correlation::{Flapping, GroupId};
 use crate::gate::CoolDown;
 use crate::ids::{Digest, FencingToken, IncidentId, Revision, RunbookName, StepKey, TargetName};
+use crate::members::Members;
 pub use crate::phase::{Approval, Asking, Doubt, How, Outcome, Phase, Proposal, Run, Stop, UnknownStep, Why};
 use crate::plan::{Change, Plan};
 use crate::report::Report;
 pub use crate::severity::{Priority, Severity, Status};
 
-/// Alerts that one incident keeps in full; more of them are counted.
-pub const ALERTS_MAX: usize = 1_000;
+/// Alerts that one incident has at the most: nothing joins it when it has so many.
+pub const ALERTS_MAX: usize = 20_000;
+/// Alerts that one incident keeps in full.
+pub const SAMPLE_MAX: usize = 100;
+/// Groups that one incident remembers.
+pub(crate) const GROUPS_MAX: usize = 64;
 /// Alerts that an agent is told of.
 const BRIEF_ALERTS_MAX: usize = 20;
 
@@ -59,8 +66,16 @@ pub struct Incident {
     pub resolved_at: Option<Timestamp>,
     /// When it was closed.
     pub closed_at: Option<Timestamp>,
-    /// Its alerts by source and fingerprint, at most [`ALERTS_MAX`].
+    /// A sample of its alerts in full, at most [`SAMPLE_MAX`].
     pub alerts: BTreeMap<AlertKey, AlertState>,
+    /// Every alert in its shortest form, at most [`ALERTS_MAX`].
+    pub members: Members,
+    /// Groups of its source in which alerts came, with when the last one joined.
+    pub groups: BTreeMap<GroupId, Timestamp>,
+    /// How many alerts of a group a message left out.
+    pub truncated: BTreeMap<GroupId, u64>,
+    /// Which alert flaps, or last did.
+    pub flapping: Option<Flapping>,
     /// Alerts beyond [`ALERTS_MAX`], which are only counted.
     pub alerts_not_kept: u64,
     /// Where it stands.
@@ -93,7 +108,7 @@ pub struct Incident {
 #[derive(Clone, Debug, PartialEq)]
 pub struct AlertState {
     /// As it last began to fire.
-    pub alert: Alert,
+    pub alert: Arc<Alert>,
     /// When this episode cleared.
     pub cleared_at: Option<Timestamp>,
     /// What silences or inhibits it.
@@ -156,9 +171,12 @@ impl Incident {
 
     /// Whether it has alerts and every one of them has cleared.
     pub fn cleared(&self) -> bool {
-        !self.alerts.is_empty()
-            && self.alerts_not_kept == 0
-            && self.alerts.values().all(|state| state.cleared_at.is_some())
+        !self.members.is_empty() && self.members.firing() == 0 && self.all_known()
+    }
+
+    /// Whether every alert is known: none was left out of a message, none is merely counted.
+    pub fn all_known(&self) -> bool {
+        self.alerts_not_kept == 0 && self.truncated.is_empty()
     }
 
     /// The step that runs or is in doubt.
@@ -213,7 +231,7 @@ impl Incident {
             severity: self.severity,
             affected_systems: self.affected_systems.clone(),
             started_at: self.started_at,
-            alerts: alerts.iter().take(BRIEF_ALERTS_MAX).map(|state| state.alert.clone()).collect(),
+            alerts: alerts.iter().take(BRIEF_ALERTS_MAX).map(|state| Alert::clone(&state.alert)).collect(),
             labels,
         }
     }

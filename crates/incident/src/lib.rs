@@ -9,12 +9,14 @@
 
 pub mod alert;
 pub mod contract;
+pub mod correlation;
 pub mod event;
 pub mod evidence;
 pub mod gate;
 pub mod ids;
 pub mod incident;
 pub mod mapping;
+pub mod members;
 mod phase;
 pub mod plan;
 pub mod report;
@@ -26,6 +28,7 @@ pub use alert::{Alert, AlertKey, AlertStatus, Fingerprint, Labels, Untrusted};
 pub use event::{Envelope, Event};
 pub use ids::{Digest, FencingToken, IncidentId, Revision, RunbookName, StepKey, TargetName, TaskKey};
 pub use incident::{Incident, Phase};
+pub use members::{Member, Members};
 pub use plan::{Plan, Step, Undo};
 pub use report::{Hypothesis, Report};
 pub use severity::{Priority, Severity, Status};

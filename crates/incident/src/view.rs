@@ -1,12 +1,14 @@
 //! The incident as people and scripts see it: the JSON of the API, the timeline's sentences, the post-mortem.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::alert::AlertKey;
+use crate::alert::{Alert, AlertKey};
 use crate::contract::StepOutcome;
+use crate::correlation::JoinedBy;
 use crate::event::{Envelope, Event};
 use crate::incident::{ActionRecord, Incident, Outcome, Phase};
 use crate::plan::{Change, Plan, Undo};
@@ -30,9 +32,11 @@ pub fn to_json(incident: &Incident) -> Value {
         "tags": incident.tags,
         "component": incident.component,
         "service": incident.service,
-        "fingerprints": incident.alerts.keys().map(|key| key.fingerprint.as_str()).collect::<Vec<_>>(),
-        "alerts_total": incident.alerts.len() as u64 + incident.alerts_not_kept,
-        "alerts_firing": incident.alerts.values().filter(|state| state.cleared_at.is_none()).count(),
+        "fingerprints": fingerprints(incident),
+        "alerts_total": incident.members.len() as u64 + incident.alerts_not_kept,
+        "alerts_firing": incident.members.firing(),
+        "alerts_truncated": incident.truncated.values().fold(0, |sum: u64, more| sum.saturating_add(*more)),
+        "flapping": incident.flapping,
         "alerts_suppressed": suppressed(incident).count(),
         "suppressed": suppressed(incident)
             .take(SUPPRESSED_MAX)
@@ -62,9 +66,15 @@ pub fn to_json(incident: &Incident) -> Value {
 }
 
 /// The alerts that fire and are silenced or inhibited, with what does so.
-fn suppressed(incident: &Incident) -> impl Iterator<Item = (&AlertKey, &String)> {
-    let firing = incident.alerts.iter().filter(|(_, state)| state.cleared_at.is_none());
-    firing.filter_map(|(key, state)| Some((key, state.suppressed_by.as_ref()?)))
+fn suppressed(incident: &Incident) -> impl Iterator<Item = (&AlertKey, &str)> {
+    let firing = incident.members.iter().filter(|member| member.fires());
+    firing.filter_map(|member| Some((member.key.as_ref(), member.suppressed_by.as_deref()?)))
+}
+
+fn fingerprints(incident: &Incident) -> Vec<&str> {
+    let mut all: Vec<_> = incident.members.iter().map(|member| &member.key).collect();
+    all.sort();
+    all.into_iter().map(|key| key.fingerprint.as_str()).collect()
 }
 
 /// What a person is asked, `null` when nothing is.
@@ -213,6 +223,18 @@ pub fn describe(event: &Event) -> String {
             None => format!("opened by {origin}: {}", head.title),
         },
         Event::AlertFired { alert } => format!("alert {} fires on {}", alert.name(), alert.affected_system()),
+        Event::AlertsJoined { full, counted, joined, .. } => {
+            joined_sentence(full, counted.len(), joined.as_ref())
+        }
+        Event::AlertsCleared { cleared } => format!("{} alerts cleared", cleared.len()),
+        Event::AlertsTruncated { group: Some(_), more } if *more > 0 => {
+            format!("{more} more alerts of the group exist than were sent")
+        }
+        Event::AlertsTruncated { .. } => "every alert is known again".to_owned(),
+        Event::Flapping { flapping } => format!(
+            "alert {} flaps: {} changes; no automatic action until {}",
+            flapping.key, flapping.transitions, flapping.until
+        ),
         Event::PriorityRaised { priority, severity } => format!("it is now {priority}, {severity}"),
         Event::AlertCleared { key, cleared_at } => format!("alert {key} cleared at {cleared_at}"),
         Event::AlertSuppressed { key, by: Some(by) } => format!("alert {key} is suppressed by {by}"),
@@ -305,6 +327,20 @@ pub fn describe(event: &Event) -> String {
         }
         Event::Noted { by, text } => format!("{by}: {text}"),
     }
+}
+
+fn joined_sentence(full: &[Arc<Alert>], counted: usize, joined: Option<&JoinedBy>) -> String {
+    let mut text = match (full.first(), full.len() + counted) {
+        (Some(alert), 1) => format!("alert {} fires on {}", alert.name(), alert.affected_system()),
+        (Some(alert), all) => {
+            format!("{all} alerts fire, among them {} on {}", alert.name(), alert.affected_system())
+        }
+        (None, all) => format!("{all} more alerts fire"),
+    };
+    if let Some(joined) = joined {
+        let _ = write!(text, "; joined {joined}");
+    }
+    text
 }
 
 fn changed(changes: &[Change]) -> String {

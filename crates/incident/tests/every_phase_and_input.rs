@@ -5,10 +5,11 @@ mod common;
 
 use common::*;
 use quell_incident::contract::{PlanAnswer, ProbeVerdict, StepOutcome, Verdict};
-use quell_incident::event::Event;
+use quell_incident::correlation::{Flapping, GroupId, JoinedBy};
+use quell_incident::event::{Cleared, Event};
 use quell_incident::ids::{RunbookName, StepKey, TaskKey};
 use quell_incident::incident::Phase;
-use quell_incident::workflow::{self, Input, Refused};
+use quell_incident::workflow::{self, AlertBatch, FiredAlert, Input, Refused};
 
 /// A case in each phase, by the shortest way there.
 fn phases() -> Vec<(&'static str, Case)> {
@@ -137,6 +138,12 @@ fn inputs(case: &Case) -> Vec<(&'static str, Input)> {
                 severity: quell_incident::severity::Severity::Critical,
             },
         ),
+        ("many alerts join", many(case, true, 0)),
+        ("many of its own fire", many(case, false, 0)),
+        ("all of many clear", many_clear(case, None)),
+        ("the same, more exist", many_clear(case, Some(3))),
+        ("every alert is listed", Input::AlertsListed),
+        ("it flaps", flaps(case)),
         ("cleared", Input::AlertCleared { key: case.key(), at: now }),
         ("silenced", Input::AlertSuppressed { key: case.key(), by: Some("silence".to_owned()) }),
         ("report", Input::Report { task: task_of(case), report: Box::new(report(case.incident.id, 0.9)) }),
@@ -186,6 +193,33 @@ fn inputs(case: &Case) -> Vec<(&'static str, Input)> {
         ("reopen", Input::Reopen { by: by(), why: String::new() }),
         ("note", Input::Note { by: by(), text: "hm".to_owned() }),
     ]
+}
+
+/// Six hundred alerts that it does not know, so that they are two events.
+fn many(case: &Case, joined: bool, from: usize) -> Input {
+    let fired = (from..from + 600).map(|number| {
+        let mut alert = alert(&format!("Many{number}"));
+        alert.starts_at = case.now;
+        let joined = joined.then_some(JoinedBy::GroupKey);
+        FiredAlert { alert: std::sync::Arc::new(alert), joined, group: None }
+    });
+    Input::Alerts(Box::new(AlertBatch { fired: fired.collect(), ..AlertBatch::default() }))
+}
+
+fn many_clear(case: &Case, more: Option<u64>) -> Input {
+    let cleared = case
+        .incident
+        .members
+        .iter()
+        .map(|member| Cleared { key: quell_incident::AlertKey::clone(&member.key), at: case.now });
+    let source = quell_incident::ids::SourceName::declared("alertmanager").unwrap();
+    let truncated = more.map(|more| (GroupId::of_message(&source, None), more)).into_iter().collect();
+    Input::Alerts(Box::new(AlertBatch { cleared: cleared.collect(), truncated, ..AlertBatch::default() }))
+}
+
+fn flaps(case: &Case) -> Input {
+    let flapping = Flapping { key: case.key(), transitions: 6, until: at(10_000) };
+    Input::Alerts(Box::new(AlertBatch { flapping: Some(flapping), ..AlertBatch::default() }))
 }
 
 #[test]

@@ -10,11 +10,14 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 
 use quell_incident::contract::{PlanAnswer, ProbeVerdict, StepOutcome, Verdict};
-use quell_incident::gate::{AlertNow, CoolDown, KillSwitch, LockState, SiteGates};
+use quell_incident::correlation::{Flapping, GroupId, JoinedBy};
+use quell_incident::event::Cleared;
+use quell_incident::gate::{AlertNow, CoolDown, KillSwitch, LockState, OpenWindow, SiteGates, WindowKind};
 use quell_incident::ids::{IncidentId, RunbookName, StepKey, TaskKey};
-use quell_incident::incident::{How, Incident, Outcome, Phase};
+use quell_incident::incident::{How, Incident, Outcome, Phase, SAMPLE_MAX};
 use quell_incident::plan::Undo;
-use quell_incident::workflow::{self, Autonomy, Input, Policy};
+use quell_incident::severity::{Priority, Severity};
+use quell_incident::workflow::{self, AlertBatch, Autonomy, FiredAlert, Input, Policy};
 use quell_incident::{Digest, Event};
 
 /// One turn of a history: what is tried, with which variation, after how many seconds.
@@ -26,7 +29,7 @@ struct Turn {
 }
 
 fn turns() -> impl Strategy<Value = Vec<Turn>> {
-    let turn = (0u8..60, any::<u8>(), prop_oneof![4 => 0u16..3, 3 => 3u16..70, 1 => 70u16..2000])
+    let turn = (0u8..66, any::<u8>(), prop_oneof![4 => 0u16..3, 3 => 3u16..70, 1 => 70u16..2000])
         .prop_map(|(what, variation, seconds)| Turn { what, variation, seconds });
     prop::collection::vec(turn, 1..120)
 }
@@ -83,7 +86,7 @@ fn what_fits(incident: &Incident, variation: u8) -> u8 {
 
 /// Turns a random number into an input, mostly one that fits; also changes the world.
 fn input_of(case: &mut Case, turn: &Turn) -> Input {
-    let what = if turn.what < 26 { turn.what } else { what_fits(&case.incident, turn.variation) };
+    let what = if turn.what < 29 { turn.what } else { what_fits(&case.incident, turn.variation) };
     let variation = turn.variation;
     let odd = variation % 2 == 1;
     let by = if odd { "ann" } else { "bob" }.to_owned();
@@ -96,6 +99,15 @@ fn input_of(case: &mut Case, turn: &Turn) -> Input {
                 fired.starts_at = now;
             }
             Input::AlertFiring(Box::new(fired))
+        }
+        26 => many(incident, variation, now),
+        27 if variation < 60 => Input::AlertsListed,
+        28 if variation < 60 => {
+            let kind =
+                if odd { WindowKind::Maintenance } else { WindowKind::Freeze { allow_p0: variation < 30 } };
+            let until = now.saturating_add(SignedDuration::from_secs(i64::from(variation) * 10)).unwrap();
+            case.world.windows = vec![OpenWindow { kind, name: "night".to_owned(), until }];
+            Input::Deadline
         }
         1 | 2 => {
             let nth = usize::from(variation) % incident.alerts.len();
@@ -213,6 +225,49 @@ fn input_of(case: &mut Case, turn: &Turn) -> Input {
     }
 }
 
+/// Up to 130 alerts, more than the sample: some that it knows, some that it does not; some have cleared, some were left out.
+fn many(incident: &Incident, variation: u8, now: jiff::Timestamp) -> Input {
+    let count = if variation.is_multiple_of(16) { 130 } else { usize::from(variation % 12) };
+    let (mut fired, mut cleared) = (Vec::new(), Vec::new());
+    for number in 0..count {
+        let mut one = alert(&format!("Many{number}"));
+        one.starts_at = if variation > 128 { now } else { at(-30) };
+        if (number + count).is_multiple_of(3) {
+            cleared.push(Cleared { key: one.key, at: now });
+        } else {
+            let joined = (variation % 4 > 0).then_some(JoinedBy::GroupKey);
+            fired.push(FiredAlert { alert: std::sync::Arc::new(one), joined, group: None });
+        }
+    }
+    if variation >= 200 {
+        let all = incident.members.iter().map(|member| quell_incident::AlertKey::clone(&member.key));
+        cleared = all.map(|key| Cleared { key, at: now }).collect();
+        fired.clear();
+    }
+    let source = quell_incident::ids::SourceName::declared("alertmanager").unwrap();
+    let truncated =
+        (variation % 7 < 2).then(|| (GroupId::of_message(&source, None), u64::from(variation % 7)));
+    let flapping = variation.is_multiple_of(9).then(|| Flapping {
+        key: incident.alerts.keys().next().unwrap().clone(),
+        transitions: 6,
+        until: now.saturating_add(SignedDuration::from_secs(300)).unwrap(),
+    });
+    let urgency = Some((Priority::P1, Severity::High)).filter(|_| variation.is_multiple_of(5));
+    let truncated = truncated.into_iter().collect();
+    Input::Alerts(Box::new(AlertBatch { fired, cleared, urgency, flapping, truncated }))
+}
+
+/// The members are counted right, the sample is of them, and the limits hold.
+fn members_are_exact(after: &Incident) {
+    assert_eq!(after.members.iter().count(), after.members.len());
+    assert_eq!(after.members.iter().filter(|member| member.fires()).count(), after.members.firing());
+    assert!(after.alerts.len() <= SAMPLE_MAX);
+    for (key, state) in &after.alerts {
+        let member = after.members.get(key).expect("the sample is of members");
+        assert_eq!((member.cleared_at, member.starts_at), (state.cleared_at, state.alert.starts_at));
+    }
+}
+
 /// Checks one decision against the rules, with the incident as it was before and is after.
 fn check_turn(case: &Case, before: &Incident, events: &[Event], input: &Input) {
     let after = &case.incident;
@@ -220,6 +275,18 @@ fn check_turn(case: &Case, before: &Incident, events: &[Event], input: &Input) {
         if let Event::StepStarted { key, index, undo, lock, .. } = event {
             let Input::Gates(world) = input else { panic!("a step was started by {input:?}") };
             assert!(world.site.kill_switch.is_none(), "rule 1: the kill switch was engaged");
+            if !undo {
+                let holds = |window: &OpenWindow| {
+                    let exempt = window.kind == WindowKind::Freeze { allow_p0: true }
+                        && before.priority == Priority::P0;
+                    window.until > case.now && !exempt
+                };
+                assert!(!world.windows.iter().any(holds), "a window holds actions");
+                let flaps = before.flapping.as_ref().is_some_and(|flapping| flapping.until > case.now);
+                let by_person =
+                    before.chosen_by_person || before.proposal().is_some_and(|p| !p.approvals.is_empty());
+                assert!(!flaps || by_person, "an automatic action while it flaps");
+            }
             assert!(before.run().is_none(), "rule 2: a step was running");
             assert!(!before.started_keys.contains(key), "rule 3: started twice");
             assert_eq!(case.locks[&lock.target], LockState { token: lock.token, holder: Some(after.id) });
@@ -262,6 +329,7 @@ fn check_turn(case: &Case, before: &Incident, events: &[Event], input: &Input) {
             let now_passed = matches!(input, Input::Checks(report) if passed(report));
             assert!(now_passed || last.as_ref().is_some_and(passed), "rule 5: no data passed");
             assert!(after.cleared(), "rule 5: an alert still fires");
+            assert!(after.truncated.is_empty(), "alerts were left out of the messages");
         }
         if let Event::UndoStarted { .. } = event {
             let failed_step = matches!(before.phase, Phase::Executing { .. });
@@ -281,6 +349,12 @@ fn check_turn(case: &Case, before: &Incident, events: &[Event], input: &Input) {
             };
             assert_ne!(said, closed, "rule 8: said twice");
         }
+    }
+    members_are_exact(after);
+    if events.iter().any(|event| matches!(event, Event::AlertsJoined { joined: Some(_), .. })) {
+        let known = |fired: &FiredAlert| before.members.get(&fired.alert.key).is_some();
+        let all_known = matches!(input, Input::Alerts(batch) if batch.fired.iter().all(known));
+        assert!(before.status().is_active() || all_known, "joined in {}", before.phase.name());
     }
     ended_attempts_cool_down(before, after, events);
     nothing_is_kept_locked_for_nothing(after, case);
@@ -413,6 +487,10 @@ fn no_history_breaks_a_rule() {
         "reopened",
         "closed",
         "stop_asked",
+        "alerts_joined",
+        "alerts_cleared",
+        "alerts_truncated",
+        "flapping",
     ] {
         assert!(seen.get(what).copied().unwrap_or(0) >= 5, "too few histories reached `{what}`: {seen:?}");
     }

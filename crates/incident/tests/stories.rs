@@ -5,10 +5,13 @@ mod common;
 
 use common::*;
 use quell_incident::contract::{PlanAnswer, ProbeVerdict, StepOutcome, Verdict};
-use quell_incident::gate::{AlertNow, KillSwitch, LockState, SiteGates};
+use quell_incident::correlation::Flapping;
+use quell_incident::event::EVENT_VERSION;
+use quell_incident::gate::{AlertNow, KillSwitch, LockState, OpenWindow, SiteGates, WindowKind};
 use quell_incident::ids::GateEpoch;
 use quell_incident::incident::{How, Outcome, Phase, Why};
-use quell_incident::workflow::{self, Autonomy, Input, Policy, Refused};
+use quell_incident::severity::{Priority, Severity};
+use quell_incident::workflow::{self, AlertBatch, Autonomy, Input, Policy, Refused};
 use quell_incident::{Envelope, Event};
 
 fn started(case: &Case) -> Vec<(usize, bool)> {
@@ -405,7 +408,83 @@ fn every_event_survives_its_stored_form() {
     let read: Vec<_> = case.log.iter().map(|e| Envelope::decode(&e.encode().unwrap()).unwrap()).collect();
     assert_eq!(read, case.log);
     let mut newer: serde_json::Value = serde_json::from_slice(&case.log[0].encode().unwrap()).unwrap();
-    newer["version"] = 2.into();
+    newer["version"] = (EVENT_VERSION + 1).into();
     let error = Envelope::decode(newer.to_string().as_bytes()).unwrap_err();
-    assert!(error.to_string().contains("version 2"), "{error}");
+    assert!(error.to_string().contains(&format!("version {}", EVENT_VERSION + 1)), "{error}");
+}
+
+fn window(kind: WindowKind, until: i64) -> Vec<OpenWindow> {
+    vec![OpenWindow { kind, name: "night".to_owned(), until: at(until) }]
+}
+
+#[test]
+fn a_window_holds_a_plan_until_it_ends_however_long_that_is() {
+    for policy in [auto(), with_approval()] {
+        let mut case = Case::new(policy.clone());
+        case.reach_held();
+        case.world.windows = window(WindowKind::Maintenance, 4 * 3_600);
+        let said = case.gates();
+        assert!(matches!(&said[..], [Event::GatesClosed { .. }]), "{said:?}");
+        assert_eq!(case.phase(), "held");
+        let words = quell_incident::view::summary(&case.incident);
+        assert!(words.contains("the maintenance window night is open until"), "{words}");
+        assert!(case.gates().is_empty(), "said once");
+        // Longer than a plan is held otherwise; nobody is asked and nothing starts.
+        case.pass(2 * 3_600);
+        assert!(case.must(Input::Deadline).is_empty());
+        assert!(workflow::next_deadline(&case.incident).unwrap() > at(4 * 3_600));
+        // When it is over, the plan is too old, and is made anew.
+        case.now = at(4 * 3_600);
+        assert!(matches!(case.gates()[..], [Event::PlanningStarted { .. }]));
+        case.plan("mend");
+        case.gates();
+        let expected = if policy.require_approval { "awaiting_approval" } else { "executing" };
+        assert_eq!(case.phase(), expected);
+    }
+}
+
+#[test]
+fn a_freeze_also_holds_what_was_approved_but_not_p0_where_that_is_allowed() {
+    for (allow_p0, p0, held) in [(true, true, false), (true, false, true), (false, true, true)] {
+        let mut case = Case::new(with_approval());
+        if p0 {
+            let (priority, severity) = (Priority::P0, Severity::Critical);
+            case.must(Input::AlertUrgency { priority, severity });
+        }
+        case.reach_decided();
+        let digest = case.incident.proposal().unwrap().digest;
+        case.must(Input::Approve { by: "ann".to_owned(), digest });
+        case.world.windows = window(WindowKind::Freeze { allow_p0 }, 60);
+        case.gates();
+        assert_eq!(started(&case).is_empty(), held, "allow_p0 {allow_p0}, P0 {p0}");
+        if held {
+            case.now = at(60);
+            case.gates();
+        }
+        assert_eq!(started(&case), [(0, false)]);
+    }
+}
+
+#[test]
+fn while_it_flaps_only_a_person_acts() {
+    let flaps = |case: &mut Case| {
+        let flapping = Flapping { key: case.key(), transitions: 6, until: at(200) };
+        case.must(Input::Alerts(Box::new(AlertBatch { flapping: Some(flapping), ..AlertBatch::default() })));
+    };
+    let mut case = Case::new(auto());
+    case.reach_decided();
+    flaps(&mut case);
+    case.gates();
+    assert!(started(&case).is_empty());
+    assert!(quell_incident::view::to_json(&case.incident)["flapping"]["transitions"] == 6);
+    case.now = at(200);
+    case.gates();
+    assert_eq!(started(&case), [(0, false)], "quiet for long enough");
+    let mut case = Case::new(with_approval());
+    case.reach_decided();
+    let digest = case.incident.proposal().unwrap().digest;
+    flaps(&mut case);
+    case.must(Input::Approve { by: "ann".to_owned(), digest });
+    case.gates();
+    assert_eq!(started(&case), [(0, false)]);
 }

@@ -159,6 +159,16 @@ coordinator:
       correlate_by:
       - instance
       - component
+      correlation:
+        group_window: 5m
+        rules: []
+        flapping:
+          transitions: 6
+          window: 1h
+          quiet: 15m
+        self_healing_within: 2m
+      maintenance: []
+      freezes: []
       autonomy: approve
       autonomy_overrides:
       - service: email

@@ -135,11 +135,18 @@ fn claims_of(envelopes: &[Envelope]) -> Vec<Claim> {
 }
 
 pub(crate) fn alerts_fired(envelopes: &[Envelope]) -> Vec<AlertKey> {
-    let fired = envelopes.iter().filter_map(|envelope| match &envelope.event {
-        Event::AlertFired { alert } => Some(alert.key.clone()),
-        _ => None,
-    });
-    fired.collect()
+    let mut fired = Vec::new();
+    for envelope in envelopes {
+        match &envelope.event {
+            Event::AlertFired { alert } => fired.push(alert.key.clone()),
+            Event::AlertsJoined { full, counted, .. } => {
+                fired.extend(full.iter().map(|alert| alert.key.clone()));
+                fired.extend(counted.iter().map(|member| AlertKey::clone(&member.key)));
+            }
+            _ => {}
+        }
+    }
+    fired
 }
 
 /// What an append makes of the incident and of the ledger.

@@ -208,7 +208,6 @@ impl Row {
         let name = |text: &str| text.chars().take(name_max).collect::<String>();
         let names = |all: &[String]| all.iter().take(ROW_NAMES_MAX).map(|one| name(one)).collect();
         let fingerprints = incident.alerts.keys().map(|key| name(key.fingerprint.as_str()));
-        let firing = incident.alerts.values().filter(|alert| alert.cleared_at.is_none()).count();
         Self {
             id: incident.id,
             revision: incident.revision,
@@ -225,8 +224,8 @@ impl Row {
             tags: names(&incident.tags),
             origin: name(&incident.origin),
             fingerprints: fingerprints.take(ROW_NAMES_MAX).collect(),
-            alerts_total: incident.alerts.len() as u64 + incident.alerts_not_kept,
-            alerts_firing: firing as u64,
+            alerts_total: incident.members.len() as u64 + incident.alerts_not_kept,
+            alerts_firing: incident.members.firing() as u64,
             started_at: incident.started_at,
             created_at: incident.created_at,
             updated_at: incident.updated_at,

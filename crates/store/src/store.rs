@@ -104,6 +104,15 @@ pub trait IncidentStore: Send + Sync {
     /// The newest incident (by creation) that this alert fired in.
     async fn incident_of_alert(&self, key: &AlertKey) -> Result<Option<IncidentId>, StoreError>;
 
+    /// The same for many alerts, in their order.
+    async fn incidents_of_alerts(&self, keys: &[AlertKey]) -> Result<Vec<Option<IncidentId>>, StoreError> {
+        let mut found = Vec::with_capacity(keys.len());
+        for key in keys {
+            found.push(self.incident_of_alert(key).await?);
+        }
+        Ok(found)
+    }
+
     /// Incidents that are neither closed nor merged, P0 first, the oldest first. Those left alone are not among them.
     async fn unfinished(&self) -> Result<Vec<IncidentId>, StoreError>;
 

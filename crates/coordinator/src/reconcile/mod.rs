@@ -165,6 +165,10 @@ impl Reconciler {
         self.repair.missed(&findings.unknown).await?;
         let words = "Alertmanager does not list it any more";
         self.repair.ended(&findings.ended, "missed_resolved", words).await?;
+        // What was missed is received by now; what is received too late for this round makes the incident incomplete again.
+        if complete && findings.unknown.is_empty() {
+            self.repair.listed().await?;
+        }
         Ok(if complete { "complete" } else { "partial" })
     }
 

@@ -37,18 +37,20 @@ impl Repair {
         for id in store.unfinished().await? {
             // An incident that cannot be read is left alone.
             let Ok(Some(incident)) = store.incident(id).await else { continue };
-            let firing = incident
-                .alerts
-                .iter()
-                .filter(|(key, state)| key.source == self.ground.source && state.cleared_at.is_none());
-            own.extend(firing.map(|(key, state)| Own {
-                key: key.clone(),
-                incident_id: id,
-                starts_at: state.alert.starts_at,
-                suppressed_by: state.suppressed_by.clone(),
-                polled: is_polled(&state.alert, polled_from),
-                // Compared by only where Prometheus is read.
-                labels: polled_from.map(|_| state.alert.labels.clone()).unwrap_or_default(),
+            let ours = incident.members.iter().filter(|member| member.fires());
+            own.extend(ours.filter(|member| member.key.source == self.ground.source).map(|member| {
+                // Of a storm only a sample is there in full, and the others came by the same way.
+                let full = incident.alerts.get(member.key.as_ref());
+                let like_it = full.or_else(|| incident.alerts.values().next());
+                Own {
+                    key: AlertKey::clone(&member.key),
+                    incident_id: id,
+                    starts_at: member.starts_at,
+                    suppressed_by: member.suppressed_by.as_deref().map(str::to_owned),
+                    polled: like_it.is_some_and(|state| is_polled(&state.alert, polled_from)),
+                    // Compared by only where Prometheus is read.
+                    labels: polled_from.and(full).map(|state| state.alert.labels.clone()).unwrap_or_default(),
+                }
             }));
         }
         Ok(own)
@@ -63,7 +65,7 @@ impl Repair {
             Ok(None) | Err(StoreError::UnknownEvent { .. } | StoreError::Damaged { .. }) => return Ok(false),
             Err(error) => return Err(error),
         };
-        if incident.alerts.contains_key(&alert.key) {
+        if incident.members.get(&alert.key).is_some() {
             return Ok(!workflow::begins_anew(&incident, alert, site.now()));
         }
         // It is one of those that the incident only counts.
@@ -120,9 +122,9 @@ impl Repair {
             let Ok(Some(incident)) = self.ground.site.store.incident(one.own.incident_id).await else {
                 continue;
             };
-            let Some(state) = incident.alerts.get(&one.own.key) else { continue };
+            let Some(member) = incident.members.get(&one.own.key) else { continue };
             // It may have been told meanwhile, and begun again.
-            if state.cleared_at.is_some() || state.alert.starts_at != one.own.starts_at {
+            if !member.fires() || member.starts_at != one.own.starts_at {
                 continue;
             }
             if nth < NOTES_MAX {
@@ -132,7 +134,18 @@ impl Repair {
                 );
                 self.note(one.own.incident_id, text).await;
             }
-            let alert = Alert { status: AlertStatus::Resolved, ends_at: Some(one.at), ..state.alert.clone() };
+            let full = incident.alerts.get(&one.own.key).map(|state| Alert::clone(&state.alert));
+            // What ends is found by its key; the labels of most of a storm are not kept.
+            let alert = full.unwrap_or_else(|| Alert {
+                key: one.own.key.clone(),
+                status: AlertStatus::Resolved,
+                labels: Labels::default(),
+                annotations: Labels::default(),
+                starts_at: member.starts_at,
+                ends_at: None,
+                generator_url: None,
+            });
+            let alert = Alert { status: AlertStatus::Resolved, ends_at: Some(one.at), ..alert };
             alerts.push(alert);
         }
         if let Some(first) = alerts.first() {
@@ -157,6 +170,21 @@ impl Repair {
                 }
             }
         }
+    }
+
+    /// Tells incidents whose messages did not carry every alert that all have been read now.
+    pub(super) async fn listed(&self) -> Result<(), StoreError> {
+        let site = &self.ground.site;
+        for id in site.store.unfinished().await? {
+            let Ok(Some(incident)) = site.store.incident(id).await else { continue };
+            if incident.truncated.is_empty() {
+                continue;
+            }
+            if let Err(error) = site.change(id, &Input::AlertsListed, ACTOR).await {
+                warn!(incident_id = %id, %error, "the incident was not told that all alerts are known");
+            }
+        }
+        Ok(())
     }
 
     async fn note(&self, id: quell_incident::IncidentId, text: String) {

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use crate::contract::StepOutcome;
 use crate::event::{Envelope, Event};
 use crate::ids::{IncidentId, Revision};
-use crate::incident::{
-    ALERTS_MAX, ActionRecord, AlertState, Asking, Attempt, Doubt, Incident, Outcome, Phase, Proposal, Run,
-    Stop,
-};
+use crate::incident::{ActionRecord, Asking, Attempt, Doubt, Incident, Outcome, Phase, Proposal, Run, Stop};
+use crate::members::Members;
 use crate::plan::Plan;
+
+/// How long a plan is held after the end of a window that held it.
+const HOLD_AFTER_WINDOW: jiff::SignedDuration = jiff::SignedDuration::from_mins(15);
 
 /// An event that cannot follow on what was there: the log is damaged, or a program wrote what the workflow did not decide.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,6 +93,10 @@ pub fn opened(envelope: &Envelope) -> Result<Incident, Illegal> {
         resolved_at: None,
         closed_at: None,
         alerts: BTreeMap::new(),
+        members: Members::default(),
+        groups: BTreeMap::new(),
+        truncated: BTreeMap::new(),
+        flapping: None,
         alerts_not_kept: 0,
         phase: Phase::Settling { until: *settle_until },
         report: None,
@@ -136,31 +141,18 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
     let at = envelope.at;
     match &envelope.event {
         Event::Opened { .. } => false,
-        Event::AlertFired { alert } => {
-            if incident.alerts.len() >= ALERTS_MAX && !incident.alerts.contains_key(&alert.key) {
-                incident.alerts_not_kept += 1;
-            } else {
-                let state = AlertState { alert: (**alert).clone(), cleared_at: None, suppressed_by: None };
-                incident.alerts.insert(alert.key.clone(), state);
-            }
-            let system = alert.affected_system();
-            if !incident.affected_systems.contains(&system) && incident.affected_systems.len() < ALERTS_MAX {
-                incident.affected_systems.push(system);
-            }
-            true
-        }
+        Event::AlertFired { .. }
+        | Event::AlertsJoined { .. }
+        | Event::AlertCleared { .. }
+        | Event::AlertsCleared { .. }
+        | Event::AlertSuppressed { .. }
+        | Event::AlertsTruncated { .. }
+        | Event::Flapping { .. } => super::apply_alerts::apply(incident, &envelope.event, at),
         Event::PriorityRaised { priority, severity } => {
             incident.priority = *priority;
             incident.severity = *severity;
             incident.status() != crate::severity::Status::Closed
         }
-        Event::AlertCleared { key, cleared_at } => {
-            incident.alerts.get_mut(key).is_some_and(|state| state.cleared_at.replace(*cleared_at).is_none())
-        }
-        Event::AlertSuppressed { key, by } => incident.alerts.get_mut(key).is_some_and(|state| {
-            state.suppressed_by.clone_from(by);
-            true
-        }),
         Event::DiagnosisStarted { task, attempt, not_before, deadline } => {
             let from = matches!(
                 incident.phase,
@@ -222,7 +214,15 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
             from
         }
         Event::GatesClosed { closed: now_closed } => match &mut incident.phase {
-            Phase::Held { closed, .. } | Phase::Executing { closed, .. } | Phase::Undoing { closed, .. } => {
+            Phase::Held { closed, give_up_at, .. } | Phase::Executing { closed, give_up_at, .. } => {
+                // What opens at a known time is waited for, however long that is.
+                if let Some(until) = now_closed.iter().filter_map(|gate| gate.until).max() {
+                    *give_up_at = super::later(until, HOLD_AFTER_WINDOW).max(*give_up_at);
+                }
+                closed.clone_from(now_closed);
+                true
+            }
+            Phase::Undoing { closed, .. } => {
                 closed.clone_from(now_closed);
                 true
             }

@@ -1,8 +1,10 @@
 //! The gates were looked at: ask a person, start the next step, wait, plan anew, or hand over.
 
+use super::alerts::cleared_events;
 use super::{Looking, Refused, later};
+use crate::alert::AlertKey;
 use crate::contract::TargetLock;
-use crate::event::Event;
+use crate::event::{Cleared, Event};
 use crate::gate::{AlertNow, ClosedGate, Closing, World, closed_gates, closed_gates_of_undo};
 use crate::ids::StepKey;
 use crate::incident::{How, Incident, Phase, Proposal, Stop, Why};
@@ -40,14 +42,15 @@ impl Looking<'_> {
 
     /// Alerts that were silenced or inhibited since that was last known, or no longer are.
     fn seen_suppressed(&self, world: &World) -> Vec<Event> {
-        let firing = self.incident.alerts.iter().filter(|(_, state)| state.cleared_at.is_none());
-        let changed = firing.filter_map(|(key, state)| {
-            let by = match world.alerts.get(key)? {
+        let firing = self.incident.members.iter().filter(|member| member.fires());
+        let changed = firing.filter_map(|member| {
+            let by = match world.alerts.get(&member.key)? {
                 AlertNow::Suppressed(by) => Some(by.clone()),
                 AlertNow::Firing => None,
                 AlertNow::Cleared(_) | AlertNow::Unknown(_) => return None,
             };
-            (state.suppressed_by != by).then(|| Event::AlertSuppressed { key: key.clone(), by })
+            let key = AlertKey::clone(&member.key);
+            (member.suppressed_by.as_deref() != by.as_deref()).then_some(Event::AlertSuppressed { key, by })
         });
         changed.collect()
     }
@@ -55,25 +58,20 @@ impl Looking<'_> {
     /// Alerts that their source, read again, says have cleared although no message said so yet.
     fn seen_to_clear(&self, world: &World) -> Vec<Event> {
         let before_undo = !matches!(self.incident.phase, Phase::Undoing { .. });
-        let cleared: Vec<_> = self
-            .incident
-            .alerts
-            .iter()
-            .filter(|(_, state)| state.cleared_at.is_none())
-            .filter_map(|(key, state)| match world.alerts.get(key) {
-                // What was observed before this episode began says nothing of it.
-                Some(AlertNow::Cleared(at)) if *at >= state.alert.starts_at => Some((key.clone(), *at)),
-                _ => None,
-            })
-            .collect();
-        let firing = self.incident.alerts.values().filter(|state| state.cleared_at.is_none()).count();
-        let mut events: Vec<_> = cleared
-            .iter()
-            .map(|(key, at)| Event::AlertCleared { key: key.clone(), cleared_at: *at })
-            .collect();
-        let all = !cleared.is_empty() && cleared.len() == firing && self.incident.alerts_not_kept == 0;
+        let members = &self.incident.members;
+        let seen = |(key, now): (&AlertKey, &AlertNow)| match now {
+            // What was observed before this episode began says nothing of it.
+            AlertNow::Cleared(at) if members.get(key).is_some_and(|m| m.fires() && *at >= m.starts_at) => {
+                Some(Cleared { key: key.clone(), at: *at })
+            }
+            _ => None,
+        };
+        let cleared: Vec<_> = world.alerts.iter().filter_map(seen).collect();
+        let last = cleared.iter().map(|cleared| cleared.at).max();
+        let all = last.is_some() && cleared.len() == members.firing() && self.incident.all_known();
+        let mut events = cleared_events(cleared);
         if all && before_undo {
-            events.extend(self.on_cleared(cleared.iter().map(|(_, at)| *at).max()));
+            events.extend(self.on_cleared(last));
         }
         events
     }

@@ -14,6 +14,7 @@
 
 mod alerts;
 pub mod apply;
+mod apply_alerts;
 mod duties;
 mod gates;
 mod people;
@@ -24,7 +25,7 @@ mod verify;
 
 use jiff::Timestamp;
 
-pub use alerts::begins_anew;
+pub use alerts::{ALERTS_PER_EVENT_MAX, AlertBatch, FiredAlert, begins_anew, open_with};
 pub use apply::{Illegal, apply, opened, replay};
 pub use duties::{Duty, DutyKind, duties, next_deadline, step_request};
 pub use policy::{Autonomy, AutonomyOverride, Policy};
@@ -44,6 +45,10 @@ use crate::severity::{Priority, Severity};
 pub enum Input {
     /// An alert of it fires.
     AlertFiring(Box<Alert>),
+    /// Several messages about alerts, each alert once, decided together.
+    Alerts(Box<AlertBatch>),
+    /// A reconciliation has listed every alert: none is left out any more.
+    AlertsListed,
     /// An alert that joined it is this urgent.
     AlertUrgency {
         /// As the mapping says.
@@ -258,6 +263,8 @@ pub fn decide(
     let look = Looking { incident, now, policy };
     match input {
         Input::AlertFiring(alert) => look.alert_firing(alert),
+        Input::Alerts(batch) => look.alerts(batch),
+        Input::AlertsListed => Ok(look.alerts_listed()),
         Input::AlertUrgency { priority, severity } => Ok(look.alert_urgency(*priority, *severity)),
         Input::AlertCleared { key, at } => look.alert_cleared(key, *at),
         Input::AlertSuppressed { key, by } => look.alert_suppressed(key, by.as_deref()),

@@ -13,6 +13,8 @@ const PERIOD_MIN: Period = Period::milliseconds(10);
 const PERIOD_MAX: Period = Period::seconds(30 * 24 * 60 * 60);
 const TOKEN_BYTES_MIN: usize = 8;
 const TOKENS_MAX: usize = 1000;
+const RULES_MAX: usize = 100;
+const RULE_LABELS_MAX: usize = 20;
 const NAME_BYTES_MAX: usize = 64;
 const ALERT_MANAGERS_MAX: usize = 16;
 
@@ -31,6 +33,7 @@ pub(super) fn check(config: &Config, concerns: impl Fn(Daemon) -> bool) -> Resul
         let why = "is true, but `infrastructure.monitoring.prometheus.url` is not set";
         return Err(ConfigError::setting("coordinator.poll_prometheus.enabled", why));
     }
+    check_rules(config)?;
     if config.simulator.metrics_urls.is_empty() && !config.use_real_data {
         let why = "is empty, and nothing else is measured while `use_real_data` is false";
         return Err(ConfigError::setting("simulator.metrics_urls", why));
@@ -103,6 +106,18 @@ fn check_periods(config: &Config) -> Result<(), ConfigError> {
         ("coordinator.workflow.verify_interval", workflow.verify_interval, PERIOD_MIN),
         ("coordinator.workflow.hold_look_again", workflow.hold_look_again, PERIOD_MIN),
         ("coordinator.workflow.hold_max", workflow.hold_max, PERIOD_MIN),
+        ("coordinator.correlation.group_window", config.coordinator.correlation.group_window, zero),
+        (
+            "coordinator.correlation.flapping.window",
+            config.coordinator.correlation.flapping.window,
+            PERIOD_MIN,
+        ),
+        ("coordinator.correlation.flapping.quiet", config.coordinator.correlation.flapping.quiet, PERIOD_MIN),
+        (
+            "coordinator.correlation.self_healing_within",
+            config.coordinator.correlation.self_healing_within,
+            zero,
+        ),
         ("diagnostic.scrape_interval", config.diagnostic.scrape_interval, PERIOD_MIN),
         ("diagnostic.history", config.diagnostic.history, config.diagnostic.scrape_interval),
         ("diagnostic.window_before", config.diagnostic.window_before, PERIOD_MIN),
@@ -111,6 +126,30 @@ fn check_periods(config: &Config) -> Result<(), ConfigError> {
         if period < least || period > PERIOD_MAX {
             let why = format!("{period} is out of range; it takes {least} to {PERIOD_MAX}");
             return Err(ConfigError::setting(setting, why));
+        }
+    }
+    Ok(())
+}
+
+fn check_rules(config: &Config) -> Result<(), ConfigError> {
+    let rules = &config.coordinator.correlation.rules;
+    if rules.len() > RULES_MAX {
+        let why = format!("has more than {RULES_MAX} entries");
+        return Err(ConfigError::setting("coordinator.correlation.rules", why));
+    }
+    let mut names = BTreeSet::new();
+    for (index, rule) in rules.iter().enumerate() {
+        let setting = |field: &str| format!("coordinator.correlation.rules[{index}].{field}");
+        check_name(&setting("name"), &rule.name)?;
+        if !names.insert(&rule.name) {
+            return Err(ConfigError::setting(
+                setting("name"),
+                format!("`{}` is another rule's too", rule.name),
+            ));
+        }
+        if rule.labels.is_empty() || rule.labels.len() > RULE_LABELS_MAX {
+            let why = format!("has {} labels; a rule takes 1 to {RULE_LABELS_MAX}", rule.labels.len());
+            return Err(ConfigError::setting(setting("labels"), why));
         }
     }
     Ok(())

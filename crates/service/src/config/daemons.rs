@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::correlation::{Correlation, Window};
 use super::values::{BaseUrl, Period, Secret, listen, optional};
 
 /// The simulated infrastructure, the source of everything while `use_real_data` is false.
@@ -68,12 +69,18 @@ pub struct Coordinator {
     /// The alert mapping; by default the shipped one.
     #[serde(deserialize_with = "optional")]
     pub alert_mapping_file: Option<PathBuf>,
-    /// Labels by which an alert joins an incident that is under way: all of them there and equal, and of the same source. Empty: an
+    /// Labels by which an alert joins an incident that is under way, short for a last rule of `correlation` without a window: all of them there and equal, and of the same source. Empty: an
     /// incident for each alert.
     pub correlate_by: Vec<String>,
     /// How long a coordinator holds what it works on without a sign of life; of several coordinators on one database, another one takes
     /// over then.
     pub lease: Period,
+    /// What else makes alerts one incident, and what flaps.
+    pub correlation: Correlation,
+    /// Windows in which alerts open incidents that are diagnosed, and about which nothing is done or asked.
+    pub maintenance: Vec<Window>,
+    /// Windows in which nothing is done, also when a person approved it.
+    pub freezes: Vec<Window>,
     /// How far Quell goes by itself.
     pub autonomy: Autonomy,
     /// Other levels for some sources, services or runbooks; the first that fits counts.
@@ -105,6 +112,9 @@ impl Default for Coordinator {
             alert_mapping_file: None,
             correlate_by: vec!["instance".to_owned(), "component".to_owned()],
             lease: Period::seconds(6),
+            correlation: Correlation::default(),
+            maintenance: Vec::new(),
+            freezes: Vec::new(),
             autonomy: Autonomy::Approve,
             autonomy_overrides: Vec::new(),
             reconcile: Reconcile::default(),

@@ -5,6 +5,7 @@
 //! version has no use for is said by [`Config::notices`].
 
 mod check;
+mod correlation;
 mod daemons;
 mod environment;
 mod error;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use correlation::{Correlation, CorrelationRule, FlappingSettings, Schedule, Weekday, Window};
 pub use daemons::{
     Autonomy, AutonomyOverride, Coordinator, Diagnostic, PollPrometheus, Reconcile, Resolution, Scope,
     Simulator, TokenEntry, Workflow,

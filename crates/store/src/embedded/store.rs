@@ -207,6 +207,15 @@ impl IncidentStore for EmbeddedStore {
         self.blocking(move |shared| shared.with_index(|index| index.incident_of_alert(&key))).await
     }
 
+    async fn incidents_of_alerts(&self, keys: &[AlertKey]) -> Result<Vec<Option<IncidentId>>, StoreError> {
+        self.index_is_current().await?;
+        let keys = keys.to_vec();
+        let look_up = move |index: &super::index::Index| -> Result<Vec<_>, super::index::Trouble> {
+            keys.iter().map(|key| index.incident_of_alert(key)).collect()
+        };
+        self.blocking(move |shared| shared.with_index(look_up)).await
+    }
+
     async fn unfinished(&self) -> Result<Vec<IncidentId>, StoreError> {
         Ok(unfinished(self.shared.durable().readable()))
     }

@@ -77,10 +77,10 @@ impl Show {
     pub(crate) fn step(&self, seconds: f64, actor: &str, kind: &str, text: &str) {
         let colour = match kind {
             "cool_down_set" | "locks_released" => return,
-            "opened" | "alert_fired" | "reopened" => RED,
+            "opened" | "alert_fired" | "alerts_joined" | "reopened" => RED,
             "diagnosed" | "planned" => CYAN,
             "approval_asked" | "approved" | "gates_closed" => YELLOW,
-            "resolved" | "closed" | "alert_cleared" => GREEN,
+            "resolved" | "closed" | "alert_cleared" | "alerts_cleared" => GREEN,
             "escalated" | "task_failed" | "undo_started" | "step_doubted" => RED,
             _ => "",
         };

@@ -1,0 +1,194 @@
+//! What correlation remembers between turns: where groups and rules lead, what ended unheard of, and how alerts change. All of it
+//! follows from incidents and messages; after a restart it is filled from the incidents that are not over.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::{SignedDuration, Timestamp};
+use quell_incident::alert::{Alert, AlertKey, AlertStatus};
+use quell_incident::correlation::{Flapping, FlappingRule, GroupId, JoinedBy, Rule, Transitions};
+use quell_incident::{Incident, IncidentId};
+
+/// Entries of each kind before those of no more use are forgotten.
+const ENTRIES_MAX: usize = 50_000;
+/// How long after the end of an alert that nobody knew its beginning may still be on the way.
+const LATE_MESSAGE_WITHIN: SignedDuration = SignedDuration::from_mins(5);
+
+/// What makes alerts one incident.
+#[derive(Clone, Debug)]
+pub(crate) struct JoinSettings {
+    /// Within which time of its last alert a group is one; zero: never.
+    pub group_window: SignedDuration,
+    /// In the order in which they are looked at.
+    pub rules: Vec<Rule>,
+    /// When an alert flaps.
+    pub flapping: FlappingRule,
+}
+
+/// Where a group or a rule's values lead.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    id: IncidentId,
+    last: Timestamp,
+}
+
+type RuleKey = (String, Vec<String>);
+
+#[derive(Default)]
+pub(super) struct Memory {
+    groups: HashMap<GroupId, Place>,
+    rules: HashMap<RuleKey, Place>,
+    ended: HashMap<AlertKey, Ended>,
+    changes: HashMap<AlertKey, Changes>,
+}
+
+struct Ended {
+    at: Timestamp,
+    heard: Timestamp,
+}
+
+#[derive(Default)]
+struct Changes {
+    seen: Transitions,
+    fires: Option<bool>,
+}
+
+impl Memory {
+    /// Takes over what an incident that is not over says.
+    pub(super) fn learn(&mut self, incident: &Incident, settings: &JoinSettings) {
+        for state in incident.alerts.values() {
+            self.note_change(&state.alert.key, AlertStatus::Firing, state.alert.starts_at);
+            if let Some(at) = state.cleared_at {
+                self.note_change(&state.alert.key, AlertStatus::Resolved, at);
+            }
+        }
+        if !incident.status().is_active() {
+            return;
+        }
+        let id = incident.id;
+        for (group, last) in &incident.groups {
+            let place = Place { id, last: *last };
+            let known = self.groups.entry(group.clone()).or_insert(place);
+            if known.last < place.last {
+                *known = place;
+            }
+        }
+        for state in incident.alerts.values() {
+            let last = state.alert.starts_at.max(incident.created_at);
+            for rule in &settings.rules {
+                if let Some(values) = rule.key(&state.alert) {
+                    let place = self.rules.entry((rule.name.clone(), values)).or_insert(Place { id, last });
+                    if place.last < last {
+                        *place = Place { id, last };
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where an alert that is not known may belong, and why, the best first.
+    pub(super) fn candidates(
+        &self,
+        alert: &Alert,
+        group: Option<&GroupId>,
+        at: Timestamp,
+        settings: &JoinSettings,
+    ) -> Vec<(IncidentId, JoinedBy)> {
+        let within = |place: &Place, window: SignedDuration| at.duration_since(place.last) <= window;
+        let mut found = Vec::new();
+        if let Some(place) = group.and_then(|group| self.groups.get(group))
+            && settings.group_window.is_positive()
+            && within(place, settings.group_window)
+        {
+            found.push((place.id, JoinedBy::GroupKey));
+        }
+        for rule in &settings.rules {
+            let Some(values) = rule.key(alert) else { continue };
+            if let Some(place) = self.rules.get(&(rule.name.clone(), values))
+                && rule.window.is_none_or(|window| within(place, window))
+            {
+                found.push((place.id, JoinedBy::Rule { rule: rule.name.clone() }));
+            }
+        }
+        found
+    }
+
+    /// An alert belongs to this incident now. A key that leads to another incident that still takes alerts keeps leading there.
+    pub(super) fn belongs(
+        &mut self,
+        alert: &Alert,
+        group: Option<&GroupId>,
+        id: IncidentId,
+        at: Timestamp,
+        settings: &JoinSettings,
+        takes: impl Fn(IncidentId) -> bool,
+    ) {
+        let lead = |place: &mut Place| {
+            if place.id == id || !takes(place.id) {
+                *place = Place { id, last: place.last.max(at) };
+            }
+        };
+        if let Some(group) = group {
+            lead(self.groups.entry(group.clone()).or_insert(Place { id, last: at }));
+        }
+        for rule in &settings.rules {
+            if let Some(values) = rule.key(alert) {
+                lead(self.rules.entry((rule.name.clone(), values)).or_insert(Place { id, last: at }));
+            }
+        }
+    }
+
+    /// The end of an alert that nobody knew.
+    pub(super) fn ended_unknown(&mut self, key: &AlertKey, at: Timestamp, heard: Timestamp) {
+        self.ended.insert(key.clone(), Ended { at, heard });
+    }
+
+    /// Whether the end of this episode was heard before its beginning.
+    pub(super) fn is_over(&self, alert: &Alert, now: Timestamp) -> bool {
+        self.ended.get(&alert.key).is_some_and(|ended| {
+            ended.at >= alert.starts_at && now.duration_since(ended.heard) < LATE_MESSAGE_WITHIN
+        })
+    }
+
+    /// Notes that an alert fires or has cleared since an instant.
+    pub(super) fn note_change(&mut self, key: &AlertKey, status: AlertStatus, at: Timestamp) {
+        let changes = self.changes.entry(key.clone()).or_default();
+        let fires = status == AlertStatus::Firing;
+        // Two sources of one alert do not begin it at quite the same instant.
+        if changes.fires != Some(fires) {
+            changes.fires = Some(fires);
+            changes.seen.note(at);
+        }
+    }
+
+    /// Whether an alert flaps now.
+    pub(super) fn flapping(&self, key: &AlertKey, rule: &FlappingRule, now: Timestamp) -> Option<Flapping> {
+        self.changes.get(key)?.seen.flapping(key, rule, now)
+    }
+
+    /// Whether it has become much.
+    pub(super) fn is_large(&self) -> bool {
+        let largest = self.groups.len().max(self.rules.len());
+        largest.max(self.ended.len()).max(self.changes.len()) > ENTRIES_MAX
+    }
+
+    /// Forgets what leads to incidents that are over, and what is long ago.
+    pub(super) fn forget(
+        &mut self,
+        unfinished: &HashSet<IncidentId>,
+        settings: &JoinSettings,
+        now: Timestamp,
+    ) {
+        self.groups.retain(|_, place| unfinished.contains(&place.id));
+        self.rules.retain(|_, place| unfinished.contains(&place.id));
+        self.ended.retain(|_, ended| now.duration_since(ended.heard) < LATE_MESSAGE_WITHIN);
+        let since = now.saturating_sub(settings.flapping.window).unwrap_or(Timestamp::MIN);
+        self.changes.retain(|_, changes| changes.seen.last().is_some_and(|last| last >= since));
+        // A storm within the window: what is forgotten only delays that flapping is seen.
+        if self.changes.len() > ENTRIES_MAX {
+            self.changes.clear();
+        }
+        if self.ended.len() > ENTRIES_MAX {
+            self.ended.clear();
+        }
+    }
+}

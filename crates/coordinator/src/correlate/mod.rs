@@ -1,0 +1,229 @@
+//! From received alerts to incidents. One task takes them in the order in which they became durable, many at a time; the position is
+//! kept, so that a restart goes on where it ended. Taking an alert twice changes nothing, so the position may lag behind a crash.
+//!
+//! A turn has three parts: what the messages may concern is read, [`plan`] decides without waiting for anything, and [`carry_out`]
+//! makes it durable, incidents beside each other and each one's changes in order. Where an alert belongs: to the incident that knows
+//! it; else to the one of its group; else to one under way that has the same values of a rule's labels; else to a new one.
+
+mod carry_out;
+mod memory;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quell_incident::correlation::{GroupId, group_of, learned_settle};
+use quell_incident::{Incident, IncidentId};
+use quell_store::{Lease, Received, ReceivedPosition, StoreError, Work};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+pub(crate) use memory::JoinSettings;
+
+use self::memory::Memory;
+use self::plan::{Message, Planner, View};
+use crate::site::{Settings, Site};
+use crate::tenure::{Tenure, Term};
+
+/// Received batches that are read at once; the store also bounds their bytes.
+const BATCHES_MAX: usize = 512;
+/// How often messages are taken again because the incident they went to was over meanwhile.
+const AGAIN_MAX: usize = 5;
+/// How often alerts are looked for that another coordinator received, and whether nobody correlates any more.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// After an error of the store.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Where correlation stands, for those who wait for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Correlated(watch::Receiver<ReceivedPosition>);
+
+impl Correlated {
+    /// Waits until what was received at this position is part of incidents.
+    pub(crate) async fn reached(&mut self, position: ReceivedPosition) -> bool {
+        self.0.wait_for(|reached| *reached >= position).await.is_ok()
+    }
+}
+
+/// Starts at the stored position; `received` is told after each receipt here. Of several coordinators one does this at a time.
+pub(crate) async fn start(
+    site: Arc<Site>,
+    received: Arc<tokio::sync::Notify>,
+    tenure: Tenure,
+    stop: CancellationToken,
+    tasks: &tokio_util::task::TaskTracker,
+) -> Result<Correlated, StoreError> {
+    let (reached, watching) = watch::channel(site.store.correlated().await?);
+    tasks.spawn(async move {
+        let mut tenure = tenure;
+        let terms = async {
+            while let Some(term) = tenure.begun().await {
+                term.over.run_until_cancelled(during(&site, &term, &received, &reached)).await;
+            }
+        };
+        stop.run_until_cancelled(terms).await;
+    });
+    Ok(Correlated(watching))
+}
+
+/// One term: waits until nobody else correlates, and then does.
+async fn during(
+    site: &Site,
+    term: &Term,
+    received: &tokio::sync::Notify,
+    reached: &watch::Sender<ReceivedPosition>,
+) {
+    loop {
+        match correlate(site, term, received, reached).await {
+            Ok(()) => tokio::time::sleep(LOOK_EVERY).await,
+            Err(error @ StoreError::LeaseLost { .. }) => {
+                warn!(%error, "another coordinator correlates");
+                return term.over.cancel();
+            }
+            Err(error) => {
+                error!(%error, "correlation waits for the store");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Ends only with an error, or when somebody else correlates.
+async fn correlate(
+    site: &Site,
+    term: &Term,
+    received: &tokio::sync::Notify,
+    reached: &watch::Sender<ReceivedPosition>,
+) -> Result<(), StoreError> {
+    let claimed = site.store.claim(term.coordinator, &[Work::Correlation]).await?;
+    // What a predecessor did is known by now, and whoever waits for it here is told.
+    reached.send_replace(site.store.correlated().await?);
+    let Some(lease) = claimed.first() else { return Ok(()) };
+    site.history.learn(site.store.as_ref()).await?;
+    let mut memory = Memory::default();
+    let settings = site.settings();
+    for id in site.store.unfinished().await? {
+        if let Some(incident) = incident(site, id).await? {
+            memory.learn(&incident, &settings.join);
+        }
+    }
+    loop {
+        let position = *reached.borrow();
+        if !take_batches(site, lease, &mut memory, position, reached).await? {
+            // Other coordinators take alerts as well, and nothing tells of those.
+            let _ = tokio::time::timeout(LOOK_EVERY, received.notified()).await;
+        }
+    }
+}
+
+/// Whether there was anything to take. The position is only moved on when everything before it is part of incidents.
+async fn take_batches(
+    site: &Site,
+    lease: &Lease,
+    memory: &mut Memory,
+    after: ReceivedPosition,
+    reached: &watch::Sender<ReceivedPosition>,
+) -> Result<bool, StoreError> {
+    let batches = site.store.received_after(after, BATCHES_MAX).await?;
+    let Some((last, _)) = batches.last() else { return Ok(false) };
+    let last = *last;
+    let messages: Vec<_> = batches.into_iter().flat_map(|(_, received)| messages_of(received)).collect();
+    take_all(site, lease, memory, messages).await?;
+    reached.send_replace(last);
+    site.faults.reach("coordinator.correlated.before").await;
+    site.store.set_correlated(last, Some(lease)).await?;
+    if memory.is_large() {
+        let unfinished: HashSet<_> = site.store.unfinished().await?.into_iter().collect();
+        memory.forget(&unfinished, &site.settings().join, site.now());
+    }
+    Ok(true)
+}
+
+fn messages_of(received: Received) -> impl Iterator<Item = Message> {
+    let Received { at, source, alerts, group_key, truncated_alerts: truncated, .. } = received;
+    let of_message = GroupId::of_message(&source, group_key.as_deref());
+    alerts.into_iter().map(move |alert| Message {
+        group: group_of(group_key.as_deref(), &alert),
+        alert: Arc::new(alert),
+        of_message: of_message.clone(),
+        truncated,
+        at,
+    })
+}
+
+/// Takes messages together. Those whose incident was over when it was told of them are taken again.
+async fn take_all(
+    site: &Site,
+    lease: &Lease,
+    memory: &mut Memory,
+    mut messages: Vec<Message>,
+) -> Result<(), StoreError> {
+    for _ in 0..AGAIN_MAX {
+        let settings = site.settings();
+        let view = view(site, memory, &settings, &messages).await?;
+        let now = site.now();
+        let mut planner = Planner {
+            settings: &settings,
+            view: &view,
+            memory: &mut *memory,
+            now,
+            new_id: &|| IncidentId(site.ids.new_id()),
+            settle: &|class, priority| learned_settle(&site.history.ends(class), priority, &settings.settle),
+            went: HashMap::new(),
+            works: Vec::new(),
+            places: HashMap::new(),
+        };
+        for (place, message) in messages.iter().enumerate() {
+            planner.take(place, message);
+        }
+        let works = std::mem::take(&mut planner.works);
+        let refused: HashSet<_> = carry_out::all(site, lease, works).await?.into_iter().collect();
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let mut place = 0..;
+        messages.retain(|_| place.next().is_some_and(|place| refused.contains(&place)));
+    }
+    error!(messages = messages.len(), "alerts found no incident that takes them; the next message opens one");
+    Ok(())
+}
+
+/// Reads what messages may concern.
+async fn view(
+    site: &Site,
+    memory: &Memory,
+    settings: &Settings,
+    messages: &[Message],
+) -> Result<View, StoreError> {
+    let keys: HashSet<_> = messages.iter().map(|message| &message.alert.key).collect();
+    let keys: Vec<_> = keys.into_iter().cloned().collect();
+    let ids = site.store.incidents_of_alerts(&keys).await?;
+    let of_alert: HashMap<_, _> =
+        keys.into_iter().zip(ids).filter_map(|(key, id)| id.map(|id| (key, id))).collect();
+    let candidates = messages.iter().flat_map(|message| {
+        memory.candidates(&message.alert, message.group.as_ref(), message.at, &settings.join)
+    });
+    let wanted: HashSet<_> = candidates.map(|(id, _)| id).chain(of_alert.values().copied()).collect();
+    let mut incidents = HashMap::with_capacity(wanted.len());
+    for id in wanted {
+        if let Some(incident) = incident(site, id).await? {
+            incidents.insert(id, incident);
+        }
+    }
+    Ok(View { of_alert, incidents })
+}
+
+/// An incident that this program cannot read is left alone, and its alert opens another one rather than none.
+async fn incident(site: &Site, id: IncidentId) -> Result<Option<Arc<Incident>>, StoreError> {
+    match site.store.incident(id).await {
+        Err(error @ (StoreError::UnknownEvent { .. } | StoreError::Damaged { .. })) => {
+            error!(incident_id = %id, %error, "the incident is left alone");
+            Ok(None)
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,239 @@
+//! One turn: what becomes of the messages that are taken together. Decided in the messages' order, without waiting for anything.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use quell_incident::alert::{Alert, AlertKey, AlertStatus};
+use quell_incident::correlation::{Class, Flapping, GroupId, JoinedBy};
+use quell_incident::event::Cleared;
+use quell_incident::incident::ALERTS_MAX;
+use quell_incident::mapping::Head;
+use quell_incident::severity::{Priority, Severity, Status};
+use quell_incident::workflow::{self, AlertBatch, FiredAlert};
+use quell_incident::{Incident, IncidentId};
+use tracing::debug;
+
+use super::memory::Memory;
+use crate::site::Settings;
+
+/// Alerts in one append at the most.
+const ALERTS_PER_APPEND_MAX: usize = 2_000;
+
+/// One alert of a received message.
+#[derive(Clone, Debug)]
+pub(super) struct Message {
+    /// The alert.
+    pub alert: Arc<Alert>,
+    /// The group in which it came, when that says something of it.
+    pub group: Option<GroupId>,
+    /// The group of the message, whatever that says.
+    pub of_message: GroupId,
+    /// How many alerts the message left out.
+    pub truncated: u64,
+    /// When it was received.
+    pub at: Timestamp,
+}
+
+/// What is known of the incidents that messages may concern.
+#[derive(Default)]
+pub(super) struct View {
+    /// The incident that an alert last fired in.
+    pub of_alert: HashMap<AlertKey, IncidentId>,
+    /// Incidents; those that cannot be read are not there.
+    pub incidents: HashMap<IncidentId, Arc<Incident>>,
+}
+
+/// What is to be done to one incident, in order.
+pub(super) struct Work {
+    /// Which.
+    pub id: IncidentId,
+    /// Its opening, when it is new.
+    pub opening: Option<Opening>,
+    /// Then these.
+    pub rounds: Vec<Round>,
+    /// Alerts that may be new to it.
+    adds: usize,
+}
+
+/// A new incident.
+pub(super) struct Opening {
+    /// Its head.
+    pub head: Head,
+    /// Its first alert.
+    pub alert: Arc<Alert>,
+    /// An earlier incident of the same alert.
+    pub linked_to: Option<IncidentId>,
+    /// How long it settles at least, as its class has taught.
+    pub settle: Option<SignedDuration>,
+}
+
+/// Messages that are decided together: each alert once.
+#[derive(Default)]
+pub(super) struct Round {
+    fired: Vec<FiredAlert>,
+    cleared: Vec<Cleared>,
+    urgency: Option<(Priority, Severity)>,
+    flapping: Option<Flapping>,
+    truncated: BTreeMap<GroupId, u64>,
+    /// What each alert does in it, and since when.
+    alerts: HashMap<AlertKey, (AlertStatus, Timestamp)>,
+    /// The messages, by their place in the turn: to be taken again when the round is refused.
+    messages: Vec<usize>,
+}
+
+impl Round {
+    /// As the workflow takes it, and the places of its messages.
+    pub(super) fn into_batch(self) -> (AlertBatch, Vec<usize>) {
+        let Self { fired, cleared, urgency, flapping, truncated, messages, .. } = self;
+        (AlertBatch { fired, cleared, urgency, flapping, truncated }, messages)
+    }
+}
+
+/// Plans a turn.
+pub(super) struct Planner<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) view: &'a View,
+    pub(super) memory: &'a mut Memory,
+    pub(super) now: Timestamp,
+    /// Makes the ids of new incidents.
+    pub(super) new_id: &'a (dyn Fn() -> IncidentId + Sync),
+    /// How long a class is worth waiting for.
+    pub(super) settle: &'a (dyn Fn(&Class, Priority) -> Option<SignedDuration> + Sync),
+    /// Where alerts went in this turn.
+    pub(super) went: HashMap<AlertKey, IncidentId>,
+    /// What is to be done, by incident and in the order in which they were first concerned.
+    pub(super) works: Vec<Work>,
+    /// Their places in it.
+    pub(super) places: HashMap<IncidentId, usize>,
+}
+
+impl Planner<'_> {
+    /// Takes one message.
+    pub(super) fn take(&mut self, place: usize, message: &Message) {
+        let alert = &message.alert;
+        let since = match alert.status {
+            AlertStatus::Firing => alert.starts_at,
+            // An end that is announced for later has been announced now.
+            AlertStatus::Resolved => alert.ends_at.unwrap_or(self.now).min(self.now),
+        };
+        self.memory.note_change(&alert.key, alert.status, since);
+        let went = self.went.get(&alert.key).copied();
+        let known = went.or_else(|| self.view.of_alert.get(&alert.key).copied());
+        let incident = known.and_then(|id| self.view.incidents.get(&id));
+        match (known, incident, alert.status) {
+            // To an incident that this turn opens, or that was told of this alert before in it.
+            (Some(id), _, status) if went.is_some() => self.push(id, place, message, (status, since), None),
+            (Some(id), Some(incident), AlertStatus::Firing) if incident.status() == Status::Closed => {
+                if workflow::begins_anew(incident, alert, self.now) {
+                    self.open_or_join(place, message, Some(id));
+                }
+            }
+            (Some(id), Some(_), status) => self.push(id, place, message, (status, since), None),
+            (_, _, AlertStatus::Firing) if self.memory.is_over(alert, self.now) => {
+                debug!(alert = %alert.key, "the beginning of an alert whose end came first");
+            }
+            (_, _, AlertStatus::Firing) => self.open_or_join(place, message, None),
+            (_, _, AlertStatus::Resolved) => {
+                debug!(alert = %alert.key, "the end of an alert that is not known");
+                self.memory.ended_unknown(&alert.key, since, self.now);
+            }
+        }
+    }
+
+    fn open_or_join(&mut self, place: usize, message: &Message, linked_to: Option<IncidentId>) {
+        let alert = &message.alert;
+        let join = &self.settings.join;
+        let candidates = self.memory.candidates(alert, message.group.as_ref(), message.at, join);
+        let head = self.settings.mapping.head(alert);
+        let urgency = (head.priority, head.severity);
+        let (id, joined) = match candidates.into_iter().find(|(id, _)| self.takes(*id)) {
+            Some((id, joined)) => (id, Some(joined)),
+            None => {
+                let id = (self.new_id)();
+                let class = Class::of(&alert.key.source, &head);
+                let settle = (self.settle)(&class, head.priority);
+                let opening = Opening { head, alert: Arc::clone(alert), linked_to, settle };
+                self.places.insert(id, self.works.len());
+                self.works.push(Work { id, opening: Some(opening), rounds: Vec::new(), adds: 0 });
+                (id, None)
+            }
+        };
+        self.push(id, place, message, (AlertStatus::Firing, alert.starts_at), Some((joined, urgency)));
+    }
+
+    /// Whether an incident can be joined.
+    fn takes(&self, id: IncidentId) -> bool {
+        takes(self.view, &self.works, &self.places, id)
+    }
+
+    /// Adds a message to what an incident is told.
+    fn push(
+        &mut self,
+        id: IncidentId,
+        place: usize,
+        message: &Message,
+        (status, since): (AlertStatus, Timestamp),
+        joins: Option<(Option<JoinedBy>, (Priority, Severity))>,
+    ) {
+        let alert = &message.alert;
+        let truncated_before = self.view.incidents.get(&id).is_some_and(|known| !known.truncated.is_empty());
+        let at = *self.places.entry(id).or_insert_with(|| {
+            self.works.push(Work { id, opening: None, rounds: Vec::new(), adds: 0 });
+            self.works.len() - 1
+        });
+        let flapping = self.memory.flapping(&alert.key, &self.settings.join.flapping, self.now);
+        let Some(work) = self.works.get_mut(at) else { return };
+        self.went.insert(alert.key.clone(), id);
+        let another = work.rounds.last().is_none_or(|round| {
+            round.alerts.len() >= ALERTS_PER_APPEND_MAX
+                || round.alerts.get(&alert.key).is_some_and(|told| *told != (status, since))
+        });
+        if another {
+            work.rounds.push(Round::default());
+        }
+        let Some(round) = work.rounds.last_mut() else { return };
+        if message.truncated > 0 || truncated_before {
+            round.truncated.insert(message.of_message.clone(), message.truncated);
+        }
+        round.messages.push(place);
+        if round.alerts.insert(alert.key.clone(), (status, since)).is_some() {
+            return;
+        }
+        if flapping.as_ref().map(|flapping| flapping.until)
+            > round.flapping.as_ref().map(|flapping| flapping.until)
+        {
+            round.flapping = flapping;
+        }
+        match status {
+            AlertStatus::Firing => {
+                let joined = joins.as_ref().and_then(|(joined, _)| joined.clone());
+                let group = message.group.clone();
+                round.fired.push(FiredAlert { alert: Arc::clone(alert), joined, group });
+            }
+            AlertStatus::Resolved => round.cleared.push(Cleared { key: alert.key.clone(), at: since }),
+        }
+        if let Some((_, urgency)) = joins {
+            work.adds += 1;
+            round.urgency =
+                Some(round.urgency.map_or(urgency, |(priority, severity)| {
+                    (priority.min(urgency.0), severity.min(urgency.1))
+                }));
+        }
+        if status == AlertStatus::Firing {
+            let (view, works, places) = (self.view, &self.works, &self.places);
+            let takes = |id| takes(view, works, places, id);
+            let join = &self.settings.join;
+            self.memory.belongs(alert, message.group.as_ref(), id, message.at, join, takes);
+        }
+    }
+}
+
+fn takes(view: &View, works: &[Work], places: &HashMap<IncidentId, usize>, id: IncidentId) -> bool {
+    let work = places.get(&id).and_then(|place| works.get(*place));
+    let adds = work.map_or(0, |work| work.adds);
+    match view.incidents.get(&id) {
+        Some(incident) => incident.status().is_active() && incident.members.len() + adds < ALERTS_MAX,
+        None => work.is_some_and(|work| work.opening.is_some()) && adds < ALERTS_MAX,
+    }
+}
