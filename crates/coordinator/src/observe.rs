@@ -96,8 +96,9 @@ async fn alerts(source: Option<&AlertSource>, incident: &Incident) -> BTreeMap<A
         return by_message;
     }
     let mut alerts = by_message;
-    let names: BTreeSet<_> =
-        asked.iter().filter_map(|key| Some(incident.alerts.get(key)?.alert.name())).collect();
+    // Without names everything is asked for, as for an alert that has none.
+    let name = |key: &AlertKey| Some(incident.alerts.get(key)?.alert.labels.get("alertname")?.for_people());
+    let names: BTreeSet<_> = asked.iter().map(name).collect::<Option<_>>().unwrap_or_default();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let read = source.reader.named(&names, ALERTS_WITHIN).await;
     alerts.extend(asked.into_iter().map(|key| {

@@ -1,4 +1,6 @@
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use quell_connect::alertmanager::{AlertState, HeldAlert, Status, WebhookReceiver};
@@ -7,7 +9,7 @@ use quell_incident::alert::{AlertKey, Fingerprint, Labels};
 use quell_incident::ids::SourceName;
 
 use super::compare::{Findings, Limits, Listing, Memory, Own, compare, receivers_of};
-use super::reader::Held;
+use super::reader::{AlertReader, Held};
 
 fn at(seconds: i64) -> Timestamp {
     "2026-11-20T18:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_secs(seconds)
@@ -189,4 +191,52 @@ fn whose_alerts_are_ours() {
     assert_eq!(of(&[], &[&chat, &ours, &hidden]), ["quell"]);
     assert_eq!(of(&[], &[&chat, &hidden]), ["chat", "hidden"]);
     assert!(of(&[], &[]).is_empty(), "an Alertmanager that tells nobody by webhook is not ours to take from");
+}
+
+/// An Alertmanager that holds so many alerts, and keeps what it is asked.
+async fn holding(alerts: usize) -> (AlertReader, Arc<Mutex<Vec<String>>>) {
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let kept = Arc::clone(&asked);
+    let body: Vec<_> = (0..alerts)
+        .map(|nth| {
+            serde_json::json!({"fingerprint": nth.to_string(), "startsAt": at(0), "labels": {"alertname": "A"},
+                "status": {"state": "active"}})
+        })
+        .collect();
+    let body = serde_json::Value::from(body);
+    let answer = move |request: axum::extract::Request| {
+        kept.lock().unwrap().push(request.uri().query().unwrap_or_default().to_owned());
+        let body = axum::Json(body.clone());
+        async move { body }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let routes = axum::Router::new().fallback(answer);
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let access = quell_connect::Access::new(reqwest::Client::new(), &url).unwrap();
+    let client = quell_connect::alertmanager::AlertmanagerClient::new(access);
+    (AlertReader::new(vec![client]), asked)
+}
+
+const WITHIN: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn everyone_who_asks_at_once_shares_an_answer() {
+    let (reader, asked) = holding(3).await;
+    let all = futures::future::join_all((0..100).map(|_| reader.named(&["A"], WITHIN))).await;
+    assert!(all.iter().all(|answer| answer.as_ref().unwrap().alerts.len() == 3));
+    assert_eq!(asked.lock().unwrap().len(), 1, "few are held: everything is read, and by one question");
+}
+
+#[tokio::test]
+async fn where_much_is_held_only_names_that_mean_themselves_are_asked_for() {
+    let (reader, asked) = holding(600).await;
+    reader.all(WITHIN).await.unwrap();
+    for names in [&["A", "B_2"][..], &["A|B"], &["\"}"], &[]] {
+        reader.named(names, WITHIN).await.unwrap();
+    }
+    let asked = asked.lock().unwrap();
+    let filtered: Vec<_> = asked.iter().filter_map(|query| query.split("filter=").nth(1)).collect();
+    assert_eq!(filtered, ["alertname%3D%7E%22A%7CB_2%22"], "{asked:?}");
 }
