@@ -18,6 +18,8 @@ mod observe;
 mod respond;
 mod runner;
 mod settings;
+#[cfg(test)]
+mod simulation;
 mod site;
 mod tasks;
 
@@ -140,10 +142,10 @@ pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
         AgentEndpoint { role: "resolution", url: config.coordinator.resolution_url.as_str().to_owned() },
     ]
     .into();
-    let agents = Agents {
+    let agents = Arc::new(Agents {
         diagnostic: agent_client(config, &endpoints[0])?,
         resolution: agent_client(config, &endpoints[1])?,
-    };
+    });
     let alertmanager = alert_source(config, &http_client)?;
     let http = bind(config.coordinator.listen, "coordinator.listen").await?;
     let grpc = bind(config.coordinator.grpc_listen, "coordinator.grpc_listen").await?;
@@ -258,7 +260,7 @@ fn alert_source(config: &Config, client: &reqwest::Client) -> Result<Option<Aler
     let access =
         quell_connect::Access::new(client.clone(), url.as_str()).map_err(StartError::Alertmanager)?;
     let client = quell_connect::alertmanager::AlertmanagerClient::new(access);
-    Ok(Some(AlertSource { name: config.coordinator.source_name.clone(), client }))
+    Ok(Some(AlertSource { name: config.coordinator.source_name.clone(), client: Arc::new(client) }))
 }
 
 /// Callers by their tokens; their scopes are carried by name.

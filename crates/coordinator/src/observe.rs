@@ -1,9 +1,12 @@
 //! The world as it is just before a step: alerts read again at their source, locks, switches, cool-downs, the plan's checks.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
+use quell_connect::SourceError;
 use quell_connect::alertmanager::{AlertState as Listed, AlertmanagerClient};
 use quell_incident::alert::AlertKey;
 use quell_incident::contract::VerifyRequest;
@@ -12,7 +15,7 @@ use quell_incident::{Incident, Plan};
 use quell_store::StoreError;
 use quell_tool::CallContext;
 
-use crate::agents::Agents;
+use crate::agents::Workers;
 use crate::site::Site;
 
 /// How long reading the checks before the first step may take; without an answer the alert alone counts.
@@ -28,13 +31,35 @@ pub(crate) struct AlertSource {
     /// The configured source whose alerts this Alertmanager has.
     pub name: String,
     /// The Alertmanager.
-    pub client: AlertmanagerClient,
+    pub client: Arc<dyn AlertStates>,
+}
+
+/// Who is asked what an Alertmanager holds of alerts just now.
+#[async_trait]
+pub(crate) trait AlertStates: Send + Sync {
+    /// The state of each of these alerts.
+    async fn states(
+        &self,
+        keys: &[AlertKey],
+        context: &CallContext,
+    ) -> Result<Vec<(AlertKey, Listed)>, SourceError>;
+}
+
+#[async_trait]
+impl AlertStates for AlertmanagerClient {
+    async fn states(
+        &self,
+        keys: &[AlertKey],
+        context: &CallContext,
+    ) -> Result<Vec<(AlertKey, Listed)>, SourceError> {
+        AlertmanagerClient::states(self, keys, context).await
+    }
 }
 
 /// Observes what the gates of a plan's next step are decided by.
 pub(crate) async fn world(
     site: &Site,
-    agents: &Agents,
+    agents: &dyn Workers,
     alertmanager: Option<&AlertSource>,
     incident: &Incident,
     plan: &Plan,

@@ -2,7 +2,7 @@
 //! out, tells the workflow what came of them, and waits for the next change or deadline. It keeps nothing that a restart would
 //! miss: duties follow from the state.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::agents::{AgentError, Agents};
+use crate::agents::{AgentError, Workers};
 use crate::observe::{self, AlertSource};
 use crate::site::{ChangeError, Site};
 
@@ -42,9 +42,10 @@ fn for_people(error: &AgentError) -> String {
 /// Everything that carrying out needs.
 pub(crate) struct Runner {
     site: Arc<Site>,
-    agents: Agents,
+    agents: Arc<dyn Workers>,
     alertmanager: Option<AlertSource>,
-    workers: Mutex<HashMap<IncidentId, Arc<Notify>>>,
+    /// In an order that is the same in every run, since they are woken in it.
+    workers: Mutex<BTreeMap<IncidentId, Arc<Notify>>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -53,7 +54,7 @@ impl Runner {
     /// A runner that works once [`Runner::start`] is called.
     pub(crate) fn new(
         site: Arc<Site>,
-        agents: Agents,
+        agents: Arc<dyn Workers>,
         alertmanager: Option<AlertSource>,
         stop: CancellationToken,
         tasks: TaskTracker,
@@ -178,6 +179,7 @@ impl Runner {
             }
             let deadline = workflow::next_deadline(&incident);
             tokio::select! {
+                biased;
                 () = changed.notified() => {}
                 () = self.sleep_until(deadline) => self.tell(id, Input::Deadline, "workflow").await,
                 Some(_) = carried_out.join_next() => {
@@ -301,9 +303,15 @@ impl Runner {
             let Some(proposal) = current.proposal() else { return };
             let alertmanager = self.alertmanager.as_ref();
             self.site.faults.reach("coordinator.gates.before").await;
-            let world =
-                observe::world(&self.site, &self.agents, alertmanager, &current, &proposal.plan, read_checks)
-                    .await;
+            let world = observe::world(
+                &self.site,
+                &*self.agents,
+                alertmanager,
+                &current,
+                &proposal.plan,
+                read_checks,
+            )
+            .await;
             match world {
                 Ok(world) => self.tell(id, Input::Gates(Box::new(world)), "workflow").await,
                 Err(error) => warn!(incident_id = %id, %error, "the gates could not be looked at"),
