@@ -114,14 +114,14 @@ async fn take(site: &Site, under_way: &mut UnderWay, alert: &Alert) -> Result<()
         }
         (Some(incident), AlertStatus::Firing) if incident.status() == Status::Closed => {
             if workflow::begins_anew(&incident, alert, site.now()) {
-                open_or_join(site, under_way, alert, Some(incident.id)).await?;
+                open_or_join(site, under_way, alert, Some(&incident)).await?;
             }
         }
         (Some(incident), AlertStatus::Firing) => {
             let firing = Input::AlertFiring(Box::new(alert.clone()));
             if !change(site, incident.id, firing, source).await? {
                 // It was closed in the meantime.
-                open_or_join(site, under_way, alert, Some(incident.id)).await?;
+                open_or_join(site, under_way, alert, Some(&incident)).await?;
             }
         }
         (Some(incident), AlertStatus::Resolved) => {
@@ -171,7 +171,7 @@ async fn open_or_join(
     site: &Site,
     under_way: &mut UnderWay,
     alert: &Alert,
-    linked_to: Option<IncidentId>,
+    earlier: Option<&Incident>,
 ) -> Result<(), StoreError> {
     let source = alert.key.source.as_str();
     let key = UnderWay::key(site, alert);
@@ -179,6 +179,8 @@ async fn open_or_join(
         && let Some(joined) = incident(site, id).await?
         && joined.status().is_active()
         && joined.alerts.len() < ALERTS_MAX
+        // An alert is looked for in the newest incident that it fired in: in an older one its end would not be found.
+        && earlier.is_none_or(|earlier| (joined.created_at, joined.id) > (earlier.created_at, earlier.id))
     {
         let head = site.settings().mapping.head(alert);
         // First, so that a crash between the two does not lose it: the alert is taken again then.
@@ -188,7 +190,7 @@ async fn open_or_join(
             return Ok(());
         }
     }
-    let opened = site.open(draft(site, alert, linked_to), source, None).await?;
+    let opened = site.open(draft(site, alert, earlier.map(|earlier| earlier.id)), source, None).await?;
     if let Some(key) = key {
         under_way.0.insert(key, opened.id);
         under_way.prune(site).await?;
