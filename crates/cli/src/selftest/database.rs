@@ -145,7 +145,9 @@ async fn run(command: &mut Command) -> Result<()> {
 
 /// The folder of the newest server's programs.
 fn programs() -> Result<PathBuf> {
-    if let Some(folder) = find("initdb").as_deref().and_then(Path::parent) {
+    // The PATH may have links to some of them only.
+    let initdb = find("initdb").and_then(|file| file.canonicalize().ok());
+    if let Some(folder) = initdb.as_deref().and_then(Path::parent) {
         return Ok(folder.to_owned());
     }
     let versions = std::fs::read_dir(DEBIAN).into_iter().flatten().flatten();

@@ -109,7 +109,8 @@ impl Sender {
                 // Its sender did not see the answer, or there is a second Alertmanager.
                 self.deliver(&alerts).await?;
             }
-            tokio::time::sleep(Duration::from_millis(self.random.random_range(50..800))).await;
+            let lasts = if self.random.random_bool(0.1) { 800..2_000 } else { 50..600 };
+            tokio::time::sleep(Duration::from_millis(self.random.random_range(lasts))).await;
             let ends_at = self.clock.now().to_string();
             for alert in &mut alerts {
                 alert["status"] = json!("resolved");

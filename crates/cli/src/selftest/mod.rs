@@ -11,6 +11,7 @@ mod tally;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{CrashArgs, SelftestCommand, StoreKind};
 use crate::context::Context;
@@ -23,10 +24,14 @@ use tally::Tally;
 pub(crate) async fn run(context: &mut Context<'_>, command: SelftestCommand) -> Result<()> {
     match command {
         SelftestCommand::Crash(args) => {
+            let failed = |error: std::io::Error| Failure::failed(format!("no signals: {error}"));
+            let mut terminated = signal(SignalKind::terminate()).map_err(failed)?;
+            let over = "interrupted; everything that was started is ended";
+            // What was started is killed when the other side is dropped.
             tokio::select! {
                 done = crash(context, &args) => done,
-                // What was started is killed when the other side is dropped.
-                _ = tokio::signal::ctrl_c() => Err(Failure::failed("interrupted; everything that was started is ended")),
+                _ = tokio::signal::ctrl_c() => Err(Failure::failed(over)),
+                _ = terminated.recv() => Err(Failure::failed(over)),
             }
         }
     }

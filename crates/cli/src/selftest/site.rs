@@ -352,7 +352,8 @@ fn config_name(coordinator: usize) -> String {
     format!("quell-{}.yaml", coordinator + 1)
 }
 
-/// The configuration; JSON is YAML as well.
+/// The configuration; JSON is YAML as well. Most alerts of the load are over before their incident has settled, so that the diagnoses
+/// of the others leave room for that of the fault.
 fn config(
     folder: &Path,
     exporters: [SocketAddr; 3],
@@ -371,7 +372,7 @@ fn config(
             "listen": http, "grpc_listen": grpc, "diagnostic_url": url(diagnostic),
             "resolution_url": url(resolution), "autonomy": "auto",
             "workflow": {
-                "settle": "200ms", "verify_interval": "200ms", "quiet_before_close": "500ms",
+                "settle": "1s", "verify_interval": "200ms", "quiet_before_close": "500ms",
                 "hold_look_again": "200ms", "check_patience": "10s", "agent_backoff": "200ms",
                 "agent_retries_max": 10, "verification_grace": "60s", "step_grace": "2s", "probe": "30s",
             },

@@ -112,7 +112,7 @@ impl Line {
             return Err(failed("it could not be reached"));
         }
         let (answer, answered) = oneshot::channel();
-        let (again, travelling) = (world.mishap(10), Arc::clone(&world));
+        let (again, travelling) = (world.mishap(15), Arc::clone(&world));
         tokio::spawn(async move {
             travelling.travel().await;
             let done = work().await;

@@ -53,7 +53,7 @@ use store::Disk;
 use world::World;
 
 /// Histories of one run, if nothing else is asked for: about half a minute of one core without optimisation.
-const HISTORIES: u64 = 2_000;
+const HISTORIES: u64 = 1_500;
 /// How long things go wrong, in virtual time.
 const TROUBLE: Duration = Duration::from_secs(600);
 /// How long everything may take to come to rest after that, in virtual time.

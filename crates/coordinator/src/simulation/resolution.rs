@@ -107,7 +107,7 @@ impl Resolution {
     /// An instant at which this process may be killed; then nothing of it happens any more.
     async fn point(&self, life: u64) {
         self.world.linger().await;
-        if self.world.mishap(1) {
+        if self.world.mishap(2) {
             self.die();
         }
         if self.ledger().life != life {
@@ -240,8 +240,12 @@ impl Resolution {
     async fn run(self: Arc<Self>, request: StepRequest, life: u64, answer: Running) {
         let target = request.step.target.clone();
         let lock = Arc::clone(self.ledger().targets.entry(target.clone()).or_default());
-        let _held = lock.lock_owned().await;
-        let outcome = self.carry_out(&request, &target, life).await;
+        let left = request.not_after.duration_since(self.world.now());
+        let held = tokio::time::timeout(left.unsigned_abs(), lock.lock_owned()).await;
+        let outcome = match held {
+            Ok(_) => self.carry_out(&request, &target, life).await,
+            Err(_) => refused("another step ran until this one's time was over"),
+        };
         self.point(life).await;
         if let Some(entry) = self.ledger().keys.get_mut(&request.key) {
             entry.phase = Phase::Ended(outcome.clone());
@@ -290,6 +294,10 @@ impl Resolution {
         began_at: Timestamp,
         life: u64,
     ) -> StepOutcome {
+        if self.world.mishap(1) {
+            // The target took it, and its answer never comes.
+            std::future::pending::<()>().await;
+        }
         if self.world.mishap(4) {
             return StepOutcome::Failed { why: "the target says no".to_owned() };
         }
