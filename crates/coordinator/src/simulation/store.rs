@@ -49,6 +49,14 @@ impl Disk {
         answer
     }
 
+    /// Another coordinator's person is faster, by an instant.
+    async fn pull_kill_switch(&self) -> Result<(), StoreError> {
+        let gates = self.disk().site_gates().await?;
+        let (by, why, at) = ("bob".to_owned(), "a test".to_owned(), self.world.now());
+        self.world.note(|| "the kill switch is engaged at the last instant".to_owned());
+        self.disk().set_kill_switch(gates.epoch, Some(KillSwitch { by, why, at })).await.map(drop)
+    }
+
     /// Refused before anything happened.
     fn overloaded(&self) -> Result<(), StoreError> {
         if self.world.mishap(3) { Err(StoreError::Overloaded) } else { Ok(()) }
@@ -97,6 +105,9 @@ impl IncidentStore for Disk {
         self.overloaded()?;
         let starts =
             append.envelopes.iter().any(|envelope| matches!(envelope.event, Event::StepStarted { .. }));
+        if starts && self.world.mishap(3) {
+            self.pull_kill_switch().await?;
+        }
         let stopped = self.disk().site_gates().await?.kill_switch.is_some();
         let kinds: Vec<_> = append.envelopes.iter().map(|envelope| envelope.event.kind()).collect();
         let (id, expected) = (append.incident_id, append.expected);
