@@ -16,6 +16,7 @@ use quell_incident::report::{Claim, REPORT_SCHEMA, Subject};
 use quell_incident::{Event, Hypothesis, Priority, Report};
 use quell_store::IncidentStore as _;
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 
 use super::life::Life;
 use super::resolution::Resolution;
@@ -119,7 +120,7 @@ impl Line {
             if again {
                 let travelling = Arc::clone(&travelling);
                 tokio::spawn(async move {
-                    travelling.travel().await;
+                    sleep(travelling.draw(|dice| dice.seconds(0, 40))).await;
                     work().await;
                 });
             }

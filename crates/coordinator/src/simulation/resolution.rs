@@ -340,6 +340,9 @@ impl Resolution {
     pub(super) async fn probe(self: Arc<Self>, request: StepRequest) -> ProbeAnswer {
         let verdict = self.verdict(&request).await;
         self.world.note(|| format!("probe of {}: {verdict:?}", request.key));
+        if verdict == ProbeVerdict::NotDone {
+            self.world.deny(&request.key);
+        }
         ProbeAnswer { key: request.key, verdict }
     }
 

@@ -66,6 +66,8 @@ struct State {
     points_left: Option<u64>,
     targets: BTreeMap<TargetName, Target>,
     acknowledged: Vec<Acknowledged>,
+    /// Keys of which a probe said that they did not happen, and so never will.
+    denied: BTreeSet<StepKey>,
     /// Messages that their sender still has to deliver.
     undelivered: u64,
     violations: BTreeSet<String>,
@@ -95,6 +97,7 @@ impl World {
             points_left: None,
             targets,
             acknowledged: Vec::new(),
+            denied: BTreeSet::new(),
             undelivered: 0,
             violations: BTreeSet::new(),
             trace: traced.then(Vec::new),
@@ -233,6 +236,9 @@ impl World {
             let holder = lock.holder;
             self.violated(format!("{} was done to {name} while {holder:?} held its lock", action.key));
         }
+        if self.state().denied.contains(&action.key) {
+            self.violated(format!("{} was done after a probe said that it never will be", action.key));
+        }
         self.note(|| format!("{name}: {} is done", action.key));
         let highest = self.with_target(name, |target| {
             let highest = target.actions.iter().map(|action| action.token).max();
@@ -245,6 +251,11 @@ impl World {
         if highest.is_some_and(|highest| highest > action.token) {
             self.violated(format!("{} was done to {name} after a newer holder's action", action.key));
         }
+    }
+
+    /// A probe says that a key did not happen.
+    pub(super) fn deny(&self, key: &StepKey) {
+        self.state().denied.insert(key.clone());
     }
 
     pub(super) fn acknowledge(&self, alert: Alert) {

@@ -21,7 +21,7 @@ pub(crate) fn run(minutes: u64) -> Result<()> {
             "--package",
             "quell-coordinator",
             "--lib",
-            "simulation::no_history",
+            "histories_lose_nothing",
             "--",
             "--nocapture",
         ])
