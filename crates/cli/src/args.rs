@@ -9,7 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
 mod incident;
+mod selftest;
 pub(crate) use incident::{CreateArgs, IncidentCommand, ListArgs, Template, Until, WatchArgs};
+pub(crate) use selftest::{CrashArgs, SelftestCommand, StoreKind};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -100,6 +102,12 @@ pub(crate) enum Command {
     KillSwitch {
         #[command(subcommand)]
         command: KillSwitchCommand,
+    },
+    /// Try on this machine that Quell loses nothing and does nothing twice
+    #[command(arg_required_else_help = true)]
+    Selftest {
+        #[command(subcommand)]
+        command: SelftestCommand,
     },
     /// Write the completions of a shell
     #[command(after_help = "\

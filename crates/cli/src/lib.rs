@@ -15,6 +15,7 @@ mod incident;
 mod output;
 mod plan;
 mod rest;
+mod selftest;
 mod sim;
 mod view;
 
@@ -57,6 +58,7 @@ async fn dispatch(cli: Cli, output: &mut Output) -> Result<()> {
         Command::Sim { options, command } => Box::pin(sim::run(&mut context, options, command)).await,
         Command::Agent { command: args::AgentCommand::List } => admin::agents(&mut context).await,
         Command::KillSwitch { command } => admin::kill_switch(&mut context, command).await,
+        Command::Selftest { command } => Box::pin(selftest::run(&mut context, command)).await,
         Command::Completions { shell } => admin::completions(shell, context.output),
     }
 }

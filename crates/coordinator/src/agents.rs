@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use quell_a2a::{Client, ClientError, Message, Part, TaskState};
 use quell_incident::contract::{
@@ -157,6 +158,53 @@ fn unsound(report: &Report, incident: IncidentId) -> Option<String> {
     })
 }
 
+/// Who carries out what the workflow says is due. What is asked for again under the same key is the same request.
+#[async_trait]
+pub(crate) trait Workers: Send + Sync {
+    /// Asks for a diagnosis.
+    async fn diagnose(
+        &self,
+        key: &str,
+        request: &DiagnoseRequest,
+        within: Duration,
+    ) -> Result<Report, AgentError>;
+
+    /// Asks for a plan that can be started at `now` or later.
+    async fn plan(
+        &self,
+        key: &str,
+        request: &PlanRequest,
+        within: Duration,
+        now: Timestamp,
+    ) -> Result<PlanAnswer, AgentError>;
+
+    /// Tells to do, or undo, a step.
+    async fn step(
+        &self,
+        priority: Priority,
+        request: &StepRequest,
+        within: Duration,
+    ) -> Result<StepAnswer, AgentError>;
+
+    /// Asks whether a step took effect. Each look is a question of its own, so it has an id of its own.
+    async fn probe(
+        &self,
+        priority: Priority,
+        message_id: String,
+        request: &StepRequest,
+        within: Duration,
+    ) -> Result<ProbeAnswer, AgentError>;
+
+    /// Reads the checks. Each reading is a question of its own, so it has an id of its own.
+    async fn verify(
+        &self,
+        priority: Priority,
+        message_id: String,
+        request: &VerifyRequest,
+        within: Duration,
+    ) -> Result<VerificationReport, AgentError>;
+}
+
 /// Both agents.
 #[derive(Debug, Clone)]
 pub(crate) struct Agents {
@@ -166,9 +214,9 @@ pub(crate) struct Agents {
     pub resolution: AgentClient,
 }
 
-impl Agents {
-    /// Asks for a diagnosis.
-    pub(crate) async fn diagnose(
+#[async_trait]
+impl Workers for Agents {
+    async fn diagnose(
         &self,
         key: &str,
         request: &DiagnoseRequest,
@@ -183,8 +231,7 @@ impl Agents {
         }
     }
 
-    /// Asks for a plan that can be started at `now` or later.
-    pub(crate) async fn plan(
+    async fn plan(
         &self,
         key: &str,
         request: &PlanRequest,
@@ -207,8 +254,7 @@ impl Agents {
         Err(AgentError::Nonsense { agent: self.resolution.role, skill, why })
     }
 
-    /// Tells it to do, or undo, a step.
-    pub(crate) async fn step(
+    async fn step(
         &self,
         priority: Priority,
         request: &StepRequest,
@@ -220,8 +266,7 @@ impl Agents {
             .await
     }
 
-    /// Asks whether a step took effect. Each look is a question of its own, so it has an id of its own.
-    pub(crate) async fn probe(
+    async fn probe(
         &self,
         priority: Priority,
         message_id: String,
@@ -231,8 +276,7 @@ impl Agents {
         self.resolution.ask(request.incident_id, priority, "probe", message_id, request, within).await
     }
 
-    /// Reads the checks. Each reading is a question of its own, so it has an id of its own.
-    pub(crate) async fn verify(
+    async fn verify(
         &self,
         priority: Priority,
         message_id: String,

@@ -20,6 +20,8 @@ mod reconcile;
 mod respond;
 mod runner;
 mod settings;
+#[cfg(test)]
+mod simulation;
 mod site;
 mod tasks;
 mod tenure;
@@ -154,10 +156,10 @@ pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
         AgentEndpoint { role: "resolution", url: config.coordinator.resolution_url.as_str().to_owned() },
     ]
     .into();
-    let agents = Agents {
+    let agents = Arc::new(Agents {
         diagnostic: agent_client(config, &endpoints[0])?,
         resolution: agent_client(config, &endpoints[1])?,
-    };
+    });
     let reader = alert_reader(config, &http_client)?;
     let prometheus = prometheus(config, &http_client)?;
     let alertmanager =

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use quell_connect::alertmanager::AlertState as Listed;
 use quell_incident::alert::AlertKey;
@@ -12,8 +13,8 @@ use quell_incident::gate::{AlertNow, World};
 use quell_incident::{Incident, Plan};
 use quell_store::StoreError;
 
-use crate::agents::Agents;
-use crate::reconcile::{AlertReader, Held};
+use crate::agents::Workers;
+use crate::reconcile::{AlertReader, Answer, Held};
 use crate::site::Site;
 
 /// How long reading the checks before the first step may take; without an answer the alert alone counts.
@@ -28,14 +29,28 @@ const ALERTS_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) struct AlertSource {
     /// The configured source whose alerts these Alertmanagers have.
     pub name: String,
-    /// The Alertmanagers.
-    pub reader: Arc<AlertReader>,
+    /// Who reads the Alertmanagers.
+    pub reader: Arc<dyn ReadAlerts>,
+}
+
+/// Who is asked what the Alertmanagers of a source hold just now.
+#[async_trait]
+pub(crate) trait ReadAlerts: Send + Sync {
+    /// At least what they hold of alerts with these names.
+    async fn named(&self, names: &[&str], within: Duration) -> Answer;
+}
+
+#[async_trait]
+impl ReadAlerts for AlertReader {
+    async fn named(&self, names: &[&str], within: Duration) -> Answer {
+        AlertReader::named(self, names, within).await
+    }
 }
 
 /// Observes what the gates of a plan's next step are decided by.
 pub(crate) async fn world(
     site: &Site,
-    agents: &Agents,
+    agents: &dyn Workers,
     alertmanager: Option<&AlertSource>,
     incident: &Incident,
     plan: &Plan,

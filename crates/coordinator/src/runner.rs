@@ -2,7 +2,7 @@
 //! incident's duties, carries them out, tells the workflow what came of them, and waits for the next change or deadline. It keeps
 //! nothing that a restart, or another coordinator, would miss: duties follow from the state.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::agents::{AgentError, Agents};
+use crate::agents::{AgentError, Workers};
 use crate::observe::{self, AlertSource};
 use crate::site::{By, ChangeError, Site};
 use crate::tenure::{Tenure, Term};
@@ -35,6 +35,8 @@ const SAY_WHY_WITHIN: Duration = Duration::from_millis(500);
 const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(10);
 /// How often incidents are looked for that nobody works on: their coordinator has died or stopped.
 const CLAIM_EVERY: Duration = Duration::from_secs(1);
+/// The same where nobody else works: only what this process could not claim while the store did not answer.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Incidents that are claimed at once.
 const CLAIMS_MAX: usize = 1_024;
 /// One reading of the checks, or one probe.
@@ -55,12 +57,13 @@ struct Holder {
 /// Everything that carrying out needs.
 pub(crate) struct Runner {
     site: Arc<Site>,
-    agents: Agents,
+    agents: Arc<dyn Workers>,
     alertmanager: Option<AlertSource>,
     tenure: Tenure,
-    workers: Mutex<HashMap<IncidentId, Arc<Notify>>>,
+    /// In an order that is the same in every run, since they are woken in it.
+    workers: Mutex<BTreeMap<IncidentId, Arc<Notify>>>,
     /// Incidents that have changed and have no worker here.
-    unclaimed: Mutex<HashSet<IncidentId>>,
+    unclaimed: Mutex<BTreeSet<IncidentId>>,
     to_claim: Notify,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -70,7 +73,7 @@ impl Runner {
     /// A runner that works once [`Runner::start`] is called.
     pub(crate) fn new(
         site: Arc<Site>,
-        agents: Agents,
+        agents: Arc<dyn Workers>,
         alertmanager: Option<AlertSource>,
         tenure: Tenure,
         stop: CancellationToken,
@@ -98,7 +101,8 @@ impl Runner {
     async fn dispatch(self: &Arc<Self>, term: &Term) {
         // Subscribed before anything is claimed, so that nothing falls between.
         let mut changes = self.site.store.changes();
-        let mut look = tokio::time::interval(CLAIM_EVERY);
+        let every = if self.site.store.is_shared() { CLAIM_EVERY } else { LOOK_EVERY };
+        let mut look = tokio::time::interval(every);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -256,6 +260,7 @@ impl Runner {
             }
             let deadline = workflow::next_deadline(&incident);
             tokio::select! {
+                biased;
                 () = changed.notified() => {}
                 () = self.sleep_until(deadline) => self.tell(&holder, id, Input::Deadline, "workflow").await,
                 Some(_) = carried_out.join_next() => {
@@ -383,9 +388,15 @@ impl Runner {
             let Some(proposal) = current.proposal() else { return };
             let alertmanager = self.alertmanager.as_ref();
             self.site.faults.reach("coordinator.gates.before").await;
-            let world =
-                observe::world(&self.site, &self.agents, alertmanager, &current, &proposal.plan, read_checks)
-                    .await;
+            let world = observe::world(
+                &self.site,
+                &*self.agents,
+                alertmanager,
+                &current,
+                &proposal.plan,
+                read_checks,
+            )
+            .await;
             match world {
                 Ok(world) => self.tell(holder, id, Input::Gates(Box::new(world)), "workflow").await,
                 Err(error) => warn!(incident_id = %id, %error, "the gates could not be looked at"),

@@ -174,6 +174,12 @@ pub trait IncidentStore: Send + Sync {
     /// Frees all leases of a coordinator at once, when it stops in good order.
     async fn release(&self, coordinator: CoordinatorId) -> Result<(), StoreError>;
 
+    /// Whether other processes may work on the same store: then received alerts and abandoned work are looked for, since nothing tells
+    /// of them.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// Changes from now on, each told after its commit, one for each append.
     fn changes(&self) -> broadcast::Receiver<Changed>;
 

@@ -15,6 +15,7 @@ mod demo;
 mod http;
 mod interrupt;
 mod monitoring;
+mod soak;
 mod test;
 mod workspace;
 
@@ -38,6 +39,8 @@ enum Task {
     Test(test::Args),
     /// Everything that has to hold before a change is taken in
     Ci,
+    /// Simulated histories and kills for as long as one likes
+    Soak(soak::Args),
     /// Write the files that are made from templates
     Codegen(codegen::Args),
     /// Check who depends on whom, licences, and the length of files
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Ci => ci::run(),
+        Task::Soak(args) => soak::run(&args),
         Task::Codegen(args) => codegen::run(&args),
         Task::CheckDeps => check_deps::run(),
         Task::Bench(bench) => bench::run(&bench),

@@ -114,8 +114,12 @@ async fn correlate(
     loop {
         let position = *reached.borrow();
         if !take_batches(site, lease, &mut memory, position, reached).await? {
-            // Other coordinators take alerts as well, and nothing tells of those.
-            let _ = tokio::time::timeout(LOOK_EVERY, received.notified()).await;
+            if site.store.is_shared() {
+                // Other coordinators receive as well, and nothing tells of that.
+                let _ = tokio::time::timeout(LOOK_EVERY, received.notified()).await;
+            } else {
+                received.notified().await;
+            }
         }
     }
 }

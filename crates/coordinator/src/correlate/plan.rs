@@ -147,7 +147,15 @@ impl Planner<'_> {
         let candidates = self.memory.candidates(alert, message.group.as_ref(), message.at, join);
         let head = self.settings.mapping.head(alert);
         let urgency = (head.priority, head.severity);
-        let (id, joined) = match candidates.into_iter().find(|(id, _)| self.takes(*id)) {
+        let earlier = linked_to.and_then(|id| self.view.incidents.get(&id));
+        // An alert is looked for in the newest incident that it fired in: in an older one its end would not be found.
+        let is_newer = |id: &IncidentId| match (earlier, self.view.incidents.get(id)) {
+            (Some(earlier), Some(joined)) => {
+                (joined.created_at, joined.id) > (earlier.created_at, earlier.id)
+            }
+            _ => true,
+        };
+        let (id, joined) = match candidates.into_iter().find(|(id, _)| is_newer(id) && self.takes(*id)) {
             Some((id, joined)) => (id, Some(joined)),
             None => {
                 let id = (self.new_id)();

@@ -56,7 +56,8 @@ pub(crate) struct Reading {
 #[error("{0}")]
 pub(crate) struct NoAnswer(pub String);
 
-type Answer = Result<Arc<Reading>, NoAnswer>;
+/// What a question came to.
+pub(crate) type Answer = Result<Arc<Reading>, NoAnswer>;
 /// The last answer to a question with the instant of asking; locked while the question is under way.
 type Kept = Arc<AsyncMutex<Option<(Instant, Answer)>>>;
 

@@ -164,7 +164,8 @@ pub(crate) fn program(name: &str) -> PathBuf {
     FOLDER.get_or_init(build).join(name)
 }
 
-const PROGRAMS: [&str; 4] = ["quell", "quell-coordinator", "quell-diagnostic", "quell-resolution"];
+const PROGRAMS: [&str; 5] =
+    ["quell", "quell-coordinator", "quell-diagnostic", "quell-resolution", "quell-simulator"];
 
 /// Builds the programs beside this test and returns their folder.
 fn build() -> PathBuf {

@@ -159,6 +159,10 @@ impl IncidentStore for PostgresStore {
         Ok(found.map_err(failed("look for a message"))?.remove(key))
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     async fn renew(&self, coordinator: CoordinatorId, for_: Duration) -> Result<(), StoreError> {
         let mut connection = self.shared.reader().await?;
         let sql = "INSERT INTO coordinators AS c (id, until) \

@@ -1,0 +1,151 @@
+//! One round: a fault and a load of alerts, kills at random instants, then calm until everything is over, then the count.
+
+use std::time::{Duration, Instant};
+
+use rand::Rng as _;
+use rand::rngs::StdRng;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::load::Load;
+use super::site::{Part, Site};
+use super::tally::{Tally, text};
+use crate::clock::Clock;
+use crate::failure::Result;
+
+/// Kills in one round.
+const KILLS: std::ops::RangeInclusive<u32> = 3..=6;
+/// How long after its last kill everything may take until it is closed or with a person.
+const OVER_WITHIN: Duration = Duration::from_secs(120);
+/// How long a coordinator that is stopped stands still at the most: past its lease.
+const STOPPED_MILLISECONDS_MAX: u64 = 15_000;
+/// Between two looks at what is left.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// What the load's alerts are called.
+const LOAD: &str = "SelftestLoad";
+/// Faults of different targets, with an alert that each raises.
+const FAULTS: [(&str, &str); 7] = [
+    ("database_timeout", "DatabaseConnectionTimeout"),
+    ("kafka_lag", "KafkaConsumerLagHigh"),
+    ("api_503", "APIGateway503Errors"),
+    ("disk_full", "DiskSpaceCritical"),
+    ("certificate_expiry", "CertificateExpiringSoon"),
+    ("postgres_connections", "PostgreSQLConnectionsHigh"),
+    ("memory_leak", "HighMemoryUsage"),
+];
+
+/// Runs a round and counts; returns a sentence on it.
+///
+/// # Errors
+/// When the site does not come up again, or refuses what it must take.
+pub(crate) async fn run(
+    site: &mut Site,
+    number: u64,
+    random: &mut StdRng,
+    clock: Clock,
+    tally: &mut Tally,
+) -> Result<String> {
+    let begun = Instant::now();
+    let since = clock.now().to_string();
+    let actions_before = site.actions().await?.len();
+    let (fault, alert) = FAULTS[random.random_range(0..FAULTS.len())];
+    site.trigger(fault).await?;
+    let load = Load::start(number, site.coordinators(), random, clock)?;
+    let kills = kill(site, random, tally).await?;
+    let (acknowledged, webhooks) = load.end().await?;
+    tally.webhooks += webhooks;
+    let incidents = calm(site, &since, alert, tally).await?;
+    let actions = site.actions().await?;
+    let actions = actions.get(actions_before..).unwrap_or_default();
+    tally.alerts(&acknowledged, &incidents);
+    tally.steps(&incidents, actions);
+    site.heal().await?;
+    for incident in incidents.iter().filter(|incident| !is_closed(incident)) {
+        // It may have been closed by itself meanwhile.
+        let _ = site.say(&text(incident, "id"), "close", &json!({"why": "the self-test is over"})).await;
+    }
+    Ok(format!(
+        "{fault}, {kills} kills, {} alerts in {webhooks} webhooks, {} incidents, {} actions, {:.0} s",
+        acknowledged.len(),
+        incidents.len(),
+        actions.len(),
+        begun.elapsed().as_secs_f64()
+    ))
+}
+
+/// Kills parts one after another and starts them again; one of several coordinators may also be stopped and go on.
+async fn kill(site: &mut Site, random: &mut StdRng, tally: &mut Tally) -> Result<u32> {
+    let victims = site.victims();
+    let kills = random.random_range(KILLS);
+    for _ in 0..kills {
+        let part = victims[random.random_range(0..victims.len())];
+        let calm = Duration::from_millis(random.random_range(0..1_200));
+        let down = Duration::from_millis(random.random_range(0..200));
+        // The instant is the point; there is nothing to wait for.
+        tokio::time::sleep(calm).await;
+        let several = site.coordinators().len() > 1;
+        if several && matches!(part, Part::Coordinator(_)) && random.random_bool(0.4) {
+            let span = Duration::from_millis(random.random_range(100..STOPPED_MILLISECONDS_MAX));
+            site.signal(part, Signal::STOP);
+            tokio::time::sleep(span).await;
+            site.signal(part, Signal::CONT);
+            *tally.kills.entry("quell-coordinator, stopped,").or_default() += 1;
+            continue;
+        }
+        site.kill(part);
+        tokio::time::sleep(down).await;
+        site.launch(part)?;
+        *tally.kills.entry(part.kind()).or_default() += 1;
+    }
+    site.ready().await?;
+    Ok(kills)
+}
+
+fn is_closed(incident: &Value) -> bool {
+    incident["status"] == "closed"
+}
+
+/// Closed, or with a person. The load's alerts have all ended, so their incidents have to be closed.
+fn is_over(incident: &Value) -> bool {
+    is_closed(incident) || (incident["phase"] == "escalated" && incident["alert_name"] != LOAD)
+}
+
+/// Waits until all incidents of the round are over and the fault's alert is one of them; what waits for approval gets it. What is not
+/// over in time is stuck.
+async fn calm(site: &mut Site, since: &str, alert: &str, tally: &mut Tally) -> Result<Vec<Value>> {
+    let begun = Instant::now();
+    loop {
+        site.ready().await?;
+        let incidents = match site.incidents(since).await {
+            Ok(incidents) => incidents,
+            Err(failure) if begun.elapsed() > OVER_WITHIN => return Err(failure),
+            // A coordinator may be about to end, since its database was away.
+            Err(_) => {
+                tokio::time::sleep(LOOK_EVERY).await;
+                continue;
+            }
+        };
+        for asking in incidents.iter().filter(|incident| incident["phase"] == "awaiting_approval") {
+            let digest = json!({"plan_digest": asking["question"]["plan_digest"]});
+            // The plan may be another one by now; then it is asked again.
+            let _ = site.say(&text(asking, "id"), "approve", &digest).await;
+        }
+        let told = incidents.iter().any(|incident| incident["alert_name"] == alert);
+        if told && incidents.iter().all(is_over) {
+            return Ok(incidents);
+        }
+        if begun.elapsed() > OVER_WITHIN {
+            if !told {
+                tally.lost += 1;
+                tally.found(format!("lost: {alert} fires and is in no incident"));
+            }
+            for incident in incidents.iter().filter(|incident| !is_over(incident)) {
+                tally.stuck += 1;
+                let (id, phase) = (text(incident, "id"), text(incident, "phase"));
+                tally.found(format!("stuck: {id} in {phase}: {}", text(incident, "summary")));
+            }
+            return Ok(incidents);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
