@@ -89,8 +89,7 @@ impl Runner {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             let terms = async {
-                let mut tenure = runner.tenure.clone();
-                while let Some(term) = tenure.begun().await {
+                while let Some(term) = runner.tenure.begun().await {
                     term.over.run_until_cancelled(runner.dispatch(&term)).await;
                 }
             };

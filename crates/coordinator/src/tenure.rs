@@ -1,12 +1,12 @@
 //! This coordinator's place among those that share a store. It stays alive by renewing in time; whoever is late has lost all its leases and
 //! begins anew under another id. Losing a place costs nothing but time: duties follow from the state, and whoever takes over finds them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use quell_service::IdSource;
 use quell_store::{CoordinatorId, IncidentStore, StoreError};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,7 +38,15 @@ impl Term {
 
 /// The present term.
 #[derive(Clone, Debug)]
-pub(crate) struct Tenure(watch::Receiver<Term>);
+pub(crate) struct Tenure(Arc<Present>);
+
+#[derive(Debug)]
+struct Present {
+    term: Mutex<Term>,
+    /// Told of each new term. Not a watch channel, which wakes those who wait in an order of its own.
+    begun: Notify,
+    stop: CancellationToken,
+}
 
 impl Tenure {
     /// Takes a place in the store, and keeps it until `stop`.
@@ -52,16 +60,30 @@ impl Tenure {
         stop: CancellationToken,
         tasks: &TaskTracker,
     ) -> Result<Self, StoreError> {
-        let keeper = Keeper { store, ids, lease, stop };
+        let keeper = Keeper { store, ids, lease, stop: stop.clone() };
         let (term, alive) = keeper.begin().await?;
-        let (terms, watching) = watch::channel(term);
-        tasks.spawn(async move { keeper.keep(terms, alive).await });
-        Ok(Self(watching))
+        let present = Arc::new(Present { term: Mutex::new(term), begun: Notify::new(), stop });
+        let kept = Arc::clone(&present);
+        tasks.spawn(async move { keeper.keep(&kept, alive).await });
+        Ok(Self(present))
     }
 
     /// Waits for a term that is not over; `None` when none will come.
-    pub(crate) async fn begun(&mut self) -> Option<Term> {
-        self.0.wait_for(|term| !term.over.is_cancelled()).await.ok().map(|term| term.clone())
+    pub(crate) async fn begun(&self) -> Option<Term> {
+        loop {
+            let begun = self.0.begun.notified();
+            let term = self.0.term();
+            if !term.over.is_cancelled() {
+                return Some(term);
+            }
+            self.0.stop.run_until_cancelled(begun).await?;
+        }
+    }
+}
+
+impl Present {
+    fn term(&self) -> Term {
+        self.term.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -84,9 +106,9 @@ impl Keeper {
         Ok((Term { coordinator, over: self.stop.child_token(), alive_until }, alive))
     }
 
-    async fn keep(self, terms: watch::Sender<Term>, mut alive: watch::Sender<Instant>) {
+    async fn keep(self, present: &Present, mut alive: watch::Sender<Instant>) {
         loop {
-            let term = terms.borrow().clone();
+            let term = present.term();
             if self.stop.run_until_cancelled(self.renew(&term, &alive)).await.is_none() {
                 break;
             }
@@ -103,9 +125,10 @@ impl Keeper {
             };
             let Some((term, next)) = begun else { break };
             alive = next;
-            terms.send_replace(term);
+            *present.term.lock().unwrap_or_else(PoisonError::into_inner) = term;
+            present.begun.notify_waiters();
         }
-        let coordinator = terms.borrow().coordinator;
+        let coordinator = present.term().coordinator;
         // Others need not wait for the end of the lease. If this fails they do, and that is all.
         if let Ok(Err(error)) = tokio::time::timeout(self.lease, self.store.release(coordinator)).await {
             warn!(%coordinator, %error, "the leases were not given back");
@@ -161,7 +184,7 @@ mod tests {
         let ids: Arc<dyn IdSource> = Arc::new(SystemIds::new(Arc::new(SystemClock)));
         let keeping: Arc<dyn IncidentStore> = Arc::clone(&store) as Arc<dyn IncidentStore>;
         let lease = Duration::from_secs(6);
-        let mut tenure = Tenure::start(keeping, ids, lease, stop.clone(), &tasks).await.unwrap();
+        let tenure = Tenure::start(keeping, ids, lease, stop.clone(), &tasks).await.unwrap();
         let first = tenure.begun().await.unwrap();
         assert!(first.is_surely_held());
         assert_eq!(store.claim(first.coordinator, &[Work::Correlation]).await.unwrap().len(), 1);

@@ -11,7 +11,7 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,7 +59,6 @@ pub(crate) async fn start(
 ) -> Result<Correlated, StoreError> {
     let (reached, watching) = watch::channel(site.store.correlated().await?);
     tasks.spawn(async move {
-        let mut tenure = tenure;
         let terms = async {
             while let Some(term) = tenure.begun().await {
                 term.over.run_until_cancelled(during(&site, &term, &received, &reached)).await;
@@ -203,15 +202,16 @@ async fn view(
     settings: &Settings,
     messages: &[Message],
 ) -> Result<View, StoreError> {
-    let keys: HashSet<_> = messages.iter().map(|message| &message.alert.key).collect();
+    // In an order that follows from the messages alone: the same history reads the same.
+    let keys: BTreeSet<_> = messages.iter().map(|message| &message.alert.key).collect();
     let keys: Vec<_> = keys.into_iter().cloned().collect();
     let ids = site.store.incidents_of_alerts(&keys).await?;
-    let of_alert: HashMap<_, _> =
+    let of_alert: BTreeMap<_, _> =
         keys.into_iter().zip(ids).filter_map(|(key, id)| id.map(|id| (key, id))).collect();
     let candidates = messages.iter().flat_map(|message| {
         memory.candidates(&message.alert, message.group.as_ref(), message.at, &settings.join)
     });
-    let wanted: HashSet<_> = candidates.map(|(id, _)| id).chain(of_alert.values().copied()).collect();
+    let wanted: BTreeSet<_> = candidates.map(|(id, _)| id).chain(of_alert.values().copied()).collect();
     let mut incidents = HashMap::with_capacity(wanted.len());
     for id in wanted {
         if let Some(incident) = incident(site, id).await? {

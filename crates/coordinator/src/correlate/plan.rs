@@ -39,7 +39,7 @@ pub(super) struct Message {
 #[derive(Default)]
 pub(super) struct View {
     /// The incident that an alert last fired in.
-    pub of_alert: HashMap<AlertKey, IncidentId>,
+    pub of_alert: BTreeMap<AlertKey, IncidentId>,
     /// Incidents; those that cannot be read are not there.
     pub incidents: HashMap<IncidentId, Arc<Incident>>,
 }
@@ -77,7 +77,7 @@ pub(super) struct Round {
     flapping: Option<Flapping>,
     truncated: BTreeMap<GroupId, u64>,
     /// What each alert does in it, and since when.
-    alerts: HashMap<AlertKey, (AlertStatus, Timestamp)>,
+    alerts: BTreeMap<AlertKey, (AlertStatus, Timestamp)>,
     /// The messages, by their place in the turn: to be taken again when the round is refused.
     messages: Vec<usize>,
 }

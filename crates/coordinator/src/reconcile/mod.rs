@@ -28,10 +28,10 @@ use tracing::{info, warn};
 use self::compare::{Limits, Listing, Memory, compare, receivers_of};
 pub(crate) use self::metrics::ReconcileMetrics;
 use self::polling::Poller;
-pub(crate) use self::reader::Reading;
-pub(crate) use self::reader::{AlertReader, Answer, Held};
 #[cfg(test)]
 pub(crate) use self::reader::NoAnswer;
+pub(crate) use self::reader::Reading;
+pub(crate) use self::reader::{AlertReader, Answer, Held};
 use self::repair::Repair;
 use crate::correlate::Correlated;
 use crate::site::Site;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quell_incident::ids::StepKey;
-use quell_incident::{AlertStatus, Event, Incident, Phase, workflow};
+use quell_incident::{AlertKey, AlertStatus, Event, Incident, Phase, workflow};
 use quell_store::{IncidentStore as _, ListQuery};
 
 use super::world::World;
@@ -111,8 +111,15 @@ async fn alerts(world: &World, all: &[std::sync::Arc<Incident>]) {
     let mut fired = BTreeSet::new();
     for incident in all {
         for envelope in world.disk.log(incident.id).await.unwrap() {
-            if let Event::AlertFired { alert } = envelope.event {
-                fired.insert((alert.key.clone(), alert.starts_at));
+            match envelope.event {
+                Event::AlertFired { alert } => {
+                    fired.insert((alert.key.clone(), alert.starts_at));
+                }
+                Event::AlertsJoined { full, counted, .. } => {
+                    fired.extend(full.iter().map(|alert| (alert.key.clone(), alert.starts_at)));
+                    fired.extend(counted.iter().map(|one| (AlertKey::clone(&one.key), one.starts_at)));
+                }
+                _ => {}
             }
         }
     }
@@ -130,7 +137,7 @@ async fn alerts(world: &World, all: &[std::sync::Arc<Incident>]) {
     for (key, (starts_at, ended)) in last {
         let newest = world.disk.incident_of_alert(&key).await.unwrap();
         let newest = newest.and_then(|id| all.iter().find(|incident| incident.id == id));
-        let Some(state) = newest.and_then(|incident| incident.alerts.get(&key)) else {
+        let Some(state) = newest.and_then(|incident| incident.members.get(&key)) else {
             world.violated(format!("{key} belongs to no incident"));
             continue;
         };
