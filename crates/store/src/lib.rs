@@ -9,16 +9,22 @@
 //! this crate names sled.
 
 mod append;
-mod embedded;
+pub mod audit;
+pub(crate) mod embedded;
 mod error;
 mod ledger;
 mod list;
 mod memory;
+mod retention;
 mod store;
+pub mod transfer;
+
+pub use quell_journal::{ChainHash, Head, Importer, StoredContent, StoredRecord};
 
 pub use crate::append::{Append, MessageKey, MessageRecord, Received, ReceivedPosition};
 pub use crate::embedded::{EmbeddedStore, OpenReport, Options};
 pub use crate::error::StoreError;
 pub use crate::list::{Cursor, InvalidCursor, LIST_LIMIT_MAX, ListQuery, Page, Row, StatusFilter};
 pub use crate::memory::MemoryStore;
+pub use crate::retention::{ChainHead, Retained, Retention, RetentionBudget};
 pub use crate::store::{CHANGES_KEPT_MAX, Changed, IncidentStore};

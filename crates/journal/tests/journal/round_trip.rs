@@ -174,7 +174,7 @@ fn the_bytes_are_as_documented() {
     let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
 
-    assert_eq!((&bytes[..8], u32_at(8), u64_at(32)), (&b"QUELLJRN"[..], 1, 1));
+    assert_eq!((&bytes[..8], u32_at(8), u64_at(32)), (&b"QUELLJRN"[..], 2, 1));
     assert_eq!(bytes[16..32], *id().as_bytes());
     assert_eq!(u32_at(76), crc32fast::hash(&bytes[..76]));
     let mut chain: [u8; 32] =

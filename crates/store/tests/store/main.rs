@@ -1,12 +1,16 @@
 //! One suite for every backend, and what the embedded one promises beyond it.
 #![cfg(test)]
 
+mod audit;
 mod conformance;
 mod crash;
 mod embedded;
 mod faults;
 mod fixtures;
 mod history;
+mod real_disk;
+mod retention;
+mod transfer;
 mod view;
 
 use std::sync::Arc;
