@@ -8,7 +8,9 @@ use clap_complete::Shell;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
+mod data;
 mod incident;
+pub(crate) use data::{AuditCommand, DataDir, Places, StoreCommand};
 pub(crate) use incident::{CreateArgs, IncidentCommand, ListArgs, Template, Until, WatchArgs};
 
 const EXAMPLES: &str = "\
@@ -24,7 +26,8 @@ Examples:
   quell sim
       The menu of the simulated infrastructure: break something, and watch it being repaired.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found or not possible now.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found or not possible now, 4 tampered with or
+damaged (quell audit verify).";
 
 /// Incidents, approvals, agents and the simulator of Quell.
 #[derive(Debug, Parser)]
@@ -70,6 +73,7 @@ pub(crate) struct Global {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     Table,
+    #[value(alias = "jsonl")]
     Json,
 }
 
@@ -100,6 +104,18 @@ pub(crate) enum Command {
     KillSwitch {
         #[command(subcommand)]
         command: KillSwitchCommand,
+    },
+    /// Whether a data folder is what was written, and what is in it
+    #[command(arg_required_else_help = true)]
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
+    /// Move a store to another place or backend, record by record
+    #[command(arg_required_else_help = true)]
+    Store {
+        #[command(subcommand)]
+        command: StoreCommand,
     },
     /// Write the completions of a shell
     #[command(after_help = "\

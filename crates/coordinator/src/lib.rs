@@ -20,6 +20,7 @@ mod runner;
 mod settings;
 mod site;
 mod tasks;
+mod upkeep;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -95,6 +96,9 @@ pub enum StartError {
     /// An HTTP client cannot be made.
     #[error("no HTTP client: {0}")]
     HttpClient(reqwest::Error),
+    /// The anchors' file or key cannot be used.
+    #[error("coordinator.audit: {0}")]
+    Audit(quell_store::audit::AnchorError),
     /// The agent card is not complete.
     #[error(transparent)]
     Card(#[from] A2aError),
@@ -110,6 +114,7 @@ impl Failure for StartError {
             | Self::Settings(_)
             | Self::SourceName(_)
             | Self::Agent(_)
+            | Self::Audit(_)
             | Self::Alertmanager(_) => Exit::Usage,
             Self::HttpClient(_) | Self::Card(_) | Self::StoreThread => Exit::Failure,
         }
@@ -184,6 +189,7 @@ pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
             quell_a2a::serve(listener, router, stopped).await;
         });
     }
+    upkeep::start(&site, config, &stop, &tasks)?;
     runner.start();
     info!(http = %http_address, grpc = %grpc_address, "the coordinator listens");
     Ok(Coordinator { http: http_address, grpc: grpc_address, site, stop, tasks })

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use quell_service::Listening;
 use quell_service::{
     BindError, Config, ConfigError, Environment, Exit, Failure, Handle, Loading, RunOptions, Signal, Signals,
     bind, run_until_signal,
 };
-use quell_service::Listening;
 use tokio::sync::{mpsc, oneshot};
 
 const DRAIN: Duration = Duration::from_secs(10);

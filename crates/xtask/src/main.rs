@@ -15,6 +15,7 @@ mod demo;
 mod http;
 mod interrupt;
 mod monitoring;
+mod soak;
 mod test;
 mod workspace;
 
@@ -42,6 +43,8 @@ enum Task {
     Codegen(codegen::Args),
     /// Check who depends on whom, licences, and the length of files
     CheckDeps,
+    /// Run for long what CI runs for a short time
+    Soak(soak::Args),
     /// Measure how fast it is
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Task::Ci => ci::run(),
         Task::Codegen(args) => codegen::run(&args),
         Task::CheckDeps => check_deps::run(),
+        Task::Soak(args) => soak::run(&args),
         Task::Bench(bench) => bench::run(&bench),
     };
     match done {

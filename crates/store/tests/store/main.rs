@@ -8,6 +8,7 @@ mod embedded;
 mod faults;
 mod fixtures;
 mod history;
+mod power_cuts;
 mod real_disk;
 mod retention;
 mod transfer;
