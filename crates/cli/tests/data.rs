@@ -1,4 +1,5 @@
 //! `quell audit` and `quell store`, on data folders.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod support;
 

@@ -57,6 +57,9 @@ impl Entry {
     }
 }
 
+/// A segment's file, its durable length, and a known place in it.
+type OpenSegment = (Arc<dyn DiskFile>, u64, Waypoint);
+
 impl From<Entry> for StoredRecord {
     fn from(entry: Entry) -> Self {
         let content = if entry.dropped {
@@ -104,7 +107,7 @@ impl Shared {
         &self,
         segment: u64,
         before: impl Fn(&Waypoint) -> bool,
-    ) -> Result<Option<(Arc<dyn DiskFile>, u64, Waypoint)>, Error> {
+    ) -> Result<Option<OpenSegment>, Error> {
         let view = self.view();
         let index = view.segments.binary_search_by_key(&segment, |view| view.first_sequence);
         let Some(view) = index.ok().and_then(|index| view.segments.get(index)) else { return Ok(None) };

@@ -1,6 +1,7 @@
 //! Retention: first it is noted, then the index forgets, then payloads go.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::atomic::Ordering;
 
@@ -225,19 +226,10 @@ impl Shared {
         let mut records: HashMap<u64, Vec<(u64, u64)>> = HashMap::new();
         for range in ranges {
             let sequence = range.retention;
-            if !records.contains_key(&sequence) {
-                let entry = self.journal.iter_from(sequence).next().transpose();
-                let entry = entry.map_err(|error| from_journal("read a retention record", error))?;
-                let named = match entry {
-                    Some(entry) if entry.kind == record::RETAINED => {
-                        let decoded = record::decode_retained(&entry.payload);
-                        decoded.and_then(|record| record.ranges())
-                    }
-                    _ => Ok(Vec::new()),
-                };
-                records.insert(sequence, named.map_err(|why| StoreError::Record { sequence, why })?);
-            }
-            let named = records.get(&sequence).map(Vec::as_slice).unwrap_or_default();
+            let named = match records.entry(sequence) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => unknown.insert(self.given_up_by(sequence)?),
+            };
             if !named.iter().any(|(first, last)| *first <= range.first && range.last <= *last) {
                 let why =
                     format!("record {sequence} does not give up records {} to {}", range.first, range.last);
@@ -246,6 +238,15 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    /// What a retention record names; nothing when there is no such record.
+    fn given_up_by(&self, sequence: u64) -> Result<Vec<(u64, u64)>, StoreError> {
+        let entry = self.journal.iter_from(sequence).next().transpose();
+        let entry = entry.map_err(|error| from_journal("read a retention record", error))?;
+        let Some(entry) = entry.filter(|entry| entry.kind == record::RETAINED) else { return Ok(Vec::new()) };
+        let named = record::decode_retained(&entry.payload).and_then(|record| record.ranges());
+        named.map_err(|why| StoreError::Record { sequence, why })
     }
 
     /// sled does not always give back what it no longer needs. Then it is made anew, if that is worth while.
