@@ -6,7 +6,7 @@ use quell_journal::{
     Error, Head, Importer, Journal, Options, SimulatedDisk, StoredContent, StoredRecord, Survival, verify_on,
 };
 
-use crate::support::{FOLDER, id, on, open, records};
+use crate::support::{id, on, open, records};
 
 const COPY: &str = "copy";
 

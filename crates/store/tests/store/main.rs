@@ -4,6 +4,7 @@
 mod audit;
 mod conformance;
 mod crash;
+mod damage;
 mod embedded;
 mod faults;
 mod fixtures;
