@@ -8,8 +8,11 @@ use clap_complete::Shell;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
+mod data;
 mod incident;
 mod selftest;
+
+pub(crate) use data::{AuditCommand, DataDir, Places, StoreCommand};
 pub(crate) use incident::{CreateArgs, IncidentCommand, ListArgs, Template, Until, WatchArgs};
 pub(crate) use selftest::{CrashArgs, SelftestCommand, StoreKind};
 
@@ -26,7 +29,8 @@ Examples:
   quell sim
       The menu of the simulated infrastructure: break something, and watch it being repaired.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found or not possible now.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found or not possible now, 4 tampered with or
+damaged (quell audit verify).";
 
 /// Incidents, approvals, agents and the simulator of Quell.
 #[derive(Debug, Parser)]
@@ -72,6 +76,7 @@ pub(crate) struct Global {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     Table,
+    #[value(alias = "jsonl")]
     Json,
 }
 
@@ -108,6 +113,18 @@ pub(crate) enum Command {
     Selftest {
         #[command(subcommand)]
         command: SelftestCommand,
+    },
+    /// Whether a data folder is what was written, and what is in it
+    #[command(arg_required_else_help = true)]
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
+    /// Move a store to another place or backend, record by record
+    #[command(arg_required_else_help = true)]
+    Store {
+        #[command(subcommand)]
+        command: StoreCommand,
     },
     /// Write the completions of a shell
     #[command(after_help = "\

@@ -18,6 +18,8 @@ pub(crate) enum Exit {
     Usage = 2,
     /// There is no such thing, or it is not possible now.
     NotPossible = 3,
+    /// An audit found that something is not what was written.
+    Tampered = 4,
 }
 
 /// Why a command did not succeed.
@@ -39,6 +41,10 @@ impl Failure {
 
     pub(crate) fn usage(what: impl Into<String>) -> Self {
         Self::new(Exit::Usage, what)
+    }
+
+    pub(crate) fn tampered(what: impl Into<String>) -> Self {
+        Self::new(Exit::Tampered, what)
     }
 
     pub(crate) fn not_possible(what: impl Into<String>) -> Self {

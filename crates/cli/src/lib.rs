@@ -1,13 +1,15 @@
 //! The command line of Quell: `quell`.
 //!
 //! It talks A2A to the coordinator as any client would where A2A has a word for it (opening, approving, denying, following an
-//! incident), and REST for the rest. It holds no state and decides nothing: the coordinator says what is possible.
+//! incident), and REST for the rest. It holds no state and decides nothing: the coordinator says what is possible. A data folder is
+//! opened by `quell audit`, which reads only, and by `quell store`, which moves one.
 //!
 //! Text that came from telemetry is shown on a terminal only through `output`, which takes out what a terminal would obey.
 
 mod a2a;
 mod admin;
 mod args;
+mod audit;
 mod clock;
 mod context;
 mod failure;
@@ -17,6 +19,7 @@ mod plan;
 mod rest;
 mod selftest;
 mod sim;
+mod store;
 mod view;
 
 use std::ffi::OsString;
@@ -30,7 +33,7 @@ use failure::Result;
 use output::Output;
 
 /// Runs the command that these arguments name, the program's own name first, and says how it ended: 0 well, 1 failed, 2 the
-/// command cannot be used so, 3 not found or not possible now.
+/// command cannot be used so, 3 not found or not possible now, 4 the audit found tampering or damage.
 pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -59,6 +62,8 @@ async fn dispatch(cli: Cli, output: &mut Output) -> Result<()> {
         Command::Agent { command: args::AgentCommand::List } => admin::agents(&mut context).await,
         Command::KillSwitch { command } => admin::kill_switch(&mut context, command).await,
         Command::Selftest { command } => Box::pin(selftest::run(&mut context, command)).await,
+        Command::Audit { command } => audit::run(&mut context, command),
+        Command::Store { command } => Box::pin(store::run(&mut context, command)).await,
         Command::Completions { shell } => admin::completions(shell, context.output),
     }
 }

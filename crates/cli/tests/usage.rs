@@ -20,6 +20,8 @@ async fn help() {
       sim          Break the simulated infrastructure; without a subcommand a menu
       agent        The agents that the coordinator works with [alias: agents]
       kill-switch  Stop everything that would be carried out
+      audit        Whether a data folder is what was written, and what is in it
+      store        Move a store to another place or backend, record by record
       completions  Write the completions of a shell
       help         Print this message or the help of the given subcommand(s)
 
@@ -50,13 +52,14 @@ async fn help() {
       quell sim
           The menu of the simulated infrastructure: break something, and watch it being repaired.
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found or not possible now.
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found or not possible now, 4 tampered with or
+    damaged (quell audit verify).
     "##);
 }
 
 #[tokio::test]
 async fn every_command_helps() {
-    let groups = ["incident", "sim", "agent", "kill-switch", "completions"];
+    let groups = ["incident", "sim", "agent", "kill-switch", "audit", "store", "completions"];
     for group in groups {
         let ran = quell(&[group, "--help"], None).await;
         assert_eq!(ran.code, 0, "{group}");

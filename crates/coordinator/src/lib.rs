@@ -25,6 +25,7 @@ mod simulation;
 mod site;
 mod tasks;
 mod tenure;
+mod upkeep;
 mod windows;
 
 use std::collections::BTreeSet;
@@ -109,6 +110,9 @@ pub enum StartError {
     /// An HTTP client cannot be made.
     #[error("no HTTP client: {0}")]
     HttpClient(reqwest::Error),
+    /// The anchors' file or key cannot be used.
+    #[error("coordinator.audit: {0}")]
+    Audit(quell_store::audit::AnchorError),
     /// The agent card is not complete.
     #[error(transparent)]
     Card(#[from] A2aError),
@@ -125,6 +129,7 @@ impl Failure for StartError {
             | Self::Settings(_)
             | Self::SourceName(_)
             | Self::Agent(_)
+            | Self::Audit(_)
             | Self::Alertmanager(_)
             | Self::Prometheus(_) => Exit::Usage,
             Self::HttpClient(_) | Self::Card(_) | Self::StoreThread => Exit::Failure,
@@ -218,6 +223,7 @@ pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
             quell_a2a::serve(listener, router, stopped).await;
         });
     }
+    upkeep::start(&site, config, &stop, &tasks)?;
     runner.start();
     info!(http = %http_address, grpc = %grpc_address, "the coordinator listens");
     Ok(Coordinator { http: http_address, grpc: grpc_address, site, stop, tasks })

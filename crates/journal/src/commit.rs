@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 
 use uuid::Uuid;
@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     changed: Condvar,
     view: RwLock<View>,
     pub(crate) read_files: Mutex<VecDeque<(u64, Arc<dyn DiskFile>)>>,
+    /// Held while a closed segment is written anew.
+    pub(crate) rewriting: Mutex<()>,
 }
 
 /// What is durable, for readers.
@@ -100,11 +102,16 @@ impl Shared {
             changed: Condvar::new(),
             view: RwLock::new(view),
             read_files: Mutex::new(VecDeque::new()),
+            rewriting: Mutex::new(()),
         }
     }
 
     pub(crate) fn view(&self) -> RwLockReadGuard<'_, View> {
         self.view.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn view_mut(&self) -> RwLockWriteGuard<'_, View> {
+        self.view.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -308,7 +315,9 @@ impl Committer {
             acks.push(AppendAck { first_sequence, positions, head });
         }
         self.active.write_at(buffer, self.length).map_err(Failure::write("write records"))?;
-        self.active.sync().map_err(Failure::sync("sync records"))?;
+        if !self.shared.options.leave_out_sync {
+            self.active.sync().map_err(Failure::sync("sync records"))?;
+        }
         self.head = head;
         self.length += buffer.len() as u64;
         self.publish(&acks);

@@ -35,6 +35,50 @@ pub enum Error {
         /// The newest version this program reads.
         known: u32,
     },
+    /// A file was written in a format that is no longer read.
+    #[error(
+        "{} has format version {found}, this program reads {known}; use the program that wrote it",
+        .path.display()
+    )]
+    OlderFormat {
+        /// The file in question.
+        path: PathBuf,
+        /// The version it carries.
+        found: u32,
+        /// The version this program reads.
+        known: u32,
+    },
+    /// A copy into this folder was begun and never finished; what is there is not all of it.
+    #[error(
+        "a copy into journal folder {} was never finished; copy again from the same source, or remove the folder",
+        .folder.display()
+    )]
+    CopyUnfinished {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// There is a journal already where one was to be copied to.
+    #[error("journal folder {} has records already; copy into an empty folder", .folder.display())]
+    NotEmpty {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A record to be copied does not follow on the one before it.
+    #[error(
+        "record {sequence} of the copy {why}; nothing can be relied on from here on, copy again from a sound source"
+    )]
+    NotTheChain {
+        /// The record that was expected.
+        sequence: u64,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// The last segment is still written to.
+    #[error("segment {segment} is still written to; payloads are dropped from closed segments only")]
+    SegmentInUse {
+        /// Its first sequence.
+        segment: u64,
+    },
     /// Stored bytes are not what was acknowledged; nothing was changed.
     #[error("journal is damaged: {0}; restore the folder from a backup, nothing was changed")]
     Corrupt(Damage),

@@ -5,7 +5,7 @@
 //! | offset | bytes | what |
 //! |---|---|---|
 //! | 0 | 8 | magic `QUELLJRN` |
-//! | 8 | 4 | format version, now 1 |
+//! | 8 | 4 | format version, now 2 |
 //! | 12 | 4 | zero |
 //! | 16 | 16 | journal id (UUID) |
 //! | 32 | 8 | sequence of the first record in this file |
@@ -13,23 +13,24 @@
 //! | 72 | 4 | zero |
 //! | 76 | 4 | CRC-32 of bytes 0..76 |
 //!
-//! Record: header of 100 bytes, then the payload, then at once the next record:
+//! Record: header of 100 bytes, then the payload unless it was dropped, then at once the next record:
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
 //! | 0 | 4 | magic `F5 71 6A F6` (never part of UTF-8 text) |
-//! | 4 | 4 | payload length |
+//! | 4 | 4 | payload length, also of one that was dropped |
 //! | 8 | 8 | sequence, from 1, without gaps |
 //! | 16 | 8 | sequence of the first record of the same write: all before it was durable when this was written |
 //! | 24 | 2 | kind, the caller's |
-//! | 26 | 2 | flags: bit 0 = last record of its request; others zero |
+//! | 26 | 2 | flags: bit 0 = last record of its request; bit 1 = the payload was dropped; others zero |
 //! | 28 | 4 | CRC-32 of the payload |
 //! | 32 | 32 | SHA-256 of the payload |
 //! | 64 | 32 | chain hash, this record included |
 //! | 96 | 4 | CRC-32 of journal id + bytes 0..96 |
 //!
-//! The chain hash is SHA-256 over `quell-journal chain v1\n`, the previous chain hash, sequence, kind, flags, payload
-//! length, and payload SHA-256, so it stays checkable when a payload is dropped. The chain begins with SHA-256 over
+//! The chain hash is SHA-256 over `quell-journal chain v1\n`, the previous chain hash, sequence, kind, flags (bit 0
+//! alone), payload length, and payload SHA-256, so it stays checkable when a payload is dropped: dropping changes bit 1,
+//! the header's CRC, and nothing else of the header. The chain begins with SHA-256 over
 //! `quell-journal genesis v1\n` and the journal id. The journal id in the header's CRC keeps a payload that happens to
 //! contain records of another journal from ever looking like a record of this one.
 //!
@@ -54,8 +55,8 @@ use uuid::Uuid;
 
 use crate::error::DamageReason;
 
-/// The newest format this crate reads, and the one it writes.
-pub const FORMAT_VERSION: u32 = 1;
+/// The only format this crate reads, and the one it writes. Version 1 could not say that a payload was dropped.
+pub const FORMAT_VERSION: u32 = 2;
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 80;
 /// What a record takes on disk besides its payload.
 pub const RECORD_HEADER_BYTES: usize = 100;
@@ -64,6 +65,7 @@ const SEGMENT_MAGIC: [u8; 8] = *b"QUELLJRN";
 const MARK_MAGIC: [u8; 8] = *b"QUELLMRK";
 pub(crate) const RECORD_MAGIC: [u8; 4] = [0xF5, b'q', b'j', 0xF6];
 const FLAG_LAST_OF_REQUEST: u16 = 1;
+const FLAG_PAYLOAD_DROPPED: u16 = 2;
 
 /// The hash over all records up to one of them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -175,6 +177,51 @@ impl Record {
     }
 }
 
+/// A record as it stands in a journal, with its place in the chain: what copies are made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// Its number.
+    pub sequence: u64,
+    /// The caller's own type number.
+    pub kind: u16,
+    /// Whether the request it came with ends here.
+    pub last_of_request: bool,
+    /// Its payload, or what is left of it.
+    pub content: StoredContent,
+    /// The chain with this record included.
+    pub chain_hash: ChainHash,
+}
+
+/// The payload of a stored record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoredContent {
+    /// It is there.
+    Payload(Vec<u8>),
+    /// It was dropped.
+    Dropped {
+        /// Its SHA-256.
+        digest: [u8; 32],
+        /// How long it was.
+        bytes: u32,
+    },
+}
+
+impl StoredRecord {
+    /// The chain hash that this record has after the one before it, whatever [`chain_hash`](Self::chain_hash) says; none when the
+    /// payload is longer than a journal can have.
+    pub fn chain_after(&self, previous: ChainHash) -> Option<ChainHash> {
+        RecordHeader::of_stored(self, self.sequence).map(|header| next_chain(previous, &header))
+    }
+
+    /// The SHA-256 of its payload.
+    pub fn payload_digest(&self) -> [u8; 32] {
+        match &self.content {
+            StoredContent::Payload(payload) => Sha256::digest(payload).into(),
+            StoredContent::Dropped { digest, .. } => *digest,
+        }
+    }
+}
+
 /// A record with what can be computed before its place is known.
 #[derive(Debug)]
 pub(crate) struct Prepared {
@@ -201,11 +248,64 @@ pub(crate) struct RecordHeader {
     pub(crate) kind: u16,
     flags: u16,
     payload_crc: u32,
-    payload_digest: [u8; 32],
+    pub(crate) payload_digest: [u8; 32],
     pub(crate) chain_hash: ChainHash,
 }
 
 impl RecordHeader {
+    /// The header of a record that was stored elsewhere; its chain hash is what the caller says and is not checked here.
+    pub(crate) fn of_stored(record: &StoredRecord, write_first_sequence: u64) -> Option<Self> {
+        let last = if record.last_of_request { FLAG_LAST_OF_REQUEST } else { 0 };
+        let (payload_length, flags, payload_crc, payload_digest) = match &record.content {
+            StoredContent::Payload(payload) => {
+                let length = u32::try_from(payload.len()).ok()?;
+                (length, last, crc32fast::hash(payload), Sha256::digest(payload).into())
+            }
+            StoredContent::Dropped { digest, bytes } => (*bytes, last | FLAG_PAYLOAD_DROPPED, 0, *digest),
+        };
+        Some(Self {
+            payload_length,
+            sequence: record.sequence,
+            write_first_sequence,
+            kind: record.kind,
+            flags,
+            payload_crc,
+            payload_digest,
+            chain_hash: record.chain_hash,
+        })
+    }
+
+    /// The same record without its payload.
+    pub(crate) fn without_payload(mut self) -> Self {
+        self.flags |= FLAG_PAYLOAD_DROPPED;
+        self.payload_crc = 0;
+        self
+    }
+
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.flags & FLAG_PAYLOAD_DROPPED != 0
+    }
+
+    /// How many bytes follow the header.
+    pub(crate) fn stored_length(&self) -> u32 {
+        if self.is_dropped() { 0 } else { self.payload_length }
+    }
+
+    pub(crate) fn encode(&self, out: &mut Vec<u8>, id: Uuid) {
+        let start = out.len();
+        out.extend_from_slice(&RECORD_MAGIC);
+        out.extend_from_slice(&self.payload_length.to_le_bytes());
+        out.extend_from_slice(&self.sequence.to_le_bytes());
+        out.extend_from_slice(&self.write_first_sequence.to_le_bytes());
+        out.extend_from_slice(&self.kind.to_le_bytes());
+        out.extend_from_slice(&self.flags.to_le_bytes());
+        out.extend_from_slice(&self.payload_crc.to_le_bytes());
+        out.extend_from_slice(&self.payload_digest);
+        out.extend_from_slice(self.chain_hash.as_bytes());
+        let crc = header_crc(&out[start..], id);
+        out.extend_from_slice(&crc.to_le_bytes());
+    }
+
     pub(crate) fn decode(bytes: &[u8; RECORD_HEADER_BYTES], id: Uuid) -> Option<Self> {
         let header = Self {
             payload_length: u32_at(bytes, 4),
@@ -219,7 +319,7 @@ impl RecordHeader {
         };
         let checks = bytes.starts_with(&RECORD_MAGIC)
             && header_crc(&bytes[..96], id) == u32_at(bytes, 96)
-            && header.flags & !FLAG_LAST_OF_REQUEST == 0
+            && header.flags & !(FLAG_LAST_OF_REQUEST | FLAG_PAYLOAD_DROPPED) == 0
             && header.write_first_sequence <= header.sequence;
         checks.then_some(header)
     }
@@ -234,6 +334,9 @@ impl RecordHeader {
     }
 
     pub(crate) fn check_payload(&self, payload: &[u8], digest: bool) -> Result<(), DamageReason> {
+        if self.is_dropped() {
+            return Ok(());
+        }
         if crc32fast::hash(payload) != self.payload_crc {
             return Err(DamageReason::PayloadChecksum);
         }
@@ -265,18 +368,7 @@ pub(crate) fn encode_record(
     };
     header.chain_hash = next_chain(head.chain_hash, &header);
     *head = Head { sequence: header.sequence, chain_hash: header.chain_hash };
-    let start = out.len();
-    out.extend_from_slice(&RECORD_MAGIC);
-    out.extend_from_slice(&header.payload_length.to_le_bytes());
-    out.extend_from_slice(&header.sequence.to_le_bytes());
-    out.extend_from_slice(&header.write_first_sequence.to_le_bytes());
-    out.extend_from_slice(&header.kind.to_le_bytes());
-    out.extend_from_slice(&header.flags.to_le_bytes());
-    out.extend_from_slice(&header.payload_crc.to_le_bytes());
-    out.extend_from_slice(&header.payload_digest);
-    out.extend_from_slice(header.chain_hash.as_bytes());
-    let crc = header_crc(&out[start..], id);
-    out.extend_from_slice(&crc.to_le_bytes());
+    header.encode(out, id);
     out.extend_from_slice(&prepared.record.payload);
 }
 
@@ -284,7 +376,8 @@ fn next_chain(previous: ChainHash, header: &RecordHeader) -> ChainHash {
     previous.next(&Link {
         sequence: header.sequence,
         kind: header.kind,
-        flags: header.flags,
+        // What retention marks later is not part of it.
+        flags: header.flags & FLAG_LAST_OF_REQUEST,
         payload_length: header.payload_length,
         payload_digest: header.payload_digest,
     })
@@ -302,6 +395,7 @@ fn header_crc(bytes: &[u8], id: Uuid) -> u32 {
 pub(crate) enum Unreadable {
     Damaged,
     Newer(u32),
+    Older(u32),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -371,6 +465,7 @@ fn check(bytes: &[u8], magic: &[u8; 8], length: usize) -> Result<(), Unreadable>
     match version {
         FORMAT_VERSION if crc_matches => Ok(()),
         newer if newer > FORMAT_VERSION => Err(Unreadable::Newer(newer)),
+        older if older > 0 && crc_matches => Err(Unreadable::Older(older)),
         _ => Err(Unreadable::Damaged),
     }
 }

@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use uuid::Uuid;
 
 use crate::commit::{Committer, Shared, Stats, View};
+use crate::compact::{Dropped, SegmentInfo};
 use crate::disk::LockAttempt;
 use crate::error::Error;
 use crate::format::{Head, Record};
@@ -15,7 +16,7 @@ use crate::read::{Entries, Entry};
 use crate::recover::recover;
 use crate::ticket::{AppendAck, Position, Ticket};
 
-const LOCK_NAME: &str = "LOCK";
+pub(crate) const LOCK_NAME: &str = "LOCK";
 
 /// An open journal: the only handle that may append to its folder. Share it by `Arc`.
 ///
@@ -108,6 +109,38 @@ impl Journal {
     /// Reads one durable record and checks it.
     pub fn read(&self, position: Position) -> Result<Entry, Error> {
         self.shared.read(position)
+    }
+
+    /// Reads the record of that sequence, which is where it was last seen unless payloads were dropped from its segment since.
+    pub fn read_sequence(&self, seen_at: Position, sequence: u64) -> Result<Entry, Error> {
+        match self.shared.read(seen_at) {
+            Ok(entry) if entry.sequence == sequence => return Ok(entry),
+            Ok(_) | Err(Error::NoRecord { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        match self.iter_from(sequence).next() {
+            Some(entry) => entry,
+            None => Err(Error::NoRecord { segment: seen_at.segment, offset: seen_at.offset }),
+        }
+    }
+
+    /// The segments in order, the one that is written to last.
+    pub fn segments(&self) -> Vec<SegmentInfo> {
+        self.shared.segments()
+    }
+
+    /// Writes a closed segment anew without the payloads that `drop` names. Header, digest and chain hash of each record stay,
+    /// so that the chain can still be verified. Survives being killed and a power cut at any point: the segment is then as it
+    /// was, or as it shall be. What is being read meanwhile is read to its end.
+    ///
+    /// Blocks. Nothing is written when there is nothing to drop. An error leaves the segment as it was, or, when only the folder
+    /// could not be synced, as it shall be.
+    pub fn drop_payloads(
+        &self,
+        segment: u64,
+        drop: &mut dyn FnMut(&Entry) -> bool,
+    ) -> Result<Dropped, Error> {
+        self.shared.drop_payloads(segment, drop)
     }
 
     /// The durable records from that sequence on, up to the present head; none if it lies beyond.

@@ -35,6 +35,7 @@
 //! - Records stand in the order of `submit`, with sequences from 1 without gaps.
 //! - What was acknowledged and later damaged, cut off or replaced is named when opening, reading or verifying, never
 //!   skipped. Opening cuts off only bytes that nobody was told are durable (unless [`LostTail::Accept`]).
+//! - Payloads can be dropped ([`Journal::drop_payloads`]); the chain over their digests stays and can be verified.
 //! - Readers see durable records only.
 //! - One handle at a time: a second one gets [`Error::Locked`].
 //!
@@ -66,9 +67,11 @@
 //! The layout on disk is described byte by byte in [`mod@format`].
 
 mod commit;
+mod compact;
 mod disk;
 mod error;
 pub mod format;
+mod import;
 mod journal;
 mod options;
 mod read;
@@ -81,12 +84,14 @@ mod verify;
 pub use uuid::Uuid;
 
 pub use crate::commit::Stats;
+pub use crate::compact::{Dropped, SegmentInfo};
 pub use crate::disk::{Access, Disk, DiskFile, LockAttempt, RealDisk};
 pub use crate::error::{Damage, DamageReason, Error};
-pub use crate::format::{ChainHash, Head, Link, Record};
+pub use crate::format::{ChainHash, Head, Link, Record, StoredContent, StoredRecord};
+pub use crate::import::Importer;
 pub use crate::journal::Journal;
 pub use crate::options::{LostTail, OpenCheck, OpenReport, Options, TornTail};
 pub use crate::read::{Entries, Entry};
 pub use crate::simulated::{SimulatedDisk, Survival};
 pub use crate::ticket::{AppendAck, Position, Ticket};
-pub use crate::verify::{VerifyReport, verify, verify_on};
+pub use crate::verify::{VerifyReport, durable_head, verify, verify_each, verify_on};

@@ -50,6 +50,9 @@ pub struct Options {
     pub open_check: OpenCheck,
     /// What happens when acknowledged records at the end are gone.
     pub lost_tail: LostTail,
+    /// Leaves out the `fdatasync` before an acknowledgement. Only for the test that shows that a power cut then loses data.
+    #[doc(hidden)]
+    pub leave_out_sync: bool,
     /// The file system. Other than [`RealDisk`] only in tests.
     pub disk: Arc<dyn Disk>,
 }
@@ -68,6 +71,7 @@ impl Options {
             read_files_max: 64,
             open_check: OpenCheck::Everything,
             lost_tail: LostTail::Refuse,
+            leave_out_sync: false,
             disk: Arc::new(RealDisk),
         }
     }

@@ -8,7 +8,10 @@ use std::sync::{Arc, PoisonError};
 use crate::commit::Shared;
 use crate::disk::{Access, DiskFile, read_full};
 use crate::error::Error;
-use crate::format::{ChainHash, Head, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, segment_name};
+use crate::format::{
+    ChainHash, Head, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, StoredContent, StoredRecord,
+    segment_name,
+};
 use crate::scan::{Scanner, Step, Waypoint};
 use crate::ticket::Position;
 
@@ -22,8 +25,14 @@ pub struct Entry {
     pub sequence: u64,
     /// The caller's type number.
     pub kind: u16,
-    /// The caller's bytes.
+    /// The caller's bytes; empty when they were dropped.
     pub payload: Vec<u8>,
+    /// The SHA-256 of the payload, also of one that was dropped.
+    pub payload_digest: [u8; 32],
+    /// The length of the payload, also of one that was dropped.
+    pub payload_bytes: u32,
+    /// Whether the payload was dropped.
+    pub dropped: bool,
     /// Where it lies.
     pub position: Position,
     /// The chain with this record included.
@@ -33,11 +42,14 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn new(header: &RecordHeader, payload: &[u8], position: Position) -> Self {
+    pub(crate) fn new(header: &RecordHeader, payload: &[u8], position: Position) -> Self {
         Self {
             sequence: header.sequence,
             kind: header.kind,
             payload: payload.to_vec(),
+            payload_digest: header.payload_digest,
+            payload_bytes: header.payload_length,
+            dropped: header.is_dropped(),
             position,
             chain_hash: header.chain_hash,
             last_of_request: header.last_of_request(),
@@ -45,8 +57,28 @@ impl Entry {
     }
 }
 
+/// A segment's file, its durable length, and a known place in it.
+type OpenSegment = (Arc<dyn DiskFile>, u64, Waypoint);
+
+impl From<Entry> for StoredRecord {
+    fn from(entry: Entry) -> Self {
+        let content = if entry.dropped {
+            StoredContent::Dropped { digest: entry.payload_digest, bytes: entry.payload_bytes }
+        } else {
+            StoredContent::Payload(entry.payload)
+        };
+        Self {
+            sequence: entry.sequence,
+            kind: entry.kind,
+            last_of_request: entry.last_of_request,
+            content,
+            chain_hash: entry.chain_hash,
+        }
+    }
+}
+
 impl Shared {
-    fn segment_path(&self, segment: u64) -> PathBuf {
+    pub(crate) fn segment_path(&self, segment: u64) -> PathBuf {
         self.folder.join(segment_name(segment))
     }
 
@@ -69,25 +101,31 @@ impl Shared {
         Ok(file)
     }
 
-    /// The durable length of a segment, and a known place in it at or before the one `before` looks for.
-    fn segment_view(&self, segment: u64, before: impl Fn(&Waypoint) -> bool) -> Option<(u64, Waypoint)> {
+    /// A segment's file, its durable length, and a known place in it at or before the one `before` looks for. All under one
+    /// look at the view, since a closed segment may be written anew.
+    fn open_segment(
+        &self,
+        segment: u64,
+        before: impl Fn(&Waypoint) -> bool,
+    ) -> Result<Option<OpenSegment>, Error> {
         let view = self.view();
-        let index = view.segments.binary_search_by_key(&segment, |view| view.first_sequence).ok()?;
-        let view = view.segments.get(index)?;
+        let index = view.segments.binary_search_by_key(&segment, |view| view.first_sequence);
+        let Some(view) = index.ok().and_then(|index| view.segments.get(index)) else { return Ok(None) };
+        let file = self.read_file(segment)?;
         let known = view.waypoints.partition_point(before).checked_sub(1);
         let start = Waypoint { sequence: segment, offset: SEGMENT_HEADER_BYTES as u64 };
-        Some((view.length, known.and_then(|index| view.waypoints.get(index)).copied().unwrap_or(start)))
+        let waypoint = known.and_then(|index| view.waypoints.get(index)).copied().unwrap_or(start);
+        Ok(Some((file, view.length, waypoint)))
     }
 
     pub(crate) fn read(&self, position: Position) -> Result<Entry, Error> {
         let absent = Error::NoRecord { segment: position.segment, offset: position.offset };
-        let known = self.segment_view(position.segment, |waypoint| waypoint.offset <= position.offset);
-        let Some((length, waypoint)) = known else { return Err(absent) };
+        let known = self.open_segment(position.segment, |waypoint| waypoint.offset <= position.offset)?;
+        let Some((file, length, waypoint)) = known else { return Err(absent) };
         let available = length.saturating_sub(position.offset);
         if position.offset < SEGMENT_HEADER_BYTES as u64 || available < RECORD_HEADER_BYTES as u64 {
             return Err(absent);
         }
-        let file = self.read_file(position.segment)?;
         let failed = |error| Error::io("read", &self.segment_path(position.segment), error);
         let mut buffer = vec![0; available.min(FIRST_READ_BYTES) as usize];
         let read = read_full(&*file, &mut buffer, position.offset).map_err(failed)?;
@@ -97,10 +135,10 @@ impl Shared {
             bytes.copy_from_slice(&buffer[..RECORD_HEADER_BYTES]);
         }
         let header = RecordHeader::decode(&bytes, self.id);
-        let Some(header) = header.filter(|header| u64::from(header.payload_length) <= available) else {
+        let Some(header) = header.filter(|header| u64::from(header.stored_length()) <= available) else {
             return Err(self.explain(position, file, waypoint, length)?.unwrap_or(absent));
         };
-        let total = RECORD_HEADER_BYTES + header.payload_length as usize;
+        let total = RECORD_HEADER_BYTES + header.stored_length() as usize;
         let buffered = buffer.len().min(total);
         buffer.resize(total, 0);
         let rest = position.offset + buffered as u64;
@@ -197,12 +235,11 @@ impl Entries {
     fn open_next(&mut self) -> Result<bool, Error> {
         let Some(segment) = self.segments.pop_front() else { return Ok(false) };
         let from = self.from;
-        let known = self.shared.segment_view(segment, |waypoint| waypoint.sequence <= from);
-        let Some((length, waypoint)) = known else { return Ok(false) };
+        let known = self.shared.open_segment(segment, |waypoint| waypoint.sequence <= from)?;
+        let Some((file, length, waypoint)) = known else { return Ok(false) };
         if self.continues_at.is_some_and(|sequence| sequence != segment) {
             return Err(self.gap());
         }
-        let file = self.shared.read_file(segment)?;
         let path = self.shared.segment_path(segment);
         let start = if self.before.is_some() {
             Waypoint { sequence: segment, offset: SEGMENT_HEADER_BYTES as u64 }

@@ -15,7 +15,7 @@ use crate::format::{
 use crate::options::{LostTail, OpenCheck, OpenReport, Options, TornTail};
 use crate::scan::{Segment, Walk, Waypoint, followers, walk};
 
-const MARK_NAME: &str = "durable.mark";
+pub(crate) const MARK_NAME: &str = "durable.mark";
 const REWRITE_CHUNK_BYTES: u64 = 1 << 20;
 
 /// What is known of one segment while the journal is open.
@@ -99,6 +99,7 @@ pub(crate) fn read_mark(disk: &dyn Disk, folder: &Path) -> Result<Option<Mark>, 
     let read = read_full(&*file, &mut bytes, 0).map_err(|error| Error::io("read", &path, error))?;
     match Mark::decode(&bytes[..read]) {
         Ok(mark) => Ok(Some(mark)),
+        Err(Unreadable::Older(found)) => Err(Error::OlderFormat { path, found, known: FORMAT_VERSION }),
         Err(Unreadable::Newer(found)) => Err(Error::NewerFormat { path, found, known: FORMAT_VERSION }),
         Err(Unreadable::Damaged) => {
             tracing::warn!(path = %path.display(), "durable mark is unreadable and will be written anew");
@@ -147,6 +148,7 @@ pub(crate) fn judge(segment: &Segment, walk: &Walk, mark: Option<&Mark>) -> Resu
 /// Opens what lies in the folder, or creates a new journal in it. The caller holds the lock.
 pub(crate) fn recover(folder: &Path, options: &Options) -> Result<Recovered, Error> {
     let disk = &*options.disk;
+    crate::import::refuse_unfinished(disk, folder)?;
     remove_leftovers(disk, folder)?;
     let mark = read_mark(disk, folder)?;
     let first_sequences = list_segments(disk, folder)?;
@@ -164,7 +166,7 @@ pub(crate) fn recover(folder: &Path, options: &Options) -> Result<Recovered, Err
     Ok(recovered)
 }
 
-fn remove_leftovers(disk: &dyn Disk, folder: &Path) -> Result<(), Error> {
+pub(crate) fn remove_leftovers(disk: &dyn Disk, folder: &Path) -> Result<(), Error> {
     for name in disk.list(folder).map_err(|error| Error::io("list", folder, error))? {
         let is_ours = name.strip_suffix(".tmp").is_some_and(|name| parse_segment_name(name).is_some());
         if is_ours {
@@ -179,7 +181,7 @@ fn missing(folder: &Path, sequence: u64) -> Error {
     Error::SegmentMissing { folder: folder.to_owned(), sequence }
 }
 
-fn open_mark(disk: &dyn Disk, folder: &Path) -> Result<Arc<dyn DiskFile>, Error> {
+pub(crate) fn open_mark(disk: &dyn Disk, folder: &Path) -> Result<Arc<dyn DiskFile>, Error> {
     let path = folder.join(MARK_NAME);
     disk.open(&path, Access::Write).map_err(|error| Error::io("open", &path, error))
 }
@@ -226,7 +228,7 @@ fn reopen(
         let mut waypoints = Vec::new();
         match options.open_check {
             OpenCheck::Everything => {
-                let walk = walk(segment.scanner(), head, &mut |header, offset| {
+                let walk = walk(segment.scanner(), head, &mut |header, offset, _| {
                     anchor.look(&segment, header, offset);
                 })?;
                 if let Some(damage) = walk.damage {
@@ -250,7 +252,7 @@ fn reopen(
     let segment = Segment::open(disk, folder, last, Access::Write)?;
     segment.check_continues(id, head)?;
     let mut walk =
-        walk(segment.scanner(), head, &mut |header, offset| anchor.look(&segment, header, offset))?;
+        walk(segment.scanner(), head, &mut |header, offset, _| anchor.look(&segment, header, offset))?;
     if let Some(damage) = anchor.mismatch {
         return Err(Error::Corrupt(damage));
     }

@@ -108,12 +108,12 @@ impl Scanner {
         if header.sequence != self.next_sequence {
             return Ok(Step::Damaged(DamageReason::Sequence { found: header.sequence }));
         }
-        let length = RECORD_HEADER_BYTES as u64 + u64::from(header.payload_length);
+        let length = RECORD_HEADER_BYTES as u64 + u64::from(header.stored_length());
         let Some(start) = self.load(length)? else {
             return Ok(Step::Damaged(DamageReason::PayloadShort));
         };
         let payload =
-            start + RECORD_HEADER_BYTES..start + RECORD_HEADER_BYTES + header.payload_length as usize;
+            start + RECORD_HEADER_BYTES..start + RECORD_HEADER_BYTES + header.stored_length() as usize;
         if let Err(reason) = header.check_payload(&self.buffer[payload.clone()], self.check_digests) {
             return Ok(Step::Damaged(reason));
         }
@@ -170,6 +170,9 @@ impl Segment {
         let length = file.length().map_err(|error| Error::io("measure", &path, error))?;
         match SegmentHeader::decode(&bytes[..read]) {
             Ok(header) if header.first_sequence == first_sequence => Ok(Self { file, path, header, length }),
+            Err(Unreadable::Older(found)) => {
+                Err(Error::OlderFormat { path, found, known: crate::format::FORMAT_VERSION })
+            }
             Err(Unreadable::Newer(found)) => {
                 Err(Error::NewerFormat { path, found, known: crate::format::FORMAT_VERSION })
             }
@@ -225,7 +228,7 @@ pub(crate) struct Walk {
 pub(crate) fn walk(
     mut scanner: Scanner,
     start: Head,
-    visit: &mut dyn FnMut(&RecordHeader, u64),
+    visit: &mut dyn FnMut(&RecordHeader, u64, &[u8]),
 ) -> Result<Walk, Error> {
     let mut walk = Walk {
         head: start,
@@ -243,7 +246,7 @@ pub(crate) fn walk(
                 if header.write_first_sequence == header.sequence {
                     write_offset = offset;
                 }
-                visit(&header, offset);
+                visit(&header, offset, scanner.payload());
                 if header.last_of_request() {
                     walk.head = Head { sequence: header.sequence, chain_hash: header.chain_hash };
                     walk.good_length = scanner.offset;

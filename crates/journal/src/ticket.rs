@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use crate::error::Error;
 use crate::format::Head;
 
-/// Where a record begins; stays valid for the life of the journal.
+/// Where a record begins. Stays valid until payloads are dropped from that segment; then `Journal::read_sequence` finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// First sequence of the segment file.

@@ -6,9 +6,11 @@ use uuid::Uuid;
 
 use crate::disk::{Access, Disk, RealDisk};
 use crate::error::{Damage, DamageReason, Error};
-use crate::format::{ChainHash, Head};
+use crate::format::{ChainHash, Head, RecordHeader};
+use crate::read::Entry;
 use crate::recover::{Verdict, check_first, check_mark, judge, list_segments, read_mark};
 use crate::scan::{Segment, walk};
+use crate::ticket::Position;
 
 /// What [`verify`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +41,32 @@ pub fn verify(folder: &Path, anchors: &[Head]) -> Result<VerifyReport, Error> {
 
 /// [`verify`] on another file system, for tests.
 pub fn verify_on(disk: &dyn Disk, folder: &Path, anchors: &[Head]) -> Result<VerifyReport, Error> {
+    check(disk, folder, anchors, &mut |_, _, _| {})
+}
+
+/// [`verify`], showing each sound record on the way, in order, up to the first thing that is wrong. The last ones may not be
+/// durable yet: compare with [`durable_head`], asked for before.
+pub fn verify_each(
+    folder: &Path,
+    anchors: &[Head],
+    visit: &mut dyn FnMut(Entry),
+) -> Result<VerifyReport, Error> {
+    check(&RealDisk, folder, anchors, &mut |header, position, payload| {
+        visit(Entry::new(header, payload, position));
+    })
+}
+
+/// How far the journal in the folder is known to be durable; none when nothing there says so.
+pub fn durable_head(folder: &Path) -> Result<Option<Head>, Error> {
+    Ok(read_mark(&RealDisk, folder)?.map(|mark| mark.head))
+}
+
+fn check(
+    disk: &dyn Disk,
+    folder: &Path,
+    anchors: &[Head],
+    visit: &mut dyn FnMut(&RecordHeader, Position, &[u8]),
+) -> Result<VerifyReport, Error> {
     // Read first: a mark that is older than the segments only says less.
     let mark = read_mark(disk, folder)?;
     let sequences = list_segments(disk, folder)?;
@@ -82,13 +110,16 @@ pub fn verify_on(disk: &dyn Disk, folder: &Path, anchors: &[Head]) -> Result<Ver
         }
         let mut mismatch = None;
         let mut agreeing = 0;
-        let found = walk(segment.scanner().with_digests(), report.head, &mut |header, offset| {
+        let found = walk(segment.scanner().with_digests(), report.head, &mut |header, offset, payload| {
             let noted_here = |noted: &&Head| noted.sequence == header.sequence;
             let agrees = |noted: &Head| noted.chain_hash == header.chain_hash;
             agreeing += anchors.iter().filter(noted_here).filter(|noted| agrees(noted)).count();
             let marked = mark.as_ref().map(|mark| &mark.head);
             if anchors.iter().chain(marked).filter(noted_here).any(|noted| !agrees(noted)) {
                 mismatch.get_or_insert((offset, header.sequence));
+            }
+            if mismatch.is_none() {
+                visit(header, Position { segment: *sequence, offset }, payload);
             }
         })?;
         report.anchors_agreeing += agreeing;

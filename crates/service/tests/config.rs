@@ -213,6 +213,13 @@ coordinator:
         hold_look_again: 15s
         hold_max: 1h
         agent_retries_max: 3
+      retention:
+        closed_incidents: 2160h
+        received: 168h
+      audit:
+        anchor_file: null
+        signing_key_file: null
+        anchor_interval: 1m
     diagnostic:
       listen: 127.0.0.1:50052
       tokens: []
@@ -404,6 +411,12 @@ fn tokens_are_read_from_files_by_the_daemon_that_needs_them() {
         assert!(message.starts_with("`coordinator.tokens[0].token_file`: "), "{message}");
         assert!(load_for(Some(Daemon::Resolution), &text(file), &[]).is_ok());
     }
+}
+
+#[test]
+fn anchors_need_a_file_and_a_key() {
+    insta::assert_snapshot!(refused("coordinator: {audit: {anchor_file: a.jsonl}}", &[]), @"`coordinator.audit.signing_key_file`: is not set, and `coordinator.audit.anchor_file` is; set both or none");
+    insta::assert_snapshot!(refused("coordinator: {audit: {signing_key_file: a.key}}", &[]), @"`coordinator.audit.anchor_file`: is not set, and `coordinator.audit.signing_key_file` is; set both or none");
 }
 
 #[test]

@@ -48,6 +48,18 @@ impl Ledger {
         made.collect()
     }
 
+    /// All locks and cool-downs, to be written down.
+    pub(crate) fn all(&self) -> (Vec<(TargetName, LockState)>, Vec<CoolDown>) {
+        let locks = self.locks.iter().map(|(target, lock)| (target.clone(), lock.clone()));
+        let cool_downs = self.cool_downs.iter().map(|((class, target, runbook), until)| CoolDown {
+            class: class.clone(),
+            target: target.clone(),
+            runbook: runbook.clone(),
+            until: *until,
+        });
+        (locks.collect(), cool_downs.collect())
+    }
+
     fn lock(&self, target: &TargetName) -> LockState {
         self.locks.get(target).cloned().unwrap_or_default()
     }

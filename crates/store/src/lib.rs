@@ -10,16 +10,21 @@
 //! this crate names sled or sqlx.
 
 mod append;
-mod embedded;
+pub mod audit;
+pub(crate) mod embedded;
 mod error;
 mod lease;
 mod ledger;
 mod list;
 mod memory;
 mod postgres;
+mod retention;
 mod store;
 #[doc(hidden)]
 pub mod testing;
+pub mod transfer;
+
+pub use quell_journal::{ChainHash, Head, Importer, StoredContent, StoredRecord};
 
 pub use crate::append::{Append, MessageKey, MessageRecord, Received, ReceivedPosition};
 pub use crate::embedded::{EmbeddedStore, OpenReport, Options};
@@ -28,4 +33,5 @@ pub use crate::lease::{CoordinatorId, Lease, Work};
 pub use crate::list::{Cursor, InvalidCursor, LIST_LIMIT_MAX, ListQuery, Page, Row, StatusFilter};
 pub use crate::memory::MemoryStore;
 pub use crate::postgres::{Import, JournalRecord, PostgresStore};
+pub use crate::retention::{ChainHead, Retained, Retention, RetentionBudget};
 pub use crate::store::{CHANGES_KEPT_MAX, Changed, IncidentStore};

@@ -18,6 +18,7 @@ use crate::error::StoreError;
 use crate::lease::{CoordinatorId, Lease, Leases, Work};
 use crate::ledger::Ledger;
 use crate::list::{Cursor, ListQuery, Page, Row};
+use crate::retention::{Retained, Retention, RetentionBudget};
 use crate::store::{CHANGES_KEPT_MAX, Changed, IncidentStore};
 
 /// Keeps everything in memory and forgets it with the process. Without limits: for tests and for trying things out.
@@ -228,6 +229,27 @@ impl IncidentStore for MemoryStore {
     async fn release(&self, coordinator: CoordinatorId) -> Result<(), StoreError> {
         self.state().leases.release(coordinator);
         Ok(())
+    }
+
+    async fn retain(
+        &self,
+        retention: &Retention,
+        now: Timestamp,
+        budget: &RetentionBudget,
+    ) -> Result<Retained, StoreError> {
+        let Some(before) = retention.closed_before(now) else { return Ok(Retained::default()) };
+        let mut state = self.state();
+        let over = |stored: &Stored| is_finished(&stored.incident) && stored.incident.updated_at < before;
+        let over: Vec<_> =
+            state.incidents.iter().filter(|(_, stored)| over(stored)).map(|(id, _)| *id).collect();
+        let more = over.len() > budget.incidents_max;
+        let dropped: Vec<_> = over.into_iter().take(budget.incidents_max).collect();
+        for id in &dropped {
+            state.incidents.remove(id);
+            state.messages.retain(|_, message| message.incident_id != *id);
+            state.alerts.retain(|_, (_, incident)| incident != id);
+        }
+        Ok(Retained { incidents: dropped.len() as u64, more, ..Retained::default() })
     }
 
     fn changes(&self) -> broadcast::Receiver<Changed> {

@@ -16,6 +16,7 @@ use crate::append::{Append, MessageKey, MessageRecord, Received, ReceivedPositio
 use crate::error::StoreError;
 use crate::lease::{CoordinatorId, Lease, Work};
 use crate::list::{ListQuery, Page};
+use crate::retention::{ChainHead, Retained, Retention, RetentionBudget};
 
 /// How many changes a slow listener of [`IncidentStore::changes`] may be behind before it misses some.
 pub const CHANGES_KEPT_MAX: usize = 4_096;
@@ -178,6 +179,32 @@ pub trait IncidentStore: Send + Sync {
     /// of them.
     fn is_shared(&self) -> bool {
         false
+    }
+
+    /// Drops what is not to be kept any longer, as much as the budget allows; to be called again when the answer says that there is
+    /// more.
+    ///
+    /// A backend must, in one commit, note in its log which records' payloads are given up, why, and under the digest of which
+    /// policy, and let incidents that have been closed for longer than the policy says be "not found" and in no list, with their
+    /// messages and alerts. Payloads of received alerts go when they are correlated and old enough. It must never drop an incident
+    /// that is not closed, a lock's token, a cool-down, or the site's switches; and the chain over the log has to hold afterwards.
+    /// Only then the payloads themselves are removed.
+    ///
+    /// # Errors
+    /// As for any write. What was begun and not finished is found again by the next call.
+    async fn retain(
+        &self,
+        retention: &Retention,
+        now: Timestamp,
+        budget: &RetentionBudget,
+    ) -> Result<Retained, StoreError> {
+        let _ = (retention, now, budget);
+        Ok(Retained::default())
+    }
+
+    /// The last durable record of the log and the chain up to it: what an anchor notes. None for a backend without a chain.
+    async fn chain_head(&self) -> Result<Option<ChainHead>, StoreError> {
+        Ok(None)
     }
 
     /// Changes from now on, each told after its commit, one for each append.

@@ -61,8 +61,8 @@ const DIRECTIONS: &[Direction] = &[
     },
     Direction {
         name: "cli",
-        may_use: &["a2a", "incident"],
-        why: "a client like any other: what it can do, others can do",
+        may_use: &["a2a", "incident", "store"],
+        why: "a client like any other; it opens a data folder only to audit and to move it",
     },
     Direction {
         name: "sandbox",

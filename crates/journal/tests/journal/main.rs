@@ -2,7 +2,9 @@
 #![cfg(test)]
 
 mod commit;
+mod copy;
 mod damage;
+mod drop;
 mod history;
 mod recovery;
 mod round_trip;

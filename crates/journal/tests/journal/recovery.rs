@@ -196,11 +196,31 @@ fn a_newer_format_is_named_and_left_alone() {
             if wanted == segment(1) { tail.full.clone() } else { tail.mark_full.clone() }
         };
         let mut newer = content(&path);
-        newer[version_at] = 2;
+        newer[version_at] = 3;
         let disk = disk_with(&[(path.clone(), newer), (other.clone(), content(&other))]);
         let before = files(&disk);
         let error = Journal::open(Path::new(FOLDER), on(&disk)).unwrap_err();
-        let Error::NewerFormat { path: named, found: 2, known: 1 } = error else { panic!("{error}") };
+        let Error::NewerFormat { path: named, found: 3, known: 2 } = error else { panic!("{error}") };
+        assert_eq!(named, path);
+        assert_eq!(files(&disk), before);
+    }
+}
+
+#[test]
+fn an_older_format_is_named_and_left_alone() {
+    let tail = tail(&["x"]);
+    let older = |mut content: Vec<u8>| {
+        content[8] = 1;
+        let crc = crc32fast::hash(&content[..76]).to_le_bytes();
+        content[76..80].copy_from_slice(&crc);
+        content
+    };
+    let old_segment = disk_with(&[(segment(1), older(tail.full.clone())), (mark(), tail.mark_full.clone())]);
+    let old_mark = disk_with(&[(segment(1), tail.full.clone()), (mark(), older(tail.mark_full.clone()))]);
+    for (disk, path) in [(old_segment, segment(1)), (old_mark, mark())] {
+        let before = files(&disk);
+        let error = Journal::open(Path::new(FOLDER), on(&disk)).unwrap_err();
+        let Error::OlderFormat { path: named, found: 1, known: 2 } = error else { panic!("{error}") };
         assert_eq!(named, path);
         assert_eq!(files(&disk), before);
     }

@@ -174,7 +174,7 @@ fn the_bytes_are_as_documented() {
     let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
 
-    assert_eq!((&bytes[..8], u32_at(8), u64_at(32)), (&b"QUELLJRN"[..], 1, 1));
+    assert_eq!((&bytes[..8], u32_at(8), u64_at(32)), (&b"QUELLJRN"[..], 2, 1));
     assert_eq!(bytes[16..32], *id().as_bytes());
     assert_eq!(u32_at(76), crc32fast::hash(&bytes[..76]));
     let mut chain: [u8; 32] =
@@ -207,7 +207,7 @@ fn the_bytes_are_as_documented() {
 
 /// Journals written by earlier releases must open for ever: if this fails, the format changed without a new version.
 #[test]
-fn format_version_1_has_not_changed() {
+fn format_version_2_has_not_changed() {
     let disk = SimulatedDisk::new();
     let (journal, _) = open(on(&disk));
     for request in [&["golden"][..], &["journal", "of", "version 1"]] {
@@ -220,7 +220,7 @@ fn format_version_1_has_not_changed() {
         hasher.update(content);
     }
     let digest = ChainHash::from_bytes(hasher.finalize().into());
-    assert_eq!(digest.to_string(), "6a333f990797e615932ab49b74081d5aca9a1dd1d9c161f84003926a57f47181");
+    assert_eq!(digest.to_string(), "1b0095dca27f8788d9a744ac8da118c8991137f481cf2eda10e0e26c4ec6106d");
     assert_eq!(texts(&open(on(&disk)).0), ["golden", "journal", "of", "version 1"]);
     assert_eq!(verify_on(&disk, Path::new(FOLDER), &[]).unwrap().first_bad, None);
 }

@@ -34,6 +34,7 @@ pub(super) fn check(config: &Config, concerns: impl Fn(Daemon) -> bool) -> Resul
         return Err(ConfigError::setting("coordinator.poll_prometheus.enabled", why));
     }
     check_rules(config)?;
+    check_audit(config)?;
     if config.simulator.metrics_urls.is_empty() && !config.use_real_data {
         let why = "is empty, and nothing else is measured while `use_real_data` is false";
         return Err(ConfigError::setting("simulator.metrics_urls", why));
@@ -118,6 +119,7 @@ fn check_periods(config: &Config) -> Result<(), ConfigError> {
             config.coordinator.correlation.self_healing_within,
             zero,
         ),
+        ("coordinator.audit.anchor_interval", config.coordinator.audit.anchor_interval, PERIOD_MIN),
         ("diagnostic.scrape_interval", config.diagnostic.scrape_interval, PERIOD_MIN),
         ("diagnostic.history", config.diagnostic.history, config.diagnostic.scrape_interval),
         ("diagnostic.window_before", config.diagnostic.window_before, PERIOD_MIN),
@@ -153,6 +155,17 @@ fn check_rules(config: &Config) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+/// An anchor without a signature proves nothing, and a key without a file signs nothing.
+fn check_audit(config: &Config) -> Result<(), ConfigError> {
+    let audit = &config.coordinator.audit;
+    let (missing, other) = match (&audit.anchor_file, &audit.signing_key_file) {
+        (Some(_), None) => ("coordinator.audit.signing_key_file", "coordinator.audit.anchor_file"),
+        (None, Some(_)) => ("coordinator.audit.anchor_file", "coordinator.audit.signing_key_file"),
+        _ => return Ok(()),
+    };
+    Err(ConfigError::setting(missing, format!("is not set, and `{other}` is; set both or none")))
 }
 
 fn check_numbers(config: &Config) -> Result<(), ConfigError> {

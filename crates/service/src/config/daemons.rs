@@ -91,6 +91,10 @@ pub struct Coordinator {
     pub poll_prometheus: PollPrometheus,
     /// Times and limits of the workflow.
     pub workflow: Workflow,
+    /// How long what is over is kept.
+    pub retention: Retention,
+    /// Signed notes of how far the log went, to be kept elsewhere.
+    pub audit: Audit,
 }
 
 impl Default for Coordinator {
@@ -120,6 +124,8 @@ impl Default for Coordinator {
             reconcile: Reconcile::default(),
             poll_prometheus: PollPrometheus::default(),
             workflow: Workflow::default(),
+            retention: Retention::default(),
+            audit: Audit::default(),
         }
     }
 }
@@ -183,6 +189,43 @@ impl Default for PollPrometheus {
             timeout: Period::seconds(10),
             ignore: ["Watchdog", "DeadMansSwitch", "InfoInhibitor"].map(str::to_owned).to_vec(),
         }
+    }
+}
+
+/// How long what is over is kept. Zero is for ever.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// Closed incidents, from their last event on.
+    pub closed_incidents: Period,
+    /// Received alerts, once they are correlated.
+    pub received: Period,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        const DAY: u64 = 24 * 60 * 60;
+        Self { closed_incidents: Period::seconds(90 * DAY), received: Period::seconds(7 * DAY) }
+    }
+}
+
+/// Signed notes of how far the log went. With them `quell audit verify` finds a cut end and a log that was rewritten as a whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// Where they are added; best on another machine's disk, or copied away from here.
+    #[serde(deserialize_with = "optional")]
+    pub anchor_file: Option<PathBuf>,
+    /// The key that signs them; `quell audit key` makes one.
+    #[serde(deserialize_with = "optional")]
+    pub signing_key_file: Option<PathBuf>,
+    /// How often one is written, if anything has happened; more often when much has.
+    pub anchor_interval: Period,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { anchor_file: None, signing_key_file: None, anchor_interval: Period::seconds(60) }
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 /// The shape of keys and values. With the version of events in it, a program that knows more events reads all logs anew.
 fn format_name() -> String {
-    format!("quell-index/2 events/{EVENT_VERSION}")
+    format!("quell-index/3 events/{EVENT_VERSION}")
 }
 
 /// How long a handle that was just dropped may keep sled's lock.
@@ -54,6 +54,16 @@ pub(super) struct Place {
     pub(super) position: Position,
     pub(super) first_revision: u64,
     pub(super) events: u64,
+    /// The number of the record.
+    pub(super) sequence: u64,
+}
+
+/// Records whose payloads a retention record has given up, and which may still be on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DropRange {
+    pub(super) first: u64,
+    pub(super) last: u64,
+    pub(super) retention: u64,
 }
 
 impl Place {
@@ -62,10 +72,10 @@ impl Place {
     }
 }
 
-type Counts = BTreeMap<(Status, Priority), u64>;
+pub(super) type Counts = BTreeMap<(Status, Priority), u64>;
 
 pub(super) struct Index {
-    db: sled::Db,
+    pub(super) db: sled::Db,
     /// Held for writing while a batch is applied, for reading while a list is read: a list is of one moment.
     view: RwLock<View>,
 }
@@ -77,21 +87,21 @@ struct View {
 }
 
 /// Changes of one batch, readable before they are written. A later change of the same key replaces an earlier one.
-struct Draft<'a> {
-    db: &'a sled::Db,
+pub(super) struct Draft<'a> {
+    pub(super) db: &'a sled::Db,
     changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
 impl Draft<'_> {
-    fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+    pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
         self.changes.insert(key, Some(value));
     }
 
-    fn remove(&mut self, key: Vec<u8>) {
+    pub(super) fn remove(&mut self, key: Vec<u8>) {
         self.changes.insert(key, None);
     }
 
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
         match self.changes.get(key) {
             Some(change) => Ok(change.clone()),
             None => Ok(self.db.get(key)?.map(|value| value.to_vec())),
@@ -146,8 +156,9 @@ impl Index {
         let mut draft = Draft { db: &self.db, changes: BTreeMap::new() };
         for work in work {
             match &work.change {
-                Change::Appended(appended) => add_append(&mut draft, &mut counts, work.position, appended)?,
+                Change::Appended(appended) => add_append(&mut draft, &mut counts, work, appended)?,
                 Change::Switched(site) => draft.put(keys::SITE.to_vec(), serde_json::to_vec(site)?),
+                Change::Retained(retained) => super::retained::remove(&mut draft, &mut counts, retained)?,
                 Change::Correlated(up_to) => {
                     draft.put(keys::CORRELATED.to_vec(), up_to.0.to_be_bytes().to_vec());
                 }
@@ -286,13 +297,19 @@ impl Index {
 fn add_append(
     draft: &mut Draft<'_>,
     counts: &mut Counts,
-    position: Position,
+    work: &Work,
     appended: &AppendedChange,
 ) -> Result<(), Trouble> {
     let id = appended.known.id();
-    let place = Place { position, first_revision: appended.first_revision.0, events: appended.events };
+    let place = Place {
+        position: work.position,
+        first_revision: appended.first_revision.0,
+        events: appended.events,
+        sequence: work.sequence,
+    };
     draft.put(keys::place(id, place.first_revision), keys::place_value(&place));
     if let Some((key, record)) = &appended.message {
+        draft.put(keys::back_reference(id, &keys::message(key)), Vec::new());
         draft.put(keys::message(key), serde_json::to_vec(record)?);
     }
     for (target, lock) in &appended.ledger.locks {
@@ -323,6 +340,7 @@ fn add_append(
     draft.put(keys::row(id), serde_json::to_vec(&Row::of(incident))?);
     for alert in &appended.alerts_fired {
         let key = keys::alert(alert);
+        draft.put(keys::back_reference(id, &key), Vec::new());
         let newest = draft.get(&key)?.map(|value| keys::alert_place_from(&value)).transpose()?;
         if newest.is_none_or(|newest| now.place.order() < newest.order()) {
             draft.put(key, keys::alert_place(&now.place));

@@ -55,7 +55,11 @@ fn apply(shared: &Shared, mut work: Vec<Work>) -> Result<u64, Trouble> {
 
 /// Makes the index anew, until that works; none when the store is closed before.
 fn rebuild(shared: &Shared, trouble: &Trouble) -> Option<u64> {
-    tracing::error!(error = %trouble, "the index is rebuilt from the journal");
+    if trouble.is::<super::retained::Bloated>() {
+        tracing::info!(why = %trouble, "the index is rebuilt from the journal");
+    } else {
+        tracing::error!(error = %trouble, "the index is rebuilt from the journal");
+    }
     shared.set_index(None);
     // Whoever waits for the index looks again and finds it gone.
     shared.indexed.send_modify(|_| {});
@@ -81,7 +85,8 @@ fn made_anew(shared: &Shared, trouble: &Trouble) -> Result<u64, Trouble> {
     let folder = &shared.index_folder;
     if folder.exists() {
         // On a full disk there is no room for a second one.
-        if matches!(trouble.downcast_ref(), Some(sled::Error::Io(_))) {
+        let no_room = matches!(trouble.downcast_ref(), Some(sled::Error::Io(_)));
+        if no_room || trouble.is::<super::retained::Bloated>() {
             std::fs::remove_dir_all(folder)?;
         } else {
             replay::put_aside(folder)?;

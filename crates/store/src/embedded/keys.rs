@@ -2,14 +2,16 @@
 //!
 //! | first byte | rest of the key | value |
 //! |---|---|---|
-//! | `!` | `format`, `applied`, `correlated`, `seal`, `site` | as named |
+//! | `!` | `format`, `applied`, `correlated`, `retained`, `seal`, `site` | as named |
 //! | `A` | source, 0, fingerprint | the newest incident that the alert fired in: creation, id |
+//! | `B` | incident, a key of `A` or `M` | nothing: what goes when the incident is dropped |
 //! | `C` | digest of class, target, runbook | the cool-down, JSON |
+//! | `D` | first record | payloads to be dropped from there: last record, the retention record that says so |
 //! | `I` | incident | its row, JSON |
 //! | `K` | target | target and lock, JSON |
 //! | `L` | status, priority, creation and id descending | nothing |
 //! | `M` | digest of caller, tenant, message id | incident and digest of the content, JSON |
-//! | `P` | incident, first revision | where that append lies in the journal, how many events it has |
+//! | `P` | incident, first revision | where that append lies in the journal, how many events and which record it has |
 //! | `X` | incident that is left alone | nothing |
 
 use jiff::Timestamp;
@@ -18,7 +20,7 @@ use quell_incident::ids::{Digest, IncidentId, TargetName};
 use quell_incident::severity::{Priority, Status};
 use quell_journal::Position;
 
-use super::index::{Applied, Place, Trouble};
+use super::index::{Applied, DropRange, Place, Trouble};
 use super::state::Listed;
 use crate::append::MessageKey;
 use crate::ledger::CoolDownKey;
@@ -27,12 +29,16 @@ use crate::list::Cursor;
 pub(super) const FORMAT: &[u8] = b"!format";
 pub(super) const APPLIED: &[u8] = b"!applied";
 pub(super) const CORRELATED: &[u8] = b"!correlated";
+/// Up to where received alerts were looked at by retention.
+pub(super) const RETAINED: &[u8] = b"!retained";
 pub(super) const SEAL: &[u8] = b"!seal";
 pub(super) const SITE: &[u8] = b"!site";
 pub(super) const COOL_DOWNS: u8 = b'C';
 pub(super) const LOCKS: u8 = b'K';
 pub(super) const LISTED: u8 = b'L';
 pub(super) const LEFT_ALONE: u8 = b'X';
+pub(super) const DROPS: u8 = b'D';
+const BACK_REFERENCES: u8 = b'B';
 /// What decisions rely on after opening.
 pub(super) const SEALED: [u8; 4] = [COOL_DOWNS, LOCKS, LISTED, LEFT_ALONE];
 
@@ -114,6 +120,28 @@ pub(super) fn alert_place_from(value: &[u8]) -> Result<Cursor, Trouble> {
     place_from_bytes(array(value, 0)?)
 }
 
+pub(super) fn back_references_of(id: IncidentId) -> Vec<u8> {
+    keyed(BACK_REFERENCES, &[id.0.as_bytes()])
+}
+
+pub(super) fn back_reference(id: IncidentId, to: &[u8]) -> Vec<u8> {
+    keyed(BACK_REFERENCES, &[id.0.as_bytes(), to])
+}
+
+/// The key that a back reference stands for.
+pub(super) fn back_reference_to(key: &[u8]) -> &[u8] {
+    key.get(17..).unwrap_or_default()
+}
+
+pub(super) fn drop_range(range: &DropRange) -> (Vec<u8>, Vec<u8>) {
+    let key = keyed(DROPS, &[&range.first.to_be_bytes()]);
+    (key, [range.last.to_be_bytes(), range.retention.to_be_bytes()].concat())
+}
+
+pub(super) fn drop_range_from(key: &[u8], value: &[u8]) -> Result<DropRange, Trouble> {
+    Ok(DropRange { first: number(key, 1)?, last: number(value, 0)?, retention: number(value, 8)? })
+}
+
 pub(super) fn places_of(id: IncidentId) -> Vec<u8> {
     keyed(b'P', &[id.0.as_bytes()])
 }
@@ -123,8 +151,8 @@ pub(super) fn place(id: IncidentId, first_revision: u64) -> Vec<u8> {
 }
 
 pub(super) fn place_value(place: &Place) -> Vec<u8> {
-    let Place { position: Position { segment, offset }, events, .. } = place;
-    [segment.to_be_bytes(), offset.to_be_bytes(), events.to_be_bytes()].concat()
+    let Place { position: Position { segment, offset }, events, sequence, .. } = place;
+    [segment.to_be_bytes(), offset.to_be_bytes(), events.to_be_bytes(), sequence.to_be_bytes()].concat()
 }
 
 pub(super) fn place_from(key: &[u8], value: &[u8]) -> Result<Place, Trouble> {
@@ -132,6 +160,7 @@ pub(super) fn place_from(key: &[u8], value: &[u8]) -> Result<Place, Trouble> {
         position: Position { segment: number(value, 0)?, offset: number(value, 8)? },
         first_revision: number(key, 17)?,
         events: number(value, 16)?,
+        sequence: number(value, 24)?,
     })
 }
 
@@ -139,6 +168,11 @@ fn bucket((status, priority): (Status, Priority)) -> Vec<u8> {
     let status = Status::ALL.iter().position(|one| *one == status).unwrap_or(usize::MAX);
     let priority = Priority::ALL.iter().position(|one| *one == priority).unwrap_or(usize::MAX);
     vec![LISTED, status as u8, priority as u8]
+}
+
+/// The prefixes of closed incidents' places in the lists.
+pub(super) fn closed_prefixes() -> Vec<Vec<u8>> {
+    Priority::ALL.iter().map(|priority| bucket((Status::Closed, *priority))).collect()
 }
 
 pub(super) fn listed(listed: &Listed) -> Vec<u8> {

@@ -23,6 +23,10 @@
 //! **The index** is behind the journal by what the indexer has not done yet; queries that need it wait for it. It is never
 //! flushed on purpose. When it is odd in any way it is made anew from the journal, also while running; queries of it are then
 //! refused as [`StoreError::IndexAway`].
+//!
+//! **Retention** gives up payloads in two steps: a record in the journal says which and why, and carries what of them still counts
+//! (locks, cool-downs, switches); the index forgets the incidents with it. Then closed segments are written anew without those
+//! payloads. Killed in between, the second step is found again in the index, which follows from the record.
 
 mod index;
 mod indexer;
@@ -30,6 +34,8 @@ pub(crate) mod keys;
 mod read;
 pub(crate) mod record;
 mod replay;
+mod retain;
+mod retained;
 mod seal;
 mod settle;
 mod shared;
@@ -48,8 +54,8 @@ use uuid::Uuid;
 use self::shared::Shared;
 use crate::error::StoreError;
 
-const JOURNAL_FOLDER: &str = "journal";
-const INDEX_FOLDER: &str = "index";
+pub(crate) const JOURNAL_FOLDER: &str = "journal";
+pub(crate) const INDEX_FOLDER: &str = "index";
 
 /// Limits of an embedded store.
 #[derive(Clone, Debug)]
@@ -58,6 +64,8 @@ pub struct Options {
     pub journal: quell_journal::Options,
     /// How much of the index is kept in memory.
     pub index_cache_bytes: u64,
+    /// From this size on the index is made anew when it is several times as large as what is in it.
+    pub index_bloat_bytes_min: u64,
     /// How many changes may wait for the index before appends are refused as overloaded.
     pub index_lag_changes_max: usize,
 }
@@ -68,6 +76,7 @@ impl Options {
         Self {
             journal: quell_journal::Options::new(new_journal_id),
             index_cache_bytes: 8 << 20,
+            index_bloat_bytes_min: 64 << 20,
             index_lag_changes_max: 16_384,
         }
     }

@@ -20,6 +20,9 @@ const RECEIVED_BYTES_MAX: usize = 8 << 20;
 impl Shared {
     /// An incident by its log.
     pub(super) fn look_up(&self, id: IncidentId) -> Result<Option<Known>, StoreError> {
+        if self.durable().is_dropped(id) {
+            return Ok(None);
+        }
         let places = self.with_index(|index| index.places(id))?;
         let Some(last) = places.last() else { return Ok(None) };
         if let Some(kept) = self.kept(id, last.last_revision()) {
@@ -27,15 +30,26 @@ impl Shared {
         }
         let read = guarded(|| replay::read_incident(id, &places, &self.journal));
         let known = read.map_err(|obstacle| self.overcome(obstacle))?;
-        if let Some(Known::Readable(incident)) = &known {
-            self.keep(incident);
+        match &known {
+            Some(Known::Readable(incident)) => self.keep(incident),
+            // It may have been dropped since its places were looked up.
+            Some(Known::LeftAlone(_)) if self.is_gone(id)? => return Ok(None),
+            _ => {}
         }
         Ok(known)
     }
 
     pub(super) fn log(&self, id: IncidentId) -> Result<Vec<Envelope>, StoreError> {
         let places = self.with_index(|index| index.places(id))?;
-        replay::read_log(id, &places, &self.journal).map_err(|obstacle| self.overcome(obstacle))
+        let log = replay::read_log(id, &places, &self.journal).map_err(|obstacle| self.overcome(obstacle));
+        match log {
+            Err(StoreError::Damaged { .. }) if self.is_gone(id)? => Ok(Vec::new()),
+            log => log,
+        }
+    }
+
+    fn is_gone(&self, id: IncidentId) -> Result<bool, StoreError> {
+        Ok(self.durable().is_dropped(id) || self.with_index(|index| index.places(id))?.is_empty())
     }
 
     fn kept(&self, id: IncidentId, revision: u64) -> Option<Arc<Incident>> {
@@ -71,7 +85,7 @@ impl Shared {
         let mut bytes = 0;
         for entry in self.journal.iter_from(read_after + 1) {
             let entry = entry.map_err(|error| from_journal("read received alerts", error))?;
-            if entry.kind != record::RECEIVED {
+            if entry.kind != record::RECEIVED || entry.dropped {
                 continue;
             }
             let received = record::decode_received(&entry.payload)

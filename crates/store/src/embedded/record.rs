@@ -6,6 +6,7 @@
 //! | 2 | appended | lines: a JSON object with claims and message, then each event's envelope |
 //! | 3 | site switched | one JSON object |
 //! | 4 | correlated | one JSON object |
+//! | 5 | retained | one JSON object: whose payloads are given up and why, and what of them still counts |
 //!
 //! Each object carries `schema`. Events stand on lines of their own, so that an event that this program does not know hides
 //! neither the claims that were made with it nor the other events.
@@ -19,6 +20,7 @@ use quell_incident::workflow::Claim;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use super::retained::decode_retained;
 use crate::append::{Append, MessageKey, Received, ReceivedPosition};
 use crate::error::StoreError;
 
@@ -26,6 +28,7 @@ pub(crate) const RECEIVED: u16 = 1;
 pub(crate) const APPENDED: u16 = 2;
 pub(crate) const SWITCHED: u16 = 3;
 pub(crate) const CORRELATED: u16 = 4;
+pub(crate) const RETAINED: u16 = 5;
 
 /// The version of the records' own shape; events have theirs.
 const SCHEMA: u32 = 1;
@@ -172,7 +175,7 @@ pub(crate) fn decode_append(payload: &[u8]) -> Result<Appended, String> {
     })
 }
 
-fn encode<T: Serialize>(content: &T) -> Result<Vec<u8>, StoreError> {
+pub(super) fn encode<T: Serialize>(content: &T) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(&Versioned { schema: SCHEMA, content }).map_err(no_json)
 }
 
@@ -180,7 +183,7 @@ fn no_json(error: serde_json::Error) -> StoreError {
     StoreError::unsound(format!("a value has no JSON form: {error}"))
 }
 
-fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
+pub(super) fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
     let SchemaOnly { schema } = serde_json::from_slice(json).map_err(|error| error.to_string())?;
     if schema > SCHEMA {
         return Err(format!(

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use quell_incident::event::Envelope;
 use quell_incident::gate::{CoolDown, LockState, SiteGates};
@@ -19,6 +20,8 @@ use crate::error::StoreError;
 const REPLAY_BATCH_RECORDS: usize = 512;
 /// Damaged indexes that are kept for a look.
 const BAD_INDEXES_MAX: usize = 3;
+/// Why an incident cannot be read that an index still has which is behind a retention record.
+const DROPPED: &str = "retention has dropped its events";
 
 /// Why opening, or reading an incident, did not work: an index can be made anew, a journal cannot.
 pub(super) enum Obstacle {
@@ -107,6 +110,9 @@ fn load(index: &Index, journal: &Journal) -> Result<State, Obstacle> {
     if let Some(site) = index.value(keys::SITE)? {
         state.ledger.site = serde_json::from_slice::<SiteGates>(&site)?;
     }
+    if let Some(retained) = index.value(keys::RETAINED)? {
+        state.received_retained = keys::correlated_from(&retained)?;
+    }
     if let Some(correlated) = index.value(keys::CORRELATED)? {
         state.correlated = ReceivedPosition(keys::correlated_from(&correlated)?);
     }
@@ -124,6 +130,14 @@ fn catch_up(index: &Index, state: &mut State, journal: &Journal) -> Result<u64, 
     let mut replayed = 0;
     for entry in journal.iter_from(index.applied().sequence + 1) {
         let entry = entry.map_err(journal_unreadable)?;
+        if entry.dropped {
+            // Whatever it has done and still counts stands in the retention record that follows.
+            continue;
+        }
+        if entry.kind == record::RETAINED {
+            // It removes what the index has.
+            flush(&mut batch, index, state)?;
+        }
         let Some(change) = change_of(&entry, index, state, journal)? else { continue };
         state.apply(entry.sequence, &change);
         let Entry { sequence, chain_hash, position, .. } = entry;
@@ -158,6 +172,10 @@ fn change_of(
         record::CORRELATED => {
             Change::Correlated(record::decode_correlated(&entry.payload).map_err(unreadable)?)
         }
+        record::RETAINED => {
+            let retained = record::decode_retained(&entry.payload).map_err(unreadable)?;
+            Change::Retained(Box::new(retained.change(entry.sequence)))
+        }
         record::APPENDED => {
             let appended = record::decode_append(&entry.payload).map_err(unreadable)?;
             let id = appended.incident_id;
@@ -184,7 +202,10 @@ pub(super) fn read_incident(
 ) -> Result<Option<Known>, Obstacle> {
     let mut known = None;
     for place in places {
-        let mut appended = read_append(id, place, journal)?;
+        let Some(mut appended) = read_append(id, place, journal)? else {
+            known = Some(Known::LeftAlone(Arc::new(LeftAlone::damaged(id, DROPPED))));
+            continue;
+        };
         known = Some(Known::with(known, &mut appended));
     }
     Ok(known)
@@ -198,7 +219,9 @@ pub(super) fn read_log(
 ) -> Result<Vec<Envelope>, Obstacle> {
     let mut log = Vec::new();
     for place in places {
-        for event in read_append(id, place, journal)?.events {
+        let appended = read_append(id, place, journal)?;
+        let dropped = || Obstacle::Journal(LeftAlone::damaged(id, DROPPED).error());
+        for event in appended.ok_or_else(dropped)?.events {
             let left_alone = |error| Obstacle::Journal(LeftAlone::undecodable(id, error).error());
             log.push(event.map_err(left_alone)?);
         }
@@ -206,8 +229,9 @@ pub(super) fn read_log(
     Ok(log)
 }
 
-fn read_append(id: IncidentId, place: &Place, journal: &Journal) -> Result<Appended, Obstacle> {
-    let entry = match journal.read(place.position) {
+/// None when its payload was dropped.
+fn read_append(id: IncidentId, place: &Place, journal: &Journal) -> Result<Option<Appended>, Obstacle> {
+    let entry = match journal.read_sequence(place.position, place.sequence) {
         Err(quell_journal::Error::NoRecord { .. }) => {
             return Err(format!("it has a record of {id} where none begins").into());
         }
@@ -216,12 +240,15 @@ fn read_append(id: IncidentId, place: &Place, journal: &Journal) -> Result<Appen
     if entry.kind != record::APPENDED {
         return Err(format!("it has record {} for one of {id}", entry.sequence).into());
     }
+    if entry.dropped {
+        return Ok(None);
+    }
     let unreadable = |why| Obstacle::Journal(StoreError::Record { sequence: entry.sequence, why });
     let appended = record::decode_append(&entry.payload).map_err(unreadable)?;
     if appended.incident_id != id || appended.expected.0 + 1 != place.first_revision {
         return Err(format!("it has record {} for one of {id}", entry.sequence).into());
     }
-    Ok(appended)
+    Ok(Some(appended))
 }
 
 fn journal_unreadable(error: quell_journal::Error) -> Obstacle {

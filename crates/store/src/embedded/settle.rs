@@ -50,7 +50,7 @@ fn make_seen(shared: &Shared, work: Work) {
             }
             Known::LeftAlone(_) => None,
         },
-        Change::Switched(_) | Change::Correlated(_) => None,
+        Change::Switched(_) | Change::Correlated(_) | Change::Retained(_) => None,
     };
     let sequence = work.sequence;
     shared.change_durable(|state| state.apply(sequence, &work.change));

@@ -25,6 +25,10 @@ pub(super) struct Shared {
     pub(super) index_folder: PathBuf,
     pub(super) index_cache_bytes: u64,
     index_lag_changes_max: usize,
+    /// Below this size nobody asks whether the index is larger than it has to be.
+    pub(super) index_bloat_bytes_min: u64,
+    /// How large it was when that was asked last.
+    pub(super) index_bytes_looked_at: AtomicU64,
     /// None while it is being made anew.
     index: RwLock<Option<Arc<Index>>>,
     decisions: Mutex<Decisions>,
@@ -126,6 +130,8 @@ impl Shared {
             index_folder,
             index_cache_bytes: options.index_cache_bytes,
             index_lag_changes_max: options.index_lag_changes_max,
+            index_bloat_bytes_min: options.index_bloat_bytes_min,
+            index_bytes_looked_at: AtomicU64::new(0),
             index: RwLock::new(Some(Arc::new(index))),
             decisions: Mutex::new(decisions),
             leases: Mutex::default(),
@@ -252,6 +258,9 @@ impl Shared {
         if let Some(known) = decisions.state.incident(append.incident_id) {
             return Ok(Stored::Incident(Some(known.clone())));
         }
+        if decisions.state.is_dropped(append.incident_id) {
+            return Ok(Stored::Incident(None));
+        }
         // What is not held is finished and in the index, or there is no such incident.
         let places = self.with_index(|index| index.places(append.incident_id))?;
         match (places.last(), looked_up) {
@@ -278,6 +287,16 @@ impl Shared {
         record: Record,
         change: Change,
     ) -> Result<Answer, StoreError> {
+        self.submit_with(decisions, record, |_| change).map(|(answer, _)| answer)
+    }
+
+    /// The same with a change that depends on the record's sequence, which is returned too.
+    pub(super) fn submit_with(
+        &self,
+        decisions: &mut Decisions,
+        record: Record,
+        change: impl FnOnce(u64) -> Change,
+    ) -> Result<(Answer, u64), StoreError> {
         let Some(to_settle) = &decisions.to_settle else { return Err(StoreError::Closed) };
         let ticket = match self.journal.submit(vec![record]) {
             Ok(ticket) => ticket,
@@ -290,6 +309,7 @@ impl Shared {
             }
         };
         let sequence = ticket.first_sequence();
+        let change = change(sequence);
         let (answer, receiver) = oneshot::channel();
         decisions.state.apply(sequence, &change);
         decisions.submitted = sequence;
@@ -297,7 +317,7 @@ impl Shared {
         if to_settle.send(ToSettle::Submitted(submitted)).is_err() {
             return Err(StoreError::Closed);
         }
-        Ok(receiver)
+        Ok((receiver, sequence))
     }
 
     pub(super) fn generation(&self) -> u64 {
@@ -362,7 +382,7 @@ impl WorkQueue {
         self.changed.notify_one();
     }
 
-    fn suspect(&self, trouble: Trouble) {
+    pub(super) fn suspect(&self, trouble: Trouble) {
         self.waiting().suspect.get_or_insert(trouble);
         self.changed.notify_one();
     }

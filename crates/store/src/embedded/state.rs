@@ -1,7 +1,7 @@
 //! What the embedded store knows without looking anything up: everything that decisions rely on. There are two of it, one ahead
 //! of the disk (for deciding) and one as durable as the journal (for reading).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use quell_incident::event::DecodeError;
@@ -9,6 +9,7 @@ use quell_incident::gate::SiteGates;
 use quell_incident::ids::{IncidentId, Revision};
 use quell_incident::{AlertKey, Incident};
 
+use super::index::DropRange;
 use super::record::Appended;
 use crate::append::{MessageKey, MessageRecord, ReceivedPosition, alerts_fired, fold};
 use crate::error::StoreError;
@@ -22,6 +23,17 @@ pub(super) enum Change {
     Appended(Box<AppendedChange>),
     Switched(SiteGates),
     Correlated(ReceivedPosition),
+    Retained(Box<RetainedChange>),
+}
+
+/// What a retention record has given up, and what stood at that moment: records before it may lack their payloads.
+#[derive(Debug)]
+pub(super) struct RetainedChange {
+    pub(super) incidents: Vec<IncidentId>,
+    pub(super) ranges: Vec<DropRange>,
+    pub(super) received_up_to: u64,
+    pub(super) correlated: ReceivedPosition,
+    pub(super) ledger: Ledger,
 }
 
 #[derive(Debug)]
@@ -165,6 +177,10 @@ pub(super) struct State {
     messages: HashMap<MessageKey, MessageRecord>,
     pub(super) ledger: Ledger,
     pub(super) correlated: ReceivedPosition,
+    /// Up to where retention has looked at received alerts.
+    pub(super) received_retained: u64,
+    /// Dropped, and the index may not know it yet.
+    dropped: HashSet<IncidentId>,
     /// What may be forgotten once the index has this record.
     forgettable: VecDeque<(u64, Forgettable)>,
 }
@@ -180,11 +196,17 @@ struct Held {
 enum Forgettable {
     Incident(IncidentId),
     Message(MessageKey),
+    Dropped(IncidentId),
 }
 
 impl State {
     pub(super) fn incident(&self, id: IncidentId) -> Option<&Known> {
         self.incidents.get(&id).map(|held| &held.known)
+    }
+
+    /// Whether retention has dropped it and the index may not know that yet.
+    pub(super) fn is_dropped(&self, id: IncidentId) -> bool {
+        self.dropped.contains(&id)
     }
 
     pub(super) fn message(&self, key: &MessageKey) -> Option<MessageRecord> {
@@ -216,6 +238,16 @@ impl State {
                 self.ledger.apply(&appended.ledger);
             }
             Change::Switched(site) => self.ledger.site = site.clone(),
+            Change::Retained(retained) => {
+                for id in &retained.incidents {
+                    self.incidents.remove(id);
+                    self.dropped.insert(*id);
+                    self.forgettable.push_back((sequence, Forgettable::Dropped(*id)));
+                }
+                self.ledger = retained.ledger.clone();
+                self.correlated = self.correlated.max(retained.correlated);
+                self.received_retained = self.received_retained.max(retained.received_up_to);
+            }
             Change::Correlated(up_to) => self.correlated = self.correlated.max(*up_to),
         }
     }
@@ -239,6 +271,7 @@ impl State {
                         self.incidents.remove(&id);
                     }
                 }
+                Forgettable::Dropped(id) => drop(self.dropped.remove(&id)),
                 Forgettable::Message(key) => drop(self.messages.remove(&key)),
             }
         }

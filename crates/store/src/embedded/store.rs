@@ -21,6 +21,7 @@ use crate::error::StoreError;
 use crate::lease::{CoordinatorId, Lease, Work};
 use crate::list::{ListQuery, Page};
 use crate::memory::{switched, unfinished};
+use crate::retention::{ChainHead, Retained, Retention, RetentionBudget};
 use crate::store::{Changed, IncidentStore};
 
 /// How often an append is decided anew because what it was decided on was given up or has changed meanwhile.
@@ -28,7 +29,7 @@ const DECISIONS_MAX: usize = 16;
 
 impl EmbeddedStore {
     /// Runs what blocks where it may.
-    async fn blocking<T: Send + 'static>(
+    pub(super) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -46,7 +47,7 @@ impl EmbeddedStore {
         if indexed >= wanted { Ok(()) } else { Err(StoreError::IndexAway) }
     }
 
-    async fn answer(&self, answer: Answer) -> Result<(), StoreError> {
+    pub(super) async fn answer(&self, answer: Answer) -> Result<(), StoreError> {
         let settled = answer.await.map_err(|_| StoreError::Closed)?;
         settled.map_err(|error| from_journal("write to the journal", error))
     }
@@ -292,6 +293,20 @@ impl IncidentStore for EmbeddedStore {
     async fn release(&self, coordinator: CoordinatorId) -> Result<(), StoreError> {
         self.shared.leases().release(coordinator);
         Ok(())
+    }
+
+    async fn retain(
+        &self,
+        retention: &Retention,
+        now: Timestamp,
+        budget: &RetentionBudget,
+    ) -> Result<Retained, StoreError> {
+        self.retain_within(retention, now, budget).await
+    }
+
+    async fn chain_head(&self) -> Result<Option<ChainHead>, StoreError> {
+        let head = self.shared.journal.last();
+        Ok(Some(ChainHead { journal_id: self.shared.journal.id(), head }))
     }
 
     fn changes(&self) -> broadcast::Receiver<Changed> {

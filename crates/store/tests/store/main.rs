@@ -1,15 +1,21 @@
 //! One suite for every backend, and what the embedded one promises beyond it.
 #![cfg(test)]
 
+mod audit;
 mod conformance;
 mod crash;
+mod damage;
 mod embedded;
 mod faults;
 mod fixtures;
 mod history;
 mod postgres;
 mod postgres_faults;
+mod power_cuts;
 mod proxy;
+mod real_disk;
+mod retention;
+mod transfer;
 mod view;
 
 use std::sync::Arc;

@@ -1,0 +1,121 @@
+//! What can be typed about data folders.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{Since, since};
+
+/// Which data folder.
+#[derive(Debug, Args)]
+pub(crate) struct DataDir {
+    /// The data folder of a coordinator (`coordinator.data_dir`), by default where it is without a setting
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// What the variables say, which are read here alone
+    #[arg(long, hide = true, env = "QUELL_DATA_DIR", hide_env = true)]
+    quell_data_dir: Option<PathBuf>,
+    #[arg(long, hide = true, env = "XDG_STATE_HOME", hide_env = true)]
+    xdg_state_home: Option<PathBuf>,
+    #[arg(long, hide = true, env = "HOME", hide_env = true)]
+    home: Option<PathBuf>,
+}
+
+impl DataDir {
+    /// The folder as the coordinator finds it; none without any variable.
+    pub(crate) fn folder(&self) -> Option<PathBuf> {
+        let state = self.xdg_state_home.clone().filter(|path| path.is_absolute());
+        let state = state.or_else(|| Some(self.home.as_ref()?.join(".local").join("state")));
+        let by_variable = || Some(self.quell_data_dir.as_ref()?.join("coordinator"));
+        let by_default = || Some(state.as_ref()?.join("quell").join("coordinator"));
+        self.data_dir.clone().or_else(by_variable).or_else(by_default)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Whether anything was changed, removed or inserted; reads only, also beside a coordinator that runs
+    #[command(after_help = "\
+Examples:
+  quell audit verify
+      Checks every record, digest and chain hash of this machine's coordinator.
+  quell audit verify --data-dir /backup/coordinator --anchor anchors.jsonl --public-key audit.key.pub
+      Also finds a cut end and a journal that was rewritten as a whole.
+
+Exit codes: 0 sound, 1 it could not be read, 4 tampered with or damaged.")]
+    Verify {
+        #[command(flatten)]
+        data_dir: DataDir,
+        /// Signed anchors (`coordinator.audit.anchor_file`) that were kept elsewhere; may be given several times
+        #[arg(long, value_name = "FILE")]
+        anchor: Vec<PathBuf>,
+        /// The public key that the anchors must be signed with
+        #[arg(long, value_name = "FILE", requires = "anchor")]
+        public_key: Option<PathBuf>,
+    },
+    /// Write every record as a line of JSON
+    #[command(after_help = "\
+Examples:
+  quell audit export > audit.jsonl
+  quell audit export --since 24h | jq -c 'select(.kind == \"appended\") | [.time, .actor, .event_types]'")]
+    Export {
+        #[command(flatten)]
+        data_dir: DataDir,
+        /// Only from then on, such as 24h or 2026-05-01T12:00:00Z
+        #[arg(long, value_name = "WHEN", value_parser = since)]
+        since: Option<Since>,
+    },
+    /// Make a key pair for anchors: FILE for the coordinator, FILE.pub for whoever verifies
+    #[command(after_help = "\
+Examples:
+  quell audit key /etc/quell/audit.key
+      Then set coordinator.audit.signing_key_file, and keep /etc/quell/audit.key.pub elsewhere.")]
+    Key {
+        /// Where the private key goes; only its owner can read it
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Write the whole journal to standard output as lines of JSON; the coordinator must be stopped
+    #[command(after_help = "\
+Examples:
+  quell store export --data-dir /var/lib/quell/coordinator > store.jsonl")]
+    Export {
+        #[command(flatten)]
+        data_dir: DataDir,
+    },
+    /// Fill an empty data folder from such lines on standard input
+    #[command(after_help = "\
+Examples:
+  quell store import --data-dir /var/lib/quell/coordinator < store.jsonl
+      Cut half-way, the folder is refused until the import was repeated.")]
+    Import {
+        #[command(flatten)]
+        data_dir: DataDir,
+    },
+    /// Copy from one store to another; sequences, digests and chain stay
+    #[command(after_help = "\
+Examples:
+  quell store copy --from /var/lib/quell/coordinator --to /backup/coordinator")]
+    Copy(Places),
+    /// Copy, and compare both ends afterwards: to move a site to another backend
+    #[command(after_help = "\
+Examples:
+  quell store migrate --from /var/lib/quell/coordinator --to postgres://quell@db.example/quell
+      The coordinator must be stopped. Start it on the new store once this says that both are the same.")]
+    Migrate(Places),
+}
+
+/// From where to where.
+#[derive(Debug, Args)]
+pub(crate) struct Places {
+    /// A data folder, or postgres://...
+    #[arg(long, value_name = "STORE")]
+    pub(crate) from: String,
+    /// An empty data folder, or postgres://...
+    #[arg(long, value_name = "STORE")]
+    pub(crate) to: String,
+}

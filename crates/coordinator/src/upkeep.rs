@@ -1,0 +1,124 @@
+//! What is done for the store beside the work: dropping what is over, and noting elsewhere how far the log went.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quell_service::{Config, Period};
+use quell_store::audit::{AnchorFile, SigningKey};
+use quell_store::{Retention, RetentionBudget};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use crate::StartError;
+use crate::site::Site;
+
+/// How often is looked whether an anchor is due.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// An anchor is due after so many records at the latest.
+const ANCHOR_RECORDS_MAX: u64 = 10_000;
+/// Between two goes at what is over: a tenth of the shortest period, within these.
+const RETENTION_PAUSE_MIN: Duration = Duration::from_secs(1);
+const RETENTION_PAUSE_MAX: Duration = Duration::from_secs(60 * 60);
+/// Between two parts of one go, so that the disk is there for others too.
+const PART_PAUSE: Duration = Duration::from_millis(200);
+
+/// Starts both, as far as they are configured.
+///
+/// # Errors
+/// [`StartError::Audit`] when the key or the file of anchors cannot be used.
+pub(crate) fn start(
+    site: &Arc<Site>,
+    config: &Config,
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+) -> Result<(), StartError> {
+    let (audit, periods) = (&config.coordinator.audit, &config.coordinator.retention);
+    if let (Some(file), Some(key)) = (&audit.anchor_file, &audit.signing_key_file) {
+        let anchors = Anchors {
+            site: Arc::clone(site),
+            key: SigningKey::read(key).map_err(StartError::Audit)?,
+            file: AnchorFile::open(file).map_err(StartError::Audit)?,
+            interval: audit.anchor_interval.get(),
+            last: 0,
+        };
+        tasks.spawn(anchors.run(stop.clone()));
+    }
+    let kept = |period: Period| (!period.get().is_zero()).then_some(period.get());
+    let retention =
+        Retention { closed_incidents: kept(periods.closed_incidents), received: kept(periods.received) };
+    if let Some(shortest) = retention.closed_incidents.into_iter().chain(retention.received).min() {
+        let pause = (shortest / 10).clamp(RETENTION_PAUSE_MIN, RETENTION_PAUSE_MAX);
+        let (site, stop) = (Arc::clone(site), stop.clone());
+        tasks.spawn(async move {
+            while stop.run_until_cancelled(sleep(pause)).await.is_some() {
+                retain(&site, &retention, &stop).await;
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Drops all that is over, in parts.
+async fn retain(site: &Site, retention: &Retention, stop: &CancellationToken) {
+    loop {
+        match site.store.retain(retention, site.now(), &RetentionBudget::default()).await {
+            Ok(retained) => {
+                if retained.record.is_some() || retained.segments > 0 {
+                    info!(?retained, "what is over was dropped");
+                }
+                if !retained.more || stop.run_until_cancelled(sleep(PART_PAUSE)).await.is_none() {
+                    return;
+                }
+            }
+            Err(error) => {
+                warn!(%error, "what is over could not be dropped; it is tried again");
+                return;
+            }
+        }
+    }
+}
+
+struct Anchors {
+    site: Arc<Site>,
+    key: SigningKey,
+    file: AnchorFile,
+    interval: Duration,
+    /// The sequence of the last one.
+    last: u64,
+}
+
+impl Anchors {
+    async fn run(mut self, stop: CancellationToken) {
+        let mut written = Instant::now();
+        let look = LOOK_EVERY.min(self.interval);
+        loop {
+            let goes_on = stop.run_until_cancelled(sleep(look)).await.is_some();
+            let is_due = written.elapsed() >= self.interval;
+            match self.write(is_due || !goes_on).await {
+                Ok(true) => written = Instant::now(),
+                Ok(false) => {}
+                Err(error) => error!(%error, "no anchor could be written; it is tried again"),
+            }
+            if !goes_on {
+                return;
+            }
+        }
+    }
+
+    /// Writes one if one is due and anything has happened; whether it did.
+    async fn write(&mut self, is_due: bool) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+        let Some(chain) = self.site.store.chain_head().await? else { return Ok(false) };
+        let sequence = chain.head.sequence;
+        let much = sequence.saturating_sub(self.last) >= ANCHOR_RECORDS_MAX;
+        if sequence == self.last || !(is_due || much) {
+            return Ok(false);
+        }
+        let anchor = self.key.sign(chain, self.site.now())?;
+        // One line and a sync once in a while: not worth a thread of its own.
+        self.file.append(&anchor)?;
+        self.last = sequence;
+        Ok(true)
+    }
+}

@@ -1,0 +1,310 @@
+//! Signed notes of how far a chain went, to be kept outside of the data folder.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use jiff::Timestamp;
+use quell_journal::Head;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::retention::ChainHead;
+
+const SCHEMA: &str = "quell/anchor/v1";
+const PRIVATE_PREFIX: &str = "quell-audit-signing-key ed25519 ";
+const PUBLIC_PREFIX: &str = "quell-audit-public-key ed25519 ";
+/// A key's file is one line.
+const KEY_BYTES_MAX: u64 = 4 << 10;
+const ANCHORS_BYTES_MAX: u64 = 256 << 20;
+
+/// What is wrong with a key or with an anchor file.
+#[derive(Debug, thiserror::Error)]
+pub enum AnchorError {
+    /// A file cannot be read or written.
+    #[error("cannot {action} {}", .path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file has no key.
+    #[error("{} is no {what}: make one with `quell audit key`", .path.display())]
+    NoKey {
+        /// The file.
+        path: PathBuf,
+        /// What it should have been.
+        what: &'static str,
+    },
+    /// The private key can be read by others.
+    #[error("{} can be read by others than its owner: chmod 600 it, and take a new key if anybody may have read it", .path.display())]
+    KeyExposed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A line of an anchor file is not what a coordinator has written.
+    #[error("line {line} of {} {why}", .path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No key can be made, or nothing be signed.
+    #[error("the system gave no randomness for a key or a signature")]
+    Crypto,
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AnchorError {
+    move |source| AnchorError::Io { action, path: path.to_owned(), source }
+}
+
+/// Signs anchors.
+pub struct SigningKey(Ed25519KeyPair);
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("SigningKey").field(&self.public().to_string()).finish()
+    }
+}
+
+/// Checks anchors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublicKey([u8; 32]);
+
+impl std::fmt::Display for PublicKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&hex::encode(self.0))
+    }
+}
+
+impl SigningKey {
+    /// A new key.
+    pub fn generate() -> Result<Self, AnchorError> {
+        Ed25519KeyPair::generate().map(Self).map_err(|_| AnchorError::Crypto)
+    }
+
+    /// The key in a file, which only its owner may be able to read.
+    pub fn read(path: &Path) -> Result<Self, AnchorError> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let metadata = std::fs::metadata(path).map_err(failed("read", path))?;
+        if metadata.permissions().mode() & 0o077 != 0 {
+            return Err(AnchorError::KeyExposed { path: path.to_owned() });
+        }
+        let seed = key_in(path, PRIVATE_PREFIX, "signing key for audit anchors")?;
+        Ed25519KeyPair::from_seed_unchecked(&seed).map(Self).map_err(|_| AnchorError::Crypto)
+    }
+
+    /// Writes it into a new file that only its owner can read.
+    pub fn write_new(&self, path: &Path) -> Result<(), AnchorError> {
+        let seed = self.0.seed().and_then(|seed| {
+            use aws_lc_rs::encoding::AsBigEndian as _;
+            seed.as_be_bytes()
+        });
+        let seed = seed.map_err(|_| AnchorError::Crypto)?;
+        write_new(path, 0o600, &format!("{PRIVATE_PREFIX}{}\n", hex::encode(seed.as_ref())))
+    }
+
+    /// What checks what this one signs.
+    pub fn public(&self) -> PublicKey {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(self.0.public_key().as_ref());
+        PublicKey(bytes)
+    }
+
+    /// Signs how far a chain went.
+    pub fn sign(&self, chain: ChainHead, at: Timestamp) -> Result<Anchor, AnchorError> {
+        let ChainHead { journal_id, head } = chain;
+        let signed = self.0.try_sign(&signed_text(journal_id, head, at)).map_err(|_| AnchorError::Crypto)?;
+        Ok(Anchor {
+            journal_id,
+            head,
+            at,
+            public_key: self.public(),
+            signature: hex::encode(signed.as_ref()),
+        })
+    }
+}
+
+impl PublicKey {
+    /// The key in a file.
+    pub fn read(path: &Path) -> Result<Self, AnchorError> {
+        key_in(path, PUBLIC_PREFIX, "public key for audit anchors").map(Self)
+    }
+
+    /// Writes it into a new file.
+    pub fn write_new(&self, path: &Path) -> Result<(), AnchorError> {
+        write_new(path, 0o644, &format!("{PUBLIC_PREFIX}{self}\n"))
+    }
+}
+
+fn key_in(path: &Path, prefix: &str, what: &'static str) -> Result<[u8; 32], AnchorError> {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(KEY_BYTES_MAX).read_to_string(&mut text));
+    read.map_err(failed("read", path))?;
+    let digits = text.trim_end().strip_prefix(prefix).and_then(|digits| hex::decode(digits).ok());
+    let bytes = digits.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    bytes.ok_or_else(|| AnchorError::NoKey { path: path.to_owned(), what })
+}
+
+fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), AnchorError> {
+    let created = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    let written = created.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
+    written.map_err(failed("create", path))
+}
+
+fn signed_text(journal_id: Uuid, head: Head, at: Timestamp) -> Vec<u8> {
+    let Head { sequence, chain_hash } = head;
+    format!("quell anchor v1\n{journal_id}\n{sequence}\n{chain_hash}\n{at}\n").into_bytes()
+}
+
+/// How far a chain went at a time, signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Anchor {
+    /// The identity of the journal.
+    pub journal_id: Uuid,
+    /// Its last durable record then.
+    pub head: Head,
+    /// When.
+    pub at: Timestamp,
+    /// The key that it says it was signed with.
+    pub public_key: PublicKey,
+    signature: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    schema: String,
+    journal_id: Uuid,
+    sequence: String,
+    chain_hash: String,
+    at: Timestamp,
+    public_key: String,
+    signature: String,
+}
+
+impl Anchor {
+    fn to_line(&self) -> Result<Vec<u8>, AnchorError> {
+        let line = Line {
+            schema: SCHEMA.to_owned(),
+            journal_id: self.journal_id,
+            sequence: self.head.sequence.to_string(),
+            chain_hash: self.head.chain_hash.to_string(),
+            at: self.at,
+            public_key: self.public_key.to_string(),
+            signature: self.signature.clone(),
+        };
+        let mut bytes = serde_json::to_vec(&line).map_err(|_| AnchorError::Crypto)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    fn from_line(text: &str) -> Result<Self, String> {
+        let line: Line = serde_json::from_str(text).map_err(|error| format!("is no anchor: {error}"))?;
+        if line.schema != SCHEMA {
+            return Err(format!("has schema `{}`, known is `{SCHEMA}`", line.schema));
+        }
+        let key = hex::decode(&line.public_key).ok().and_then(|key| <[u8; 32]>::try_from(key).ok());
+        let anchor = Self {
+            journal_id: line.journal_id,
+            head: Head {
+                sequence: line.sequence.parse().map_err(|_| "has no sequence".to_owned())?,
+                chain_hash: line.chain_hash.parse().map_err(|_| "has no chain hash".to_owned())?,
+            },
+            at: line.at,
+            public_key: PublicKey(key.ok_or("has no public key")?),
+            signature: line.signature,
+        };
+        if anchor.is_signed_by(&anchor.public_key) {
+            Ok(anchor)
+        } else {
+            Err("has a wrong signature".to_owned())
+        }
+    }
+
+    /// Whether that key has signed it.
+    pub fn is_signed_by(&self, key: &PublicKey) -> bool {
+        let Ok(signature) = hex::decode(&self.signature) else { return false };
+        let text = signed_text(self.journal_id, self.head, self.at);
+        UnparsedPublicKey::new(&ED25519, &key.0).verify(&text, &signature).is_ok()
+    }
+}
+
+/// The anchors in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Anchors {
+    /// In the order of the file.
+    pub anchors: Vec<Anchor>,
+    /// Whether a last line was begun and not finished.
+    pub torn: bool,
+}
+
+impl Anchors {
+    /// Reads a file; each line must be signed, by `key` if one is given.
+    ///
+    /// # Errors
+    /// [`AnchorError::Line`] for a line that was changed or signed by somebody else.
+    pub fn read(path: &Path, key: Option<&PublicKey>) -> Result<Self, AnchorError> {
+        let mut text = String::new();
+        let read = File::open(path).and_then(|file| file.take(ANCHORS_BYTES_MAX).read_to_string(&mut text));
+        read.map_err(failed("read", path))?;
+        // The process may have been killed while it wrote the last line.
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        let mut anchors = Vec::new();
+        for (number, line) in text[..whole].lines().enumerate() {
+            let wrong = |why| AnchorError::Line { path: path.to_owned(), line: number + 1, why };
+            let anchor = Anchor::from_line(line).map_err(wrong)?;
+            if key.is_some_and(|key| !anchor.is_signed_by(key)) {
+                return Err(wrong(format!("is signed with another key, {}", anchor.public_key)));
+            }
+            anchors.push(anchor);
+        }
+        Ok(Self { anchors, torn: whole < text.len() })
+    }
+}
+
+/// A file that anchors are added to.
+#[derive(Debug)]
+pub struct AnchorFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl AnchorFile {
+    /// Opens it, or creates it in a folder that is there. A last line that was never finished is taken away.
+    pub fn open(path: &Path) -> Result<Self, AnchorError> {
+        let opened =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).open(path);
+        let mut file = opened.map_err(failed("open", path))?;
+        let finished = (|| {
+            let length = file.metadata()?.len();
+            // A line is far shorter than this.
+            let tail = length.min(4 << 10);
+            file.seek(SeekFrom::Start(length - tail))?;
+            let mut end = Vec::new();
+            file.read_to_end(&mut end)?;
+            let torn = end.iter().rev().take_while(|byte| **byte != b'\n').count() as u64;
+            if torn > 0 {
+                file.set_len(length - torn)?;
+            }
+            file.seek(SeekFrom::End(0))
+        })();
+        finished.map_err(failed("finish the last line of", path))?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// Adds an anchor, durably. Blocks.
+    pub fn append(&mut self, anchor: &Anchor) -> Result<(), AnchorError> {
+        let line = anchor.to_line()?;
+        let written = self.file.write_all(&line).and_then(|()| self.file.sync_all());
+        written.map_err(failed("write to", &self.path))
+    }
+}

@@ -1,0 +1,264 @@
+//! Whether a data folder is what was written: nothing changed, removed or inserted.
+//!
+//! Everything here reads only and takes no lock, so it may run beside a coordinator. The chain alone finds edits in place; who can
+//! rewrite the whole folder can make a chain that holds. [`Anchor`]s that were signed with a key and kept elsewhere find that too.
+
+mod anchor;
+mod export;
+
+use std::path::{Path, PathBuf};
+
+use quell_journal::{Damage, DamageReason, Entry, Error as JournalError, Head};
+use uuid::Uuid;
+
+pub use self::anchor::{Anchor, AnchorError, AnchorFile, Anchors, PublicKey, SigningKey};
+pub use self::export::{ExportError, Exported, export};
+use crate::embedded::JOURNAL_FOLDER;
+use crate::embedded::record::{RETAINED, decode_retained};
+
+/// The folder could not be judged.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// There is no journal in it.
+    #[error("{} has no journal: name the data folder of a coordinator", .folder.display())]
+    NoJournal {
+        /// The data folder.
+        folder: PathBuf,
+    },
+    /// The journal cannot be read.
+    #[error("the journal in {} cannot be read", .folder.display())]
+    Journal {
+        /// The data folder.
+        folder: PathBuf,
+        /// Why.
+        #[source]
+        source: JournalError,
+    },
+}
+
+/// What [`verify`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditReport {
+    /// The identity of the journal; none when it could not be told.
+    pub journal_id: Option<Uuid>,
+    /// How many segment files there are.
+    pub segments: usize,
+    /// The last sound record.
+    pub head: Option<Head>,
+    /// How many records' payloads retention has dropped.
+    pub dropped: u64,
+    /// How many retention records there are.
+    pub retention_records: u64,
+    /// How many anchors agree.
+    pub anchors_agreeing: usize,
+    /// Bytes at the end that nobody was told are durable.
+    pub torn_tail_bytes: u64,
+    /// The first record that is not what was written; none if all is well.
+    pub finding: Option<Finding>,
+}
+
+/// The first record that was changed, removed or inserted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Its sequence.
+    pub sequence: u64,
+    /// The file that holds it, or should.
+    pub segment: Option<PathBuf>,
+    /// The byte in that file at which it begins.
+    pub offset: u64,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// Reads everything in a data folder and compares it with the anchors.
+///
+/// # Errors
+/// [`AuditError`] when the folder cannot be judged. What is wrong in it is a finding and no error.
+pub fn verify(folder: &Path, anchors: &[Anchor]) -> Result<AuditReport, AuditError> {
+    let mut gathered = Gathered::default();
+    let mut report = walk(folder, anchors, &mut |entry| gathered.take(&entry))?;
+    report.dropped = gathered.dropped.iter().map(|place| place.last - place.first + 1).sum();
+    report.retention_records = gathered.retention_records;
+    if report.finding.is_none() {
+        report.finding = gathered.not_given_up(folder);
+    }
+    Ok(report)
+}
+
+/// Shows each sound record; the report is without what follows from their payloads.
+fn walk(folder: &Path, anchors: &[Anchor], visit: &mut dyn FnMut(Entry)) -> Result<AuditReport, AuditError> {
+    let journal = folder.join(JOURNAL_FOLDER);
+    if !journal.is_dir() {
+        return Err(AuditError::NoJournal { folder: folder.to_owned() });
+    }
+    let heads: Vec<Head> = anchors.iter().map(|anchor| anchor.head).collect();
+    let mut report = AuditReport {
+        journal_id: None,
+        segments: 0,
+        head: None,
+        dropped: 0,
+        retention_records: 0,
+        anchors_agreeing: 0,
+        torn_tail_bytes: 0,
+        finding: None,
+    };
+    match quell_journal::verify_each(&journal, &heads, visit) {
+        Ok(found) => {
+            report.journal_id = Some(found.journal_id);
+            report.segments = found.segments;
+            report.head = Some(found.head);
+            report.anchors_agreeing = found.anchors_agreeing;
+            report.torn_tail_bytes = found.torn_tail_bytes;
+            report.finding = found.first_bad.map(of_damage);
+            let other = anchors.iter().find(|anchor| anchor.journal_id != found.journal_id);
+            if let Some(other) = other {
+                let what = format!(
+                    "the whole journal was replaced: this is {}, anchored was {}",
+                    found.journal_id, other.journal_id
+                );
+                report.finding = Some(Finding { sequence: 1, segment: None, offset: 0, what });
+            }
+            Ok(report)
+        }
+        Err(error) => {
+            let finding = of_error(&error);
+            if finding.is_none() {
+                return Err(AuditError::Journal { folder: folder.to_owned(), source: error });
+            }
+            report.finding = finding;
+            Ok(report)
+        }
+    }
+}
+
+fn of_damage(damage: Damage) -> Finding {
+    let Damage { segment, offset, sequence, reason } = damage;
+    let what = match reason {
+        DamageReason::Sequence { found } if found > sequence => match found - sequence {
+            1 => format!("record {sequence} was removed: record {found} stands in its place"),
+            _ => format!(
+                "records {sequence} to {} were removed: record {found} stands in their place",
+                found - 1
+            ),
+        },
+        DamageReason::Sequence { found } => {
+            format!("a record was inserted: record {found} stands here once more, where {sequence} should")
+        }
+        DamageReason::Chain => {
+            format!("record {sequence} was changed or inserted, or the one before it: {reason}")
+        }
+        DamageReason::Missing => {
+            format!(
+                "records from {sequence} on were removed: they were acknowledged or anchored and are not there"
+            )
+        }
+        DamageReason::Anchor => {
+            format!(
+                "the journal was rewritten: up to record {sequence} it is not what was noted of it elsewhere"
+            )
+        }
+        DamageReason::SegmentHeader | DamageReason::SegmentChain => {
+            format!(
+                "the beginning of the file was changed, or records were removed before {sequence}: {reason}"
+            )
+        }
+        reason => format!("record {sequence} was changed: {reason}"),
+    };
+    Finding { sequence, segment: Some(segment), offset, what }
+}
+
+/// What is not there, or belongs elsewhere, was removed or exchanged.
+fn of_error(error: &JournalError) -> Option<Finding> {
+    match error {
+        JournalError::Corrupt(damage) => Some(of_damage(damage.clone())),
+        JournalError::SegmentMissing { sequence, .. } => Some(Finding {
+            sequence: *sequence,
+            segment: None,
+            offset: 0,
+            what: format!("records from {sequence} on were removed: there is no file that holds them"),
+        }),
+        JournalError::ForeignFile { path, expected, found } => Some(Finding {
+            sequence: 0,
+            segment: Some(path.clone()),
+            offset: 0,
+            what: format!("the file was exchanged: it belongs to journal {found}, not to {expected}"),
+        }),
+        _ => None,
+    }
+}
+
+/// Records in a row whose payloads are not there.
+#[derive(Debug)]
+struct DroppedPlace {
+    first: u64,
+    last: u64,
+    segment: u64,
+    offset: u64,
+}
+
+/// What is learned from records on the way.
+#[derive(Debug, Default)]
+struct Gathered {
+    dropped: Vec<DroppedPlace>,
+    /// First, last, and the retention record that names them.
+    given_up: Vec<(u64, u64, u64)>,
+    retention_records: u64,
+}
+
+impl Gathered {
+    fn take(&mut self, entry: &Entry) {
+        let sequence = entry.sequence;
+        if entry.dropped {
+            match self.dropped.last_mut() {
+                Some(place) if place.last + 1 == sequence && place.segment == entry.position.segment => {
+                    place.last = sequence;
+                }
+                _ => self.dropped.push(DroppedPlace {
+                    first: sequence,
+                    last: sequence,
+                    segment: entry.position.segment,
+                    offset: entry.position.offset,
+                }),
+            }
+        } else if entry.kind == RETAINED {
+            self.retention_records += 1;
+            let ranges = decode_retained(&entry.payload).and_then(|record| record.ranges());
+            let ranges = ranges.unwrap_or_default().into_iter();
+            // It can only speak of what was before it.
+            let before = ranges.filter(|(_, last)| *last < sequence);
+            self.given_up.extend(before.map(|(first, last)| (first, last, sequence)));
+        }
+    }
+
+    /// In order of their first record.
+    fn sort(&mut self) {
+        self.given_up.sort_unstable();
+    }
+
+    /// The retention record that gives up the payload of a record, after [`sort`](Self::sort).
+    fn retention_of(&self, sequence: u64) -> Option<u64> {
+        let at = self.given_up.partition_point(|(first, ..)| *first <= sequence).checked_sub(1)?;
+        // A payload is given up once, so ranges do not overlap.
+        self.given_up.get(at).filter(|(_, last, _)| *last >= sequence).map(|(.., by)| *by)
+    }
+
+    /// The first payload that is gone and that no retention record gives up.
+    fn not_given_up(&mut self, folder: &Path) -> Option<Finding> {
+        self.sort();
+        for place in &self.dropped {
+            let missing = (place.first..=place.last).find(|sequence| self.retention_of(*sequence).is_none());
+            if let Some(sequence) = missing {
+                let name = format!("{:020}.journal", place.segment);
+                return Some(Finding {
+                    sequence,
+                    segment: Some(folder.join(JOURNAL_FOLDER).join(name)),
+                    offset: if sequence == place.first { place.offset } else { 0 },
+                    what: format!(
+                        "the payload of record {sequence} was removed, and no retention record says so"
+                    ),
+                });
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,117 @@
+//! The data folder of an embedded store as source and target.
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use quell_journal::{Error, Head, Importer, Journal, Options, StoredRecord};
+use tokio::task::block_in_place;
+use uuid::Uuid;
+
+use super::{RecordSink, RecordSource, TransferError, in_words};
+use crate::embedded::JOURNAL_FOLDER;
+
+/// What one reading returns, unless one record alone is larger.
+const BYTES_MAX: usize = 8 << 20;
+
+/// Reads the journal in a data folder. It holds the folder's lock, so that nothing is added meanwhile.
+#[derive(Debug)]
+pub struct FolderSource(Journal);
+
+impl FolderSource {
+    /// Opens a data folder. Blocks.
+    ///
+    /// # Errors
+    /// [`TransferError::Source`]: there is none, it is in use, or it is damaged.
+    pub fn open(folder: &Path) -> Result<Self, TransferError> {
+        let journal = folder.join(JOURNAL_FOLDER);
+        if !journal.is_dir() {
+            let why = format!("{} has no journal: name the data folder of a coordinator", folder.display());
+            return Err(TransferError::Source(why));
+        }
+        let opened = Journal::open(&journal, Options::new(Uuid::nil()));
+        opened.map(|(journal, _)| Self(journal)).map_err(|error| TransferError::Source(in_words(&error)))
+    }
+}
+
+#[async_trait]
+impl RecordSource for FolderSource {
+    async fn journal_id(&mut self) -> Result<Uuid, TransferError> {
+        Ok(self.0.id())
+    }
+
+    async fn head(&mut self) -> Result<Head, TransferError> {
+        Ok(self.0.last())
+    }
+
+    async fn records_after(
+        &mut self,
+        sequence: u64,
+        records_max: usize,
+    ) -> Result<Vec<StoredRecord>, TransferError> {
+        let read = || {
+            let mut records = Vec::new();
+            let mut bytes = 0;
+            for entry in self.0.iter_from(sequence + 1).take(records_max) {
+                let entry = entry.map_err(|error| TransferError::Source(in_words(&error)))?;
+                bytes += entry.payload.len();
+                records.push(entry.into());
+                if bytes >= BYTES_MAX {
+                    break;
+                }
+            }
+            Ok(records)
+        };
+        block_in_place(read)
+    }
+}
+
+/// Fills an empty data folder.
+#[derive(Debug)]
+pub struct FolderSink {
+    folder: PathBuf,
+    importer: Option<Importer>,
+}
+
+impl FolderSink {
+    /// A data folder, which need not exist. Nothing is done yet.
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), importer: None }
+    }
+
+    fn refused(&self, error: Error) -> TransferError {
+        match error {
+            Error::NotEmpty { .. } => TransferError::NotEmpty { what: self.folder.display().to_string() },
+            Error::NotTheChain { sequence, why } => TransferError::NotTheChain { sequence, why },
+            error => TransferError::Target(in_words(&error)),
+        }
+    }
+
+    fn not_begun() -> TransferError {
+        TransferError::Target("the copy was not begun".to_owned())
+    }
+}
+
+#[async_trait]
+impl RecordSink for FolderSink {
+    async fn begin(&mut self, journal_id: Uuid) -> Result<(), TransferError> {
+        let journal = self.folder.join(JOURNAL_FOLDER);
+        let index = self.folder.join(crate::embedded::INDEX_FOLDER);
+        let begun = block_in_place(|| Importer::begin(&journal, Options::new(journal_id), journal_id));
+        self.importer = Some(begun.map_err(|error| self.refused(error))?);
+        // An index of something else would be found out when it is opened; there is no use in leaving it.
+        let removed =
+            block_in_place(|| if index.exists() { std::fs::remove_dir_all(&index) } else { Ok(()) });
+        removed.map_err(|error| TransferError::Target(format!("cannot remove {}: {error}", index.display())))
+    }
+
+    async fn append(&mut self, records: Vec<StoredRecord>) -> Result<(), TransferError> {
+        let importer = self.importer.as_mut().ok_or_else(Self::not_begun)?;
+        let appended = block_in_place(|| records.iter().try_for_each(|record| importer.append(record)));
+        appended.map_err(|error| self.refused(error))
+    }
+
+    async fn finish(&mut self, head: Head) -> Result<(), TransferError> {
+        let importer = self.importer.take().ok_or_else(Self::not_begun)?;
+        block_in_place(|| importer.finish(head)).map(|_| ()).map_err(|error| self.refused(error))
+    }
+}

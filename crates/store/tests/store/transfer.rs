@@ -1,0 +1,108 @@
+//! Copies: not one event lost, and never half a store that looks like a whole one.
+
+use std::fs;
+
+use quell_store::audit::{self, SigningKey};
+use quell_store::transfer::{
+    FolderSink, FolderSource, JsonLinesSink, JsonLinesSource, RecordSink as _, RecordSource as _,
+    TransferError, compare, copy,
+};
+use quell_store::{EmbeddedStore, IncidentStore};
+
+use crate::embedded::{fill, options, reopened};
+use crate::fixtures::*;
+use crate::retention::{later, lived, retained_all};
+use crate::view;
+
+/// A store with everything, of which retention has dropped something, and an anchor.
+async fn source() -> (tempfile::TempDir, view::View, audit::Anchor) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut small = options();
+    small.journal.segment_bytes_max = 8 << 10;
+    let store = EmbeddedStore::open(folder.path(), small).unwrap();
+    for number in 100..120 {
+        lived(&store, number).await;
+    }
+    retained_all(&store, later()).await;
+    fill(&store).await;
+    let seen = view::of(&store).await;
+    let anchor =
+        SigningKey::generate().unwrap().sign(store.chain_head().await.unwrap().unwrap(), at(1)).unwrap();
+    (folder, seen, anchor)
+}
+
+async fn is_the_same(folder: &std::path::Path, seen: &view::View, anchor: &audit::Anchor) {
+    let report = audit::verify(folder, std::slice::from_ref(anchor)).unwrap();
+    assert_eq!((report.finding, report.anchors_agreeing), (None, 1));
+    assert!(report.dropped > 0);
+    let store = reopened(folder);
+    assert_eq!(view::of(&store).await, *seen);
+    opened(&store, 500).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_folder_to_folder() {
+    let (from, seen, anchor) = source().await;
+    let to = tempfile::tempdir().unwrap();
+    let mut source = FolderSource::open(from.path()).unwrap();
+    let copied = copy(&mut source, &mut FolderSink::new(to.path())).await.unwrap();
+    assert!(copied.dropped > 0 && copied.records > 100, "{copied:?}");
+    compare(&copied, &mut FolderSource::open(to.path()).unwrap()).await.unwrap();
+    is_the_same(to.path(), &seen, &anchor).await;
+    let again = copy(&mut source, &mut FolderSink::new(to.path())).await.unwrap_err();
+    assert!(matches!(again, TransferError::NotEmpty { .. }), "{again}");
+    let more = compare(&copied, &mut FolderSource::open(to.path()).unwrap()).await.unwrap_err();
+    assert!(more.to_string().contains("the target ends at record"), "{more}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn by_a_file_of_lines_and_back() {
+    let (from, seen, anchor) = source().await;
+    let mut source = FolderSource::open(from.path()).unwrap();
+    let head = source.head().await.unwrap();
+    let mut text = Vec::new();
+    copy(&mut source, &mut JsonLinesSink::new(&mut text, head)).await.unwrap();
+    let to = tempfile::tempdir().unwrap();
+    let mut lines = JsonLinesSource::open(&text[..]).unwrap();
+    copy(&mut lines, &mut FolderSink::new(to.path())).await.unwrap();
+    is_the_same(to.path(), &seen, &anchor).await;
+
+    // Cut, changed, or something else.
+    let whole = String::from_utf8(text).unwrap();
+    let cut = whole.rfind("{\"sequence").unwrap();
+    for (text, told) in [
+        (whole[..cut].to_owned(), "is missing"),
+        (whole[..whole.len() - 30].to_owned(), "is no record"),
+        (whole.replacen("looked at", "looked it", 1), "does not follow"),
+    ] {
+        let to = tempfile::tempdir().unwrap();
+        let mut lines = JsonLinesSource::open(text.as_bytes()).unwrap();
+        let error = copy(&mut lines, &mut FolderSink::new(to.path())).await.unwrap_err();
+        assert!(error.to_string().contains(told), "{error}");
+        let error = EmbeddedStore::open(to.path(), options()).unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("was never finished; copy again"), "{cause}");
+        // Going on: the same copy again.
+        let mut lines = JsonLinesSource::open(whole.as_bytes()).unwrap();
+        copy(&mut lines, &mut FolderSink::new(to.path())).await.unwrap();
+        is_the_same(to.path(), &seen, &anchor).await;
+    }
+    assert!(JsonLinesSource::open(&b"{}\n"[..]).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_copied_is_named() {
+    let (from, ..) = source().await;
+    let store = reopened(from.path());
+    let error = FolderSource::open(from.path()).err().unwrap();
+    assert!(error.to_string().contains("is in use by process"), "{error}");
+    drop(store);
+    let to = tempfile::tempdir().unwrap();
+    let target = to.path().join("new");
+    let mut sink = FolderSink::new(&target);
+    sink.begin(uuid::Uuid::from_u128(1)).await.unwrap();
+    assert!(EmbeddedStore::open(&target, options()).is_err());
+    drop(sink);
+    fs::remove_dir_all(&target).unwrap();
+    assert!(FolderSource::open(&target).is_err());
+}
