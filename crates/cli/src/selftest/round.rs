@@ -11,7 +11,7 @@ use super::load::Load;
 use super::site::{Part, Site};
 use super::tally::{Tally, text};
 use crate::clock::Clock;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 
 /// Kills in one round.
 const KILLS: std::ops::RangeInclusive<u32> = 3..=6;
@@ -59,11 +59,7 @@ pub(crate) async fn run(
     let actions = actions.get(actions_before..).unwrap_or_default();
     tally.alerts(&acknowledged, &incidents);
     tally.steps(&incidents, actions);
-    site.heal().await?;
-    for incident in incidents.iter().filter(|incident| !is_closed(incident)) {
-        // It may have been closed by itself meanwhile.
-        let _ = site.say(&text(incident, "id"), "close", &json!({"why": "the self-test is over"})).await;
-    }
+    tidy_up(site, &since).await?;
     Ok(format!(
         "{fault}, {kills} kills, {} alerts in {webhooks} webhooks, {} incidents, {} actions, {:.0} s",
         acknowledged.len(),
@@ -145,6 +141,44 @@ async fn calm(site: &mut Site, since: &str, alert: &str, tally: &mut Tally) -> R
                 tally.found(format!("stuck: {id} in {phase}: {}", text(incident, "summary")));
             }
             return Ok(incidents);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The infrastructure is well again, its alerts have ended, and a person closes what is left with them. Only then may the same alert
+/// begin anew: as long as it fires, it is what that person closed.
+async fn tidy_up(site: &mut Site, since: &str) -> Result<()> {
+    site.heal().await?;
+    let begun = Instant::now();
+    loop {
+        let incidents = match site.incidents(since).await {
+            Ok(incidents) => incidents,
+            Err(failure) if begun.elapsed() > OVER_WITHIN => return Err(failure),
+            Err(_) => {
+                site.ready().await?;
+                tokio::time::sleep(LOOK_EVERY).await;
+                continue;
+            }
+        };
+        let fires = incidents.iter().any(|incident| incident["alerts_firing"] != 0);
+        let late = begun.elapsed() > OVER_WITHIN;
+        if late && fires {
+            return Err(Failure::failed("an alert of the simulator does not end although all is well"));
+        }
+        let left: Vec<_> = incidents.iter().filter(|incident| !is_closed(incident)).collect();
+        if left.is_empty() && !fires {
+            return Ok(());
+        }
+        // What is resolved closes by itself.
+        let escalated = left.iter().filter(|incident| incident["phase"] == "escalated" || late);
+        for incident in escalated.filter(|_| !fires) {
+            let why = json!({"why": "the self-test is over"});
+            // It may have been closed meanwhile.
+            let _ = site.say(&text(incident, "id"), "close", &why).await;
+        }
+        if late {
+            return Ok(());
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -30,7 +30,7 @@ pub(super) struct Disk {
 
 impl Disk {
     pub(super) fn of(world: Arc<World>, life: Arc<Life>) -> Self {
-        let kept = world.draw(|dice| if dice.percent(30) { 2 } else { 64 });
+        let kept = world.draw(|dice| if dice.percent(30) { 1 } else { 64 });
         Self { world, life, changed: broadcast::channel(kept).0 }
     }
 
