@@ -235,7 +235,7 @@ fn many(incident: &Incident, variation: u8, now: jiff::Timestamp) -> Input {
         if (number + count).is_multiple_of(3) {
             cleared.push(Cleared { key: one.key, at: now });
         } else {
-            let joined = (variation % 4 > 0).then_some(JoinedBy::GroupKey);
+            let joined = (!variation.is_multiple_of(4)).then_some(JoinedBy::GroupKey);
             fired.push(FiredAlert { alert: std::sync::Arc::new(one), joined, group: None });
         }
     }

@@ -157,11 +157,11 @@ pub trait Backend: Send + Sync {
 
 /// The backends that this build has besides folders.
 pub fn backends() -> Vec<Box<dyn Backend>> {
-    Vec::new()
+    vec![Box::new(crate::postgres::Postgres)]
 }
 
 /// An error with its causes, on one line.
-fn in_words(error: &dyn std::error::Error) -> String {
+pub(crate) fn in_words(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -74,6 +74,35 @@ impl PostgresStore {
         rows.into_iter().map(record).collect()
     }
 
+    /// The last record.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], or another failure of the database.
+    pub async fn head(&self) -> Result<quell_journal::Head, StoreError> {
+        let action = "read the end of the journal";
+        let mut connection = self.shared.reader().await?;
+        let sql = "SELECT sequence, chain_hash FROM journal_head";
+        let row = sqlx::query_as(sql).fetch_one(&mut *connection).await;
+        let (sequence, chain): (i64, Vec<u8>) = row.map_err(failed(action))?;
+        let chain_hash = chain_hash(&chain).map_err(failed(action))?;
+        Ok(quell_journal::Head { sequence: sequence as u64, chain_hash })
+    }
+
+    /// The chain up to a record; 0 is before the first.
+    pub(super) async fn head_at(&self, sequence: u64) -> Result<quell_journal::Head, StoreError> {
+        if sequence == 0 {
+            let chain_hash = ChainHash::genesis(self.journal_id());
+            return Ok(quell_journal::Head { sequence, chain_hash });
+        }
+        let action = "read a record of the journal";
+        let mut connection = self.shared.reader().await?;
+        let sql = "SELECT chain_hash FROM journal WHERE sequence = $1";
+        let query = sqlx::query_as(sql).bind(i64::try_from(sequence).unwrap_or(i64::MAX));
+        let row: (Vec<u8>,) = query.fetch_one(&mut *connection).await.map_err(failed(action))?;
+        let chain_hash = chain_hash(&row.0).map_err(failed(action))?;
+        Ok(quell_journal::Head { sequence, chain_hash })
+    }
+
     /// Begins to write another journal's records into this empty database. Nobody else can write until that is finished or dropped.
     /// This store itself is to be opened anew after it.
     ///

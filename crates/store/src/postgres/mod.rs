@@ -28,6 +28,7 @@ mod import;
 mod load;
 mod read;
 mod store;
+mod transfer;
 mod world;
 mod write;
 
@@ -46,6 +47,7 @@ use self::batch::{Asked, Request};
 use self::cache::Cache;
 use self::commit::Committer;
 pub use self::import::{Import, JournalRecord};
+pub(crate) use self::transfer::Postgres;
 use crate::error::StoreError;
 use crate::store::{CHANGES_KEPT_MAX, Changed};
 

@@ -24,6 +24,7 @@ use crate::error::StoreError;
 use crate::lease::{CoordinatorId, Lease, Work};
 use crate::ledger::Ledger;
 use crate::list::{ListQuery, Page};
+use crate::retention::ChainHead;
 use crate::store::{Changed, IncidentStore};
 
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -157,6 +158,10 @@ impl IncidentStore for PostgresStore {
         let mut connection = self.shared.reader().await?;
         let found = load::messages(&mut connection, std::iter::once(key)).await;
         Ok(found.map_err(failed("look for a message"))?.remove(key))
+    }
+
+    async fn chain_head(&self) -> Result<Option<ChainHead>, StoreError> {
+        Ok(Some(ChainHead { journal_id: self.journal_id(), head: self.head().await? }))
     }
 
     fn is_shared(&self) -> bool {

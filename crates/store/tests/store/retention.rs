@@ -64,7 +64,7 @@ pub(crate) async fn lived<S: IncidentStore + ?Sized>(store: &S, number: u64) {
     let incident = store.append(append).await.unwrap();
     let incident = store.append(note(&incident, &"looked at ".repeat(40))).await.unwrap();
     store.append(close(&incident)).await.unwrap();
-    store.set_correlated(position).await.unwrap();
+    store.set_correlated(position, None).await.unwrap();
 }
 
 fn journal_bytes(folder: &Path) -> u64 {
@@ -180,7 +180,7 @@ async fn received_alerts_go_only_when_they_are_correlated_and_old() {
         positions.push(store.receive(received(number)).await.unwrap());
     }
     assert_eq!(retained_all(&store, later()).await.payloads_given_up, 0, "none is correlated");
-    store.set_correlated(positions[39]).await.unwrap();
+    store.set_correlated(positions[39], None).await.unwrap();
     // Those received in the last thirty seconds stay.
     assert_eq!(retained_all(&store, at(50)).await.payloads_given_up, 20);
     assert_eq!(retained_all(&store, later()).await.payloads_given_up, 20);

@@ -1,0 +1,143 @@
+//! A PostgreSQL database as one end of a copy: the same records with the same chain as in a folder.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use quell_journal::{Head, StoredContent, StoredRecord};
+use uuid::Uuid;
+
+use super::world::link;
+use super::{Import, JournalRecord, PostgresStore};
+use crate::error::StoreError;
+use crate::transfer::{Backend, RecordSink, RecordSource, TransferError, in_words};
+
+/// `postgres://...` and `postgresql://...`.
+pub(crate) struct Postgres;
+
+#[async_trait]
+impl Backend for Postgres {
+    fn schemes(&self) -> &'static [&'static str] {
+        &["postgres", "postgresql"]
+    }
+
+    async fn source(&self, address: &str) -> Result<Box<dyn RecordSource>, TransferError> {
+        // An empty database gets an identity by being opened; it has no records to copy either way.
+        let store = PostgresStore::open(address, Uuid::now_v7()).await.map_err(source)?;
+        Ok(Box::new(Source { store: Arc::new(store), chain: None }))
+    }
+
+    async fn sink(&self, address: &str) -> Result<Box<dyn RecordSink>, TransferError> {
+        let store = PostgresStore::open(address, Uuid::now_v7()).await.map_err(target)?;
+        Ok(Box::new(Sink { store: Arc::new(store), import: None }))
+    }
+}
+
+fn source(error: StoreError) -> TransferError {
+    TransferError::Source(in_words(&error))
+}
+
+fn target(error: StoreError) -> TransferError {
+    match error {
+        StoreError::NotEmpty { .. } => TransferError::NotEmpty { what: "the database".to_owned() },
+        error => TransferError::Target(in_words(&error)),
+    }
+}
+
+struct Source {
+    store: Arc<PostgresStore>,
+    /// The record that was read last, which the next one follows on.
+    chain: Option<Head>,
+}
+
+#[async_trait]
+impl RecordSource for Source {
+    async fn journal_id(&mut self) -> Result<Uuid, TransferError> {
+        Ok(self.store.journal_id())
+    }
+
+    async fn head(&mut self) -> Result<Head, TransferError> {
+        self.store.head().await.map_err(source)
+    }
+
+    async fn records_after(
+        &mut self,
+        sequence: u64,
+        records_max: usize,
+    ) -> Result<Vec<StoredRecord>, TransferError> {
+        let records = self.store.records_after(sequence, records_max).await.map_err(source)?;
+        let mut before = match self.chain {
+            Some(head) if head.sequence == sequence => head,
+            _ => self.store.head_at(sequence).await.map_err(source)?,
+        };
+        let mut stored = Vec::with_capacity(records.len());
+        for record in records {
+            let JournalRecord { sequence, kind, payload, chain_hash } = record;
+            // Whether its request ended with it stands in the chain alone.
+            let follows = |flags| {
+                let link = link(sequence, kind, flags, &payload).map_err(source)?;
+                Ok::<_, TransferError>(before.chain_hash.next(&link) == chain_hash)
+            };
+            let last_of_request = follows(1)?;
+            if !last_of_request && !follows(0)? {
+                return Err(TransferError::NotTheChain {
+                    sequence,
+                    why: "does not follow on the one before",
+                });
+            }
+            before = Head { sequence, chain_hash };
+            let content = StoredContent::Payload(payload);
+            stored.push(StoredRecord { sequence, kind, last_of_request, content, chain_hash });
+        }
+        self.chain = Some(before);
+        Ok(stored)
+    }
+}
+
+struct Sink {
+    store: Arc<PostgresStore>,
+    /// One transaction: as long as it is not finished the database stays empty.
+    import: Option<Import>,
+}
+
+impl Sink {
+    fn begun(&mut self) -> Result<&mut Import, TransferError> {
+        self.import.as_mut().ok_or_else(|| TransferError::Target("the copy was not begun".to_owned()))
+    }
+}
+
+#[async_trait]
+impl RecordSink for Sink {
+    async fn begin(&mut self, journal_id: Uuid) -> Result<(), TransferError> {
+        self.import = Some(self.store.begin_import(journal_id).await.map_err(target)?);
+        Ok(())
+    }
+
+    async fn append(&mut self, records: Vec<StoredRecord>) -> Result<(), TransferError> {
+        let record = |record: StoredRecord| match record.content {
+            StoredContent::Payload(payload) => Ok(JournalRecord {
+                sequence: record.sequence,
+                kind: record.kind,
+                payload,
+                chain_hash: record.chain_hash,
+            }),
+            StoredContent::Dropped { .. } => Err(TransferError::Target(format!(
+                "record {} was dropped by retention, and PostgreSQL takes only whole records: copy into a folder, or \
+                 move the site before `coordinator.retention` drops anything",
+                record.sequence
+            ))),
+        };
+        let records = records.into_iter().map(record).collect::<Result<Vec<_>, _>>()?;
+        self.begun()?.write(&records).await.map_err(target)
+    }
+
+    async fn finish(&mut self, head: Head) -> Result<(), TransferError> {
+        self.begun()?;
+        let Some(import) = self.import.take() else { return Ok(()) };
+        let (sequence, chain_hash) = import.finish().await.map_err(target)?;
+        if (Head { sequence, chain_hash }) != head {
+            let why = format!("it ends with record {sequence}, and the source with {}", head.sequence);
+            return Err(TransferError::Target(why));
+        }
+        Ok(())
+    }
+}
