@@ -1,4 +1,4 @@
-//! What correlation remembers between turns: where groups and rules lead, what ended unheard of, and how alerts change. All of it
+//! What correlation remembers between turns: where groups and rules lead, and how alerts change. All of it
 //! follows from incidents and messages; after a restart it is filled from the incidents that are not over.
 
 use std::collections::{HashMap, HashSet};
@@ -10,8 +10,6 @@ use quell_incident::{Incident, IncidentId};
 
 /// Entries of each kind before those of no more use are forgotten.
 const ENTRIES_MAX: usize = 50_000;
-/// How long after the end of an alert that nobody knew its beginning may still be on the way.
-const LATE_MESSAGE_WITHIN: SignedDuration = SignedDuration::from_mins(5);
 
 /// What makes alerts one incident.
 #[derive(Clone, Debug)]
@@ -37,13 +35,7 @@ type RuleKey = (String, Vec<String>);
 pub(super) struct Memory {
     groups: HashMap<GroupId, Place>,
     rules: HashMap<RuleKey, Place>,
-    ended: HashMap<AlertKey, Ended>,
     changes: HashMap<AlertKey, Changes>,
-}
-
-struct Ended {
-    at: Timestamp,
-    heard: Timestamp,
 }
 
 #[derive(Default)]
@@ -137,18 +129,6 @@ impl Memory {
         }
     }
 
-    /// The end of an alert that nobody knew.
-    pub(super) fn ended_unknown(&mut self, key: &AlertKey, at: Timestamp, heard: Timestamp) {
-        self.ended.insert(key.clone(), Ended { at, heard });
-    }
-
-    /// Whether the end of this episode was heard before its beginning.
-    pub(super) fn is_over(&self, alert: &Alert, now: Timestamp) -> bool {
-        self.ended.get(&alert.key).is_some_and(|ended| {
-            ended.at >= alert.starts_at && now.duration_since(ended.heard) < LATE_MESSAGE_WITHIN
-        })
-    }
-
     /// Notes that an alert fires or has cleared since an instant.
     pub(super) fn note_change(&mut self, key: &AlertKey, status: AlertStatus, at: Timestamp) {
         let changes = self.changes.entry(key.clone()).or_default();
@@ -168,7 +148,7 @@ impl Memory {
     /// Whether it has become much.
     pub(super) fn is_large(&self) -> bool {
         let largest = self.groups.len().max(self.rules.len());
-        largest.max(self.ended.len()).max(self.changes.len()) > ENTRIES_MAX
+        largest.max(self.changes.len()) > ENTRIES_MAX
     }
 
     /// Forgets what leads to incidents that are over, and what is long ago.
@@ -180,15 +160,11 @@ impl Memory {
     ) {
         self.groups.retain(|_, place| unfinished.contains(&place.id));
         self.rules.retain(|_, place| unfinished.contains(&place.id));
-        self.ended.retain(|_, ended| now.duration_since(ended.heard) < LATE_MESSAGE_WITHIN);
         let since = now.saturating_sub(settings.flapping.window).unwrap_or(Timestamp::MIN);
         self.changes.retain(|_, changes| changes.seen.last().is_some_and(|last| last >= since));
         // A storm within the window: what is forgotten only delays that flapping is seen.
         if self.changes.len() > ENTRIES_MAX {
             self.changes.clear();
-        }
-        if self.ended.len() > ENTRIES_MAX {
-            self.ended.clear();
         }
     }
 }

@@ -130,13 +130,9 @@ impl Planner<'_> {
                 }
             }
             (Some(id), Some(_), status) => self.push(id, place, message, (status, since), None),
-            (_, _, AlertStatus::Firing) if self.memory.is_over(alert, self.now) => {
-                debug!(alert = %alert.key, "the beginning of an alert whose end came first");
-            }
             (_, _, AlertStatus::Firing) => self.open_or_join(place, message, None),
             (_, _, AlertStatus::Resolved) => {
                 debug!(alert = %alert.key, "the end of an alert that is not known");
-                self.memory.ended_unknown(&alert.key, since, self.now);
             }
         }
     }

@@ -382,20 +382,6 @@ impl House {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_before_its_beginning_opens_nothing() {
-    let mut house = House::new(|_| {});
-    house.clock.advance(SignedDuration::from_secs(60));
-    let ends_at = Some(BEGIN + SignedDuration::from_secs(30));
-    house.tell(None, vec![Alert { ends_at, ..alert("A", 1, AlertStatus::Resolved) }]).await;
-    house.tell(None, vec![firing("A", 1)]).await;
-    assert!(house.incidents().await.is_empty());
-    // What began after that end is another episode.
-    let starts_at = BEGIN + SignedDuration::from_secs(40);
-    house.tell(None, vec![Alert { starts_at, ..firing("A", 1) }]).await;
-    house.only().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn alerts_that_were_left_out_keep_it_from_being_cleared() {
     let mut house = House::new(|_| {});
     let key = group_key("A");
