@@ -159,6 +159,7 @@ coordinator:
       correlate_by:
       - instance
       - component
+      lease: 6s
       correlation:
         group_window: 5m
         rules: []
