@@ -229,7 +229,7 @@ impl Site {
     /// Every incident that was opened since then, from the first coordinator that answers.
     pub(crate) async fn incidents(&self, since: &str) -> Result<Vec<Value>> {
         let mut incidents = Vec::new();
-        let mut path = format!("/api/incidents?since={}&limit={PAGE}", since.replace('+', "%2B"));
+        let mut path = format!("/api/incidents?since={}&limit={PAGE}&view=full", since.replace('+', "%2B"));
         loop {
             let (page, next) = self.page(&path).await?;
             incidents.extend(page.as_array().into_iter().flatten().cloned());
