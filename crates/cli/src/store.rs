@@ -33,13 +33,13 @@ pub(crate) async fn run(context: &mut Context<'_>, command: StoreCommand) -> Res
         }
         StoreCommand::Copy(places) => {
             let copied = copied(&places).await?;
-            told(context, &copied, &places.to)
+            told(context, &copied, &shown(&places.to))
         }
         StoreCommand::Migrate(places) => {
             let copied = copied(&places).await?;
             let mut target = source(&places.to).await?;
             compare(&copied, target.as_mut()).await.map_err(failure)?;
-            told(context, &copied, &places.to)?;
+            told(context, &copied, &shown(&places.to))?;
             if !context.output.is_json() {
                 context
                     .output
@@ -62,6 +62,18 @@ async fn copied(places: &Places) -> Result<Copied> {
 /// The scheme of an address; a folder has none.
 fn scheme(place: &str) -> Option<&str> {
     place.split_once("://").map(|(scheme, _)| scheme)
+}
+
+/// A place as it is shown: without the password that an address may have.
+fn shown(place: &str) -> String {
+    if scheme(place).is_none() {
+        return place.to_owned();
+    }
+    let Ok(mut address) = reqwest::Url::parse(place) else { return "the database".to_owned() };
+    // Only addresses without a host have no place for one.
+    let _ = address.set_password(None);
+    address.set_query(None);
+    address.to_string()
 }
 
 fn not_supported(scheme: &str) -> Failure {

@@ -5,7 +5,7 @@ use std::fs;
 use quell_store::audit::{self, SigningKey};
 use quell_store::transfer::{
     FolderSink, FolderSource, JsonLinesSink, JsonLinesSource, RecordSink as _, RecordSource as _,
-    TransferError, compare, copy,
+    TransferError, backends, compare, copy,
 };
 use quell_store::{EmbeddedStore, IncidentStore};
 
@@ -53,6 +53,42 @@ async fn from_folder_to_folder() {
     assert!(matches!(again, TransferError::NotEmpty { .. }), "{again}");
     let more = compare(&copied, &mut FolderSource::open(to.path()).unwrap()).await.unwrap_err();
     assert!(more.to_string().contains("the target ends at record"), "{more}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn to_postgresql_and_back() {
+    let Some(cluster) = crate::postgres::cluster() else { return };
+    cluster.create_database("moved").unwrap();
+    let address = cluster.url("moved");
+    let backend = backends().into_iter().find(|backend| backend.schemes().contains(&"postgres")).unwrap();
+    let from = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(from.path(), options()).unwrap();
+    fill(&store).await;
+    let seen = view::of(&store).await;
+    drop(store);
+
+    let mut folder = FolderSource::open(from.path()).unwrap();
+    let copied = copy(&mut folder, backend.sink(&address).await.unwrap().as_mut()).await.unwrap();
+    let mut database = backend.source(&address).await.unwrap();
+    compare(&copied, database.as_mut()).await.unwrap();
+    let store = quell_store::PostgresStore::open(&address, crate::postgres::JOURNAL).await.unwrap();
+    assert_eq!(view::of(&store).await, seen);
+    let again = copy(&mut folder, backend.sink(&address).await.unwrap().as_mut()).await.unwrap_err();
+    assert!(matches!(again, TransferError::NotEmpty { .. }), "{again}");
+
+    let back = tempfile::tempdir().unwrap();
+    let returned = copy(database.as_mut(), &mut FolderSink::new(back.path())).await.unwrap();
+    assert_eq!(returned, copied);
+    let report = audit::verify(back.path(), &[]).unwrap();
+    assert_eq!((report.finding, report.head), (None, Some(copied.head)));
+    assert_eq!(view::of(&reopened(back.path())).await, seen);
+
+    // What retention dropped cannot become whole again.
+    let (dropped, ..) = source().await;
+    cluster.create_database("incomplete").unwrap();
+    let mut sink = backend.sink(&cluster.url("incomplete")).await.unwrap();
+    let refused = copy(&mut FolderSource::open(dropped.path()).unwrap(), sink.as_mut()).await.unwrap_err();
+    assert!(refused.to_string().contains("was dropped by retention"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
