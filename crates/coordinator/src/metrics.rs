@@ -44,6 +44,7 @@ pub(crate) struct Metrics {
     /// Webhook requests by their answer: `accepted`, `rejected`, `unavailable`.
     webhooks: Family<Kind, Counter>,
     alerts: Family<Kind, Counter>,
+    correlated: Counter,
     resolved: Family<Kind, Counter>,
     success_rate: Gauge<f64, AtomicU64>,
     attempts: AtomicU64,
@@ -60,6 +61,7 @@ impl Default for Metrics {
             events: Family::default(),
             webhooks: Family::default(),
             alerts: Family::default(),
+            correlated: Counter::default(),
             resolved: Family::default(),
             success_rate: Gauge::default(),
             attempts: AtomicU64::new(0),
@@ -74,6 +76,11 @@ impl Default for Metrics {
 impl Metrics {
     /// Makes them visible.
     pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "quell_alerts_correlated",
+            "Received alerts that are part of incidents, or changed nothing, since the start; repetitions count",
+            self.correlated.clone(),
+        );
         registry.register("incidents", "Incidents opened since the start", self.incidents.clone());
         registry.register(
             "remediation_success_rate",
@@ -148,6 +155,11 @@ impl Metrics {
         if attempts > 0 {
             self.success_rate.set(self.successes.load(Ordering::Relaxed) as f64 / attempts as f64);
         }
+    }
+
+    /// Received alerts were correlated.
+    pub(crate) fn correlated(&self, alerts: u64) {
+        self.correlated.inc_by(alerts);
     }
 
     /// Counts a webhook request by its answer.

@@ -135,7 +135,9 @@ async fn take_batches(
     let Some((last, _)) = batches.last() else { return Ok(false) };
     let last = *last;
     let messages: Vec<_> = batches.into_iter().flat_map(|(_, received)| messages_of(received)).collect();
+    let alerts = messages.len() as u64;
     take_all(site, lease, memory, messages).await?;
+    site.metrics.correlated(alerts);
     reached.send_replace(last);
     site.faults.reach("coordinator.correlated.before").await;
     site.store.set_correlated(last, Some(lease)).await?;

@@ -264,6 +264,13 @@ impl Server {
         std::fs::remove_dir_all(&self.folder).context("cannot clean up")
     }
 
+    /// How many of the alerts that were received are part of incidents.
+    fn correlated(&self) -> Result<u64> {
+        let answer = http::request(self.http, "GET", "/metrics", None)?;
+        let line = answer.body.lines().find_map(|line| line.strip_prefix("quell_alerts_correlated_total "));
+        Ok(line.context("/metrics says nothing of correlation")?.parse()?)
+    }
+
     /// How many incidents there are.
     fn incidents(&self, query: &str) -> Result<u64> {
         let path = format!("/api/incidents?limit=1{query}");

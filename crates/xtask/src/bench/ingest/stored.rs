@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use super::load::{self, Load};
 use super::measure::{disk_bytes, median};
 use super::postgres::Cluster;
-use super::{Bench, GROUP, Server, WEBHOOK};
+use super::{Bench, Server, WEBHOOK};
 use crate::bench::now;
 use crate::child::stop_all;
 use crate::http;
 
-/// How long the last alert may take to become part of an incident.
-const CORRELATED_WITHIN: Duration = Duration::from_secs(300);
+/// How long nothing may move until it is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a list is asked for; the median counts.
 const PAGES: usize = 21;
 
@@ -31,9 +31,8 @@ pub(super) fn growth(bench: &Bench<'_>, cluster: Option<&Cluster>) -> Result<Val
         let before = bytes(&server, cluster);
         let load = Load { alerts_max: alerts, within: Duration::from_secs(600), ..bench.load(20, 16, None) };
         let loaded = load::run(server.http, WEBHOOK, load, &bench.interrupt)?;
-        let incidents = alerts.div_ceil(GROUP);
         let started = Instant::now();
-        wait(bench, &mut server, "", incidents)?;
+        wait(bench, &mut server, "alerts are correlated", alerts, Server::correlated)?;
         let correlated = loaded.took + started.elapsed();
         let bytes_per_alert = (bytes(&server, cluster) - before) as f64 / alerts as f64;
         let (found, resident) = (server.incidents("")?, server.process.resident_bytes().unwrap_or(0));
@@ -66,7 +65,7 @@ pub(super) fn incidents(bench: &Bench<'_>, cluster: Option<&Cluster>) -> Result<
         ..Load { at: now(), ..bench.load(1, 16, None) }
     };
     load::run(server.http, WEBHOOK, load, &bench.interrupt)?;
-    wait(bench, &mut server, "&status=closed", incidents)?;
+    wait(bench, &mut server, "incidents are closed", incidents, |server| server.incidents("&status=closed"))?;
     let after_work = server.process.resident_bytes().unwrap_or(0);
     let Server { process, http, folder } = server;
     stop_all(&mut vec![process]);
@@ -101,19 +100,25 @@ fn bytes(server: &Server, cluster: Option<&Cluster>) -> u64 {
     disk_bytes(cluster.map_or(&server.folder, Cluster::folder))
 }
 
-/// Waits until there are so many incidents.
-fn wait(bench: &Bench<'_>, server: &mut Server, query: &str, incidents: u64) -> Result<()> {
-    let started = Instant::now();
+/// Waits until so many of something are there.
+fn wait(
+    bench: &Bench<'_>,
+    server: &mut Server,
+    what: &str,
+    wanted: u64,
+    count: impl Fn(&Server) -> Result<u64>,
+) -> Result<()> {
+    let (mut progress, mut most) = (Instant::now(), 0);
     loop {
         server.process.check()?;
-        let found = server.incidents(query)?;
-        if found >= incidents {
+        let found = count(server)?;
+        if found >= wanted {
             return Ok(());
         }
-        ensure!(
-            started.elapsed() < CORRELATED_WITHIN,
-            "{found} of {incidents} incidents are there, and no further one comes"
-        );
+        if found > most {
+            (progress, most) = (Instant::now(), found);
+        }
+        ensure!(progress.elapsed() < PATIENCE, "{found} of {wanted} {what}, and no further one comes");
         bench.interrupt.pause(Duration::from_millis(20))?;
     }
 }
