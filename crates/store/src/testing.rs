@@ -5,6 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Where Debian keeps one folder for each major version.
 const INSTALLED: &str = "/usr/lib/postgresql";
@@ -174,10 +175,22 @@ impl Drop for PostgresCluster {
     }
 }
 
+/// A port below those that the system hands out by itself: one of those could be given to somebody else while the server is down.
 fn free_port() -> Result<u16, ClusterError> {
-    let bound = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    let bound = bound.map_err(|source| ClusterError::Run { program: "a listener".to_owned(), source })?;
-    Ok(bound.port())
+    const FIRST: u16 = 10_000;
+    const PORTS: u32 = 10_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let mut last = std::io::Error::other("no port was tried");
+    for _ in 0..PORTS {
+        // Processes are numbered one after another; each begins well behind the one before.
+        let next = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = FIRST + u16::try_from(next % PORTS).unwrap_or_default();
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => last = error,
+        }
+    }
+    Err(ClusterError::Run { program: "a listener".to_owned(), source: last })
 }
 
 /// The folder with the newest version's programs.

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -148,10 +149,28 @@ pub(crate) fn tail(file: &Path, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].iter().map(|line| format!("    {line}\n")).collect()
 }
 
+/// Ports below those that the system hands out by itself: one of those could be given to somebody else while the process that it was
+/// chosen for is down.
+const PORT_FIRST: u16 = 20_000;
+const PORTS: u32 = 12_000;
+
 /// Different free ports of the loopback address. Held together while they are chosen, and free again when this returns.
 pub(crate) fn free_addresses<const N: usize>() -> Result<[SocketAddr; N]> {
-    let listeners = (0..N).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>();
-    let listeners = listeners.context("no free ports on 127.0.0.1")?;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Processes are numbered one after another; each begins well behind the one before.
+    let begin = std::process::id().wrapping_mul(97);
+    let mut listeners = Vec::with_capacity(N);
+    for _ in 0..PORTS {
+        let offset = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        let port = PORT_FIRST + u16::try_from(offset).unwrap_or_default();
+        listeners.extend(TcpListener::bind(("127.0.0.1", port)));
+        if listeners.len() == N {
+            break;
+        }
+    }
+    if listeners.len() < N {
+        return Err(anyhow::anyhow!("no free ports on 127.0.0.1"));
+    }
     let mut addresses = [SocketAddr::from(([127, 0, 0, 1], 0)); N];
     for (address, listener) in addresses.iter_mut().zip(&listeners) {
         *address = listener.local_addr()?;

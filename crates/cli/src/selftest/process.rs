@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -105,11 +106,29 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
+/// Ports below those that the system hands out by itself: one of those could be given to somebody else while the process that it was
+/// chosen for is down.
+const PORT_FIRST: u16 = 20_000;
+const PORTS: u32 = 12_000;
+
 /// Different free ports of the loopback address. Held together while they are chosen, and free again when this returns.
 pub(crate) fn free_addresses<const N: usize>() -> Result<[SocketAddr; N]> {
     let failed = |error: std::io::Error| Failure::failed(format!("no free port: {error}"));
-    let listeners: Vec<_> =
-        (0..N).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<_>>().map_err(failed)?;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Processes are numbered one after another; each begins well behind the one before.
+    let begin = std::process::id().wrapping_mul(97);
+    let mut listeners = Vec::with_capacity(N);
+    for _ in 0..PORTS {
+        let offset = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        let port = PORT_FIRST + u16::try_from(offset).unwrap_or_default();
+        listeners.extend(TcpListener::bind(("127.0.0.1", port)));
+        if listeners.len() == N {
+            break;
+        }
+    }
+    if listeners.len() < N {
+        return Err(Failure::failed("no free ports on 127.0.0.1"));
+    }
     let mut addresses = [SocketAddr::from(([127, 0, 0, 1], 0)); N];
     for (address, listener) in addresses.iter_mut().zip(&listeners) {
         *address = listener.local_addr().map_err(failed)?;
