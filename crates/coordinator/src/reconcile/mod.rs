@@ -1,6 +1,6 @@
 //! Compares what is known here with what Alertmanager holds, and repairs what webhooks missed; and reads alerts from Prometheus itself.
 //!
-//! **Flow.** A round reads the alerts, then what each Alertmanager says of itself, compares ([`compare`]) and repairs: an alert that
+//! **Flow.** A round reads the alerts, then what each Alertmanager says of itself, compares ([`mod@compare`]) and repairs: an alert that
 //! fires there and is unknown here is received, one that has ended there is received as resolved, both by the same durable way as a
 //! webhook's; what is silenced or inhibited is told to its incident. **Guarantees.** An incident opens once, whoever is first: what is
 //! received is correlated by its key. Nothing is cleared by an answer that is missing or partial, nor by an Alertmanager that has not run
