@@ -88,7 +88,8 @@ pub trait IncidentStore: Send + Sync {
     /// after them, once they are durable.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`], [`StoreError::ClaimRefused`]: decide anew. [`StoreError::LeaseLost`]: stop that work. [`StoreError::MessageTaken`]: the incident exists.
+    /// [`StoreError::Conflict`], [`StoreError::ClaimRefused`]: decide anew. [`StoreError::LeaseLost`]: stop that work.
+    /// [`StoreError::MessageTaken`]: the incident exists.
     /// [`StoreError::Illegal`], [`StoreError::Unsound`]: the caller is wrong. [`StoreError::UnknownEvent`],
     /// [`StoreError::Damaged`]: leave it alone.
     async fn append(&self, append: Append) -> Result<Arc<Incident>, StoreError>;

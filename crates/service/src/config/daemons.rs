@@ -69,8 +69,8 @@ pub struct Coordinator {
     /// The alert mapping; by default the shipped one.
     #[serde(deserialize_with = "optional")]
     pub alert_mapping_file: Option<PathBuf>,
-    /// Labels by which an alert joins an incident that is under way, short for a last rule of `correlation` without a window: all of them there and equal, and of the same source. Empty: an
-    /// incident for each alert.
+    /// Labels by which an alert joins an incident that is under way: all of them there and equal, and of the same source. Short for a
+    /// last rule of `correlation` without a window. Empty: nothing joins by labels alone.
     pub correlate_by: Vec<String>,
     /// How long a coordinator holds what it works on without a sign of life; of several coordinators on one database, another one takes
     /// over then.
