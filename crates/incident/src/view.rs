@@ -1,5 +1,6 @@
 //! The incident as people and scripts see it: the JSON of the API, the timeline's sentences, the post-mortem.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ pub fn to_json(incident: &Incident) -> Value {
         "component": incident.component,
         "service": incident.service,
         "fingerprints": fingerprints(incident),
+        "alert_names": alert_names(incident),
         "alerts_total": incident.members.len() as u64 + incident.alerts_not_kept,
         "alerts_firing": incident.members.firing(),
         "alerts_truncated": incident.truncated.values().fold(0, |sum: u64, more| sum.saturating_add(*more)),
@@ -75,6 +77,11 @@ fn fingerprints(incident: &Incident) -> Vec<&str> {
     let mut all: Vec<_> = incident.members.iter().map(|member| &member.key).collect();
     all.sort();
     all.into_iter().map(|key| key.fingerprint.as_str()).collect()
+}
+
+/// The names of the alerts that are kept in full, each once: the one that opened the incident is not the only one that matters.
+fn alert_names(incident: &Incident) -> BTreeSet<&str> {
+    incident.alerts.values().map(|state| state.alert.name()).collect()
 }
 
 /// What a person is asked, `null` when nothing is.

@@ -106,6 +106,12 @@ fn is_over(incident: &Value) -> bool {
     is_closed(incident) || (incident["phase"] == "escalated" && incident["alert_name"] != LOAD)
 }
 
+/// Whether an alert of this name is part of the incident, be it the one that opened it or one that joined: of the two alerts of a full
+/// disk either may be delivered first.
+fn has_alert(incident: &Value, alert: &str) -> bool {
+    incident["alert_names"].as_array().is_some_and(|names| names.iter().any(|name| name == alert))
+}
+
 /// Waits until all incidents of the round are over and the fault's alert is one of them; what waits for approval gets it. What is not
 /// over in time is stuck.
 async fn calm(site: &mut Site, since: &str, alert: &str, tally: &mut Tally) -> Result<Vec<Value>> {
@@ -126,7 +132,7 @@ async fn calm(site: &mut Site, since: &str, alert: &str, tally: &mut Tally) -> R
             // The plan may be another one by now; then it is asked again.
             let _ = site.say(&text(asking, "id"), "approve", &digest).await;
         }
-        let told = incidents.iter().any(|incident| incident["alert_name"] == alert);
+        let told = incidents.iter().any(|incident| has_alert(incident, alert));
         if told && incidents.iter().all(is_over) {
             return Ok(incidents);
         }
