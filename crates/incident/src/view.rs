@@ -80,7 +80,7 @@ fn fingerprints(incident: &Incident) -> Vec<&str> {
 }
 
 /// The names of the alerts that are kept in full, each once: the one that opened the incident is not the only one that matters.
-fn alert_names(incident: &Incident) -> BTreeSet<&str> {
+fn alert_names(incident: &Incident) -> BTreeSet<String> {
     incident.alerts.values().map(|state| state.alert.name()).collect()
 }
 
