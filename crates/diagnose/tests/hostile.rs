@@ -125,7 +125,7 @@ proptest! {
     ) {
         let metrics = vec![SeriesSet { series: series.clone(), ..SeriesSet::default() }];
         let logs = vec![LogLines { lines: lines.clone(), ..LogLines::default() }];
-        let evidence = EvidenceSet { metrics, logs, unavailable: Vec::new() };
+        let evidence = EvidenceSet { metrics, logs, ..EvidenceSet::default() };
         let mut turned = evidence.clone();
         turned.metrics[0].series.reverse();
         turned.logs[0].lines.reverse();

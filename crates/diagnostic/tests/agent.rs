@@ -140,6 +140,7 @@ fn request(started_at: Timestamp, labels: &[(&str, &str)]) -> DiagnoseRequest {
             labels,
         },
         reference_time: SystemClock.now(),
+        changes: Vec::new(),
     }
 }
 

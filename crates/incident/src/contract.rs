@@ -16,6 +16,7 @@ use crate::ids::{Digest, FencingToken, IncidentId, RunbookName, StepKey, TargetN
 use crate::plan::{AgentIdentity, Change, Check, Plan, Step};
 use crate::report::Report;
 use crate::severity::{Priority, Severity};
+use crate::surroundings::ChangeRecord;
 
 /// What an agent needs to know of an incident.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +50,9 @@ pub struct DiagnoseRequest {
     pub incident: IncidentBrief,
     /// The instant to diagnose at.
     pub reference_time: Timestamp,
+    /// What was changed on purpose before and since the incident began, as far as the coordinator was told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<ChangeRecord>,
 }
 
 /// Asks the resolution agent for a plan with its dry run.

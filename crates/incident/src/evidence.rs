@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::alert::Labels;
+use crate::surroundings::{ChangeRecord, HealthSet, PlatformSet, Topology};
 
 /// Points in one series of evidence at the most; a longer one is thinned by its reader, which says so.
 pub const POINTS_MAX: usize = 2_000;
@@ -117,6 +118,18 @@ pub struct EvidenceSet {
     pub metrics: Vec<SeriesSet>,
     /// Answers of log sources.
     pub logs: Vec<LogLines>,
+    /// Answers of platforms.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub platform: Vec<PlatformSet>,
+    /// Answers of health checks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health: Vec<HealthSet>,
+    /// What was changed on purpose, in the order of time, as the coordinator told it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<ChangeRecord>,
+    /// Who calls whom.
+    #[serde(default)]
+    pub topology: Topology,
     /// What could not be fetched: part of the evidence, since "no data" is not "healthy".
     pub unavailable: Vec<Unavailable>,
 }

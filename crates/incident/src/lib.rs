@@ -21,6 +21,7 @@ mod phase;
 pub mod plan;
 pub mod report;
 pub mod severity;
+pub mod surroundings;
 pub mod view;
 pub mod workflow;
 

@@ -132,6 +132,14 @@ pub enum EvidenceKind {
     Metric,
     /// A pattern of log lines.
     Log,
+    /// A workload, pod or node of a platform, or something that happened to it.
+    Platform,
+    /// The health of a dependency.
+    Health,
+    /// Something that was changed on purpose.
+    Change,
+    /// Calls between services.
+    Trace,
 }
 
 /// One thing that was looked at, so that a reader can look again.

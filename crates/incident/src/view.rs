@@ -156,8 +156,10 @@ fn diagnostics(report: Option<&Report>) -> Value {
     json!({
         "metrics": of_kind(EvidenceKind::Metric),
         "logs": of_kind(EvidenceKind::Log),
-        "pods": {},
-        "dependencies": {},
+        "pods": of_kind(EvidenceKind::Platform),
+        "dependencies": of_kind(EvidenceKind::Health),
+        "changes": of_kind(EvidenceKind::Change),
+        "traces": of_kind(EvidenceKind::Trace),
         "root_cause": report.root_cause.as_ref().map(|cause| cause.cause.as_str()),
         "statement": report.root_cause.as_ref().map(|cause| cause.statement.as_str()),
         "subject": report.root_cause.as_ref().map(|cause| &cause.subject),

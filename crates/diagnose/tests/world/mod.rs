@@ -166,6 +166,7 @@ pub(crate) fn request_for(name: &str, labels: &[(&str, &str)]) -> DiagnoseReques
             labels,
         },
         reference_time: reference(),
+        changes: Vec::new(),
     }
 }
 
@@ -216,7 +217,7 @@ pub(crate) fn evidence_of(scenarios: &[Scenario], seed: u64) -> EvidenceSet {
             lines: lines(scenarios, seed),
             truncated: false,
         }],
-        unavailable: Vec::new(),
+        ..EvidenceSet::default()
     }
 }
 

@@ -70,6 +70,8 @@ pub fn duties(incident: &Incident) -> Vec<Duty> {
                 schema: "quell/diagnose/v1".to_owned(),
                 incident: incident.brief(),
                 reference_time: asking.not_before,
+                // Who carries the duty out knows them, and adds those that were known when it was decided.
+                changes: Vec::new(),
             };
             due(asking.task.to_string(), asking.not_before, DutyKind::Diagnose(Box::new(request)))
         }
