@@ -29,6 +29,7 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::alertmanager;
+use crate::correlate::ended_at;
 use crate::draft::ManualDraft;
 use crate::site::{ChangeError, Site};
 use crate::tasks;
@@ -146,7 +147,7 @@ impl Responder {
         let input = match alert.status {
             AlertStatus::Firing => Input::AlertFiring(Box::new(alert)),
             AlertStatus::Resolved => {
-                Input::AlertCleared { at: alert.ends_at.unwrap_or(now).min(now), key: alert.key }
+                Input::AlertCleared { at: ended_at(&alert, now), key: alert.key }
             }
         };
         self.site.change(id, &input, caller.name.as_str()).await.map_err(change_error)
