@@ -22,6 +22,12 @@ pub(crate) enum Exit {
     Tampered = 4,
 }
 
+impl From<quell_child::ChildError> for Failure {
+    fn from(error: quell_child::ChildError) -> Self {
+        Self::failed(error.to_string())
+    }
+}
+
 /// Why a command did not succeed.
 #[derive(Debug)]
 pub(crate) struct Failure {

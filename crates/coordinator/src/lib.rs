@@ -51,7 +51,7 @@ use quell_store::{EmbeddedStore, IncidentStore, PostgresStore, StoreError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::agents::{AgentClient, Agents};
 use crate::http::{AgentEndpoint, Web};
@@ -139,6 +139,7 @@ impl Failure for StartError {
 
 /// A coordinator that runs.
 pub struct Coordinator {
+    started: Config,
     http: SocketAddr,
     grpc: SocketAddr,
     site: Arc<Site>,
@@ -151,8 +152,8 @@ pub struct Coordinator {
 /// # Errors
 /// [`StartError`]; then nothing runs and nothing is locked.
 pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
-    let Setup { config, clock, ids, faults } = setup;
-    let config = &config;
+    let Setup { config: started, clock, ids, faults } = setup;
+    let config = &started;
     let settings = settings::of(config)?;
     let source = SourceName::declared(&config.coordinator.source_name)?;
     let http_client = http_client()?;
@@ -197,7 +198,7 @@ pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
         metrics: Arc::default(),
     };
     ground.metrics.register(&mut registry);
-    reconcile::start(ground, reader, prometheus, &config.coordinator, &stop, &tasks);
+    reconcile::start(ground, reader, prometheus, &stop, &tasks);
     let tokens = Arc::new(TokenTable::new(&config.coordinator.tokens));
     let card = card(grpc_address);
     let mut options = ServerOptions::new(access(&tokens), site.now());
@@ -226,7 +227,7 @@ pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
     upkeep::start(&site, config, &stop, &tasks)?;
     runner.start();
     info!(http = %http_address, grpc = %grpc_address, "the coordinator listens");
-    Ok(Coordinator { http: http_address, grpc: grpc_address, site, stop, tasks })
+    Ok(Coordinator { started, http: http_address, grpc: grpc_address, site, stop, tasks })
 }
 
 impl Coordinator {
@@ -254,6 +255,9 @@ impl Handle for Coordinator {
     async fn reload(&mut self, config: Config) -> Result<(), String> {
         let settings = settings::of(&config).map_err(|error| error.to_string())?;
         self.site.replace_settings(settings);
+        for setting in settings::for_a_start_alone(&self.started, &config) {
+            warn!(setting, "it has changed, and takes effect only at a start");
+        }
         Ok(())
     }
 

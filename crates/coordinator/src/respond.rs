@@ -6,7 +6,7 @@
 //! | waits for approval, escalated, taken over | input required, with the question in the status message |
 //! | closed after it was resolved | completed |
 //! | withdrawn | canceled |
-//! | closed by a person although nothing could be done, merged | failed, canceled |
+//! | closed by a person although nothing could be done | failed |
 
 use std::sync::Arc;
 
@@ -29,6 +29,7 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::alertmanager;
+use crate::correlate::ended_at;
 use crate::draft::ManualDraft;
 use crate::site::{ChangeError, Site};
 use crate::tasks;
@@ -145,9 +146,7 @@ impl Responder {
         let now = self.site.now();
         let input = match alert.status {
             AlertStatus::Firing => Input::AlertFiring(Box::new(alert)),
-            AlertStatus::Resolved => {
-                Input::AlertCleared { at: alert.ends_at.unwrap_or(now).min(now), key: alert.key }
-            }
+            AlertStatus::Resolved => Input::AlertCleared { at: ended_at(&alert, now), key: alert.key },
         };
         self.site.change(id, &input, caller.name.as_str()).await.map_err(change_error)
     }
@@ -361,7 +360,7 @@ pub(crate) fn state_of(incident: &Incident) -> TaskState {
         }
         Phase::Closed { outcome: Outcome::Resolved { .. } } => TaskState::Completed,
         Phase::Closed { outcome: Outcome::ClosedByPerson { .. } } => TaskState::Failed,
-        Phase::Closed { outcome: Outcome::Withdrawn { .. } } | Phase::Merged { .. } => TaskState::Canceled,
+        Phase::Closed { outcome: Outcome::Withdrawn { .. } } => TaskState::Canceled,
         _ => TaskState::Working,
     }
 }

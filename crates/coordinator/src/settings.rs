@@ -6,7 +6,8 @@ use quell_incident::Digest;
 use quell_incident::correlation::{FlappingRule, Rule, SettleRule};
 use quell_incident::mapping::Mapping;
 use quell_incident::workflow::{Autonomy, AutonomyOverride, Policy};
-use quell_service::{Config, config};
+use quell_service::{Config, Period, config};
+use quell_store::Retention;
 
 use crate::correlate::JoinSettings;
 use crate::site::Settings;
@@ -48,7 +49,47 @@ pub(crate) fn of(config: &Config) -> Result<Settings, SettingsError> {
     let (join, settle) = join(config);
     let windows = Windows::of(&config.coordinator.maintenance, &config.coordinator.freezes)
         .map_err(SettingsError::Window)?;
-    Ok(Settings { policy, policy_digest, mapping, join, settle, windows })
+    Ok(Settings {
+        policy,
+        policy_digest,
+        mapping,
+        join,
+        settle,
+        windows,
+        reconcile: config.coordinator.reconcile.clone(),
+        poll_prometheus: config.coordinator.poll_prometheus.clone(),
+        retention: retention(&config.coordinator.retention),
+    })
+}
+
+/// Zero is for ever.
+fn retention(periods: &config::Retention) -> Retention {
+    let kept = |period: Period| (!period.get().is_zero()).then_some(period.get());
+    Retention { closed_incidents: kept(periods.closed_incidents), received: kept(periods.received) }
+}
+
+/// The settings that differ and are read at a start alone, by name: a reload says them instead of passing over them.
+pub(crate) fn for_a_start_alone(started: &Config, new: &Config) -> Vec<&'static str> {
+    let (old, own) = (&started.coordinator, &new.coordinator);
+    let monitoring = |config: &Config| config.infrastructure.monitoring.prometheus.clone();
+    let differs = [
+        ("tenant", started.tenant != new.tenant),
+        ("infrastructure.monitoring.prometheus", monitoring(started) != monitoring(new)),
+        ("coordinator.listen", old.listen != own.listen),
+        ("coordinator.grpc_listen", old.grpc_listen != own.grpc_listen),
+        ("coordinator.data_dir", old.data_dir != own.data_dir),
+        ("coordinator.database_url", old.database_url != own.database_url),
+        ("coordinator.enable_webhooks", old.enable_webhooks != own.enable_webhooks),
+        ("coordinator.body_bytes_max", old.body_bytes_max != own.body_bytes_max),
+        ("coordinator.source_name", old.source_name != own.source_name),
+        ("coordinator.diagnostic_url", old.diagnostic_url != own.diagnostic_url),
+        ("coordinator.resolution_url", old.resolution_url != own.resolution_url),
+        ("coordinator.tokens", old.tokens != own.tokens),
+        ("coordinator.agent_token", old.agent_token != own.agent_token),
+        ("coordinator.lease", old.lease != own.lease),
+        ("coordinator.audit", old.audit != own.audit),
+    ];
+    differs.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
 }
 
 /// The name of the rule that `coordinator.correlate_by` is short for.

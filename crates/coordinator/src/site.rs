@@ -8,8 +8,10 @@ use quell_incident::event::EVENT_VERSION;
 use quell_incident::mapping::Mapping;
 use quell_incident::workflow::{self, AlertBatch, Draft, Input, Policy, Refused};
 use quell_incident::{Digest, Envelope, Event, Incident, IncidentId, Revision};
-use quell_service::{Clock, FaultPoints, IdSource};
-use quell_store::{Append, IncidentStore, Lease, MessageKey, StoreError};
+use quell_service::{Clock, FaultPoints, IdSource, config};
+use quell_store::{Append, IncidentStore, Lease, MessageKey, Retention, StoreError};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tracing::{debug, info};
 
 use crate::correlate::JoinSettings;
@@ -35,6 +37,12 @@ pub(crate) struct Settings {
     pub settle: SettleRule,
     /// Maintenance windows and freezes.
     pub windows: Windows,
+    /// Comparing with Alertmanager.
+    pub reconcile: config::Reconcile,
+    /// Reading alerts from Prometheus itself.
+    pub poll_prometheus: config::PollPrometheus,
+    /// How long what is over is kept.
+    pub retention: Retention,
 }
 
 /// What every part of the coordinator works with.
@@ -54,6 +62,7 @@ pub(crate) struct Site {
     /// Whose incidents these are.
     pub tenant: String,
     settings: RwLock<Arc<Settings>>,
+    reloaded: Notify,
 }
 
 /// Who changes something, and by which right.
@@ -101,8 +110,9 @@ impl Site {
         tenant: String,
         settings: Settings,
     ) -> Self {
-        let settings = RwLock::new(Arc::new(settings));
-        Self { store, clock, ids, faults, metrics: Arc::default(), history: Arc::default(), tenant, settings }
+        let (settings, reloaded) = (RwLock::new(Arc::new(settings)), Notify::new());
+        let (metrics, history) = (Arc::default(), Arc::default());
+        Self { store, clock, ids, faults, metrics, history, tenant, settings, reloaded }
     }
 
     /// The time now.
@@ -118,6 +128,12 @@ impl Site {
     /// Puts other settings in force, for decisions from now on.
     pub(crate) fn replace_settings(&self, settings: Settings) {
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        self.reloaded.notify_waiters();
+    }
+
+    /// Ends when other settings are in force than when it was called: called before [`Site::settings`], it misses none.
+    pub(crate) fn reloaded(&self) -> Notified<'_> {
+        self.reloaded.notified()
     }
 
     /// Opens an incident; returns it as it is on disk.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quell_service::{Config, Period};
+use quell_service::Config;
 use quell_store::audit::{AnchorFile, SigningKey};
 use quell_store::{Retention, RetentionBudget};
 use tokio::time::{Instant, sleep};
@@ -24,7 +24,7 @@ const RETENTION_PAUSE_MAX: Duration = Duration::from_secs(60 * 60);
 /// Between two parts of one go, so that the disk is there for others too.
 const PART_PAUSE: Duration = Duration::from_millis(200);
 
-/// Starts both, as far as they are configured.
+/// Starts both: anchors where they are configured, and dropping, which is done as the settings in force say.
 ///
 /// # Errors
 /// [`StartError::Audit`] when the key or the file of anchors cannot be used.
@@ -34,7 +34,7 @@ pub(crate) fn start(
     stop: &CancellationToken,
     tasks: &TaskTracker,
 ) -> Result<(), StartError> {
-    let (audit, periods) = (&config.coordinator.audit, &config.coordinator.retention);
+    let audit = &config.coordinator.audit;
     if let (Some(file), Some(key)) = (&audit.anchor_file, &audit.signing_key_file) {
         let anchors = Anchors {
             site: Arc::clone(site),
@@ -45,19 +45,31 @@ pub(crate) fn start(
         };
         tasks.spawn(anchors.run(stop.clone()));
     }
-    let kept = |period: Period| (!period.get().is_zero()).then_some(period.get());
-    let retention =
-        Retention { closed_incidents: kept(periods.closed_incidents), received: kept(periods.received) };
-    if let Some(shortest) = retention.closed_incidents.into_iter().chain(retention.received).min() {
-        let pause = (shortest / 10).clamp(RETENTION_PAUSE_MIN, RETENTION_PAUSE_MAX);
-        let (site, stop) = (Arc::clone(site), stop.clone());
-        tasks.spawn(async move {
-            while stop.run_until_cancelled(sleep(pause)).await.is_some() {
-                retain(&site, &retention, &stop).await;
-            }
-        });
-    }
+    let (site, stop) = (Arc::clone(site), stop.clone());
+    tasks.spawn(async move {
+        while let Some(due) = stop.run_until_cancelled(due(&site)).await {
+            retain(&site, &due, &stop).await;
+        }
+    });
     Ok(())
+}
+
+/// Waits until it is time to look for what is over, by the settings in force then.
+async fn due(site: &Site) -> Retention {
+    loop {
+        let reloaded = site.reloaded();
+        let retention = site.settings().retention;
+        let Some(shortest) = retention.closed_incidents.into_iter().chain(retention.received).min() else {
+            reloaded.await;
+            continue;
+        };
+        let pause = (shortest / 10).clamp(RETENTION_PAUSE_MIN, RETENTION_PAUSE_MAX);
+        tokio::select! {
+            biased;
+            () = reloaded => {}
+            () = sleep(pause) => return retention,
+        }
+    }
 }
 
 /// Drops all that is over, in parts.

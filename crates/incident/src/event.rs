@@ -424,11 +424,6 @@ pub enum Event {
         /// The runbook that had "fixed" it.
         against: Option<RunbookName>,
     },
-    /// It goes on in another incident.
-    Merged {
-        /// Which.
-        into: IncidentId,
-    },
     /// It is over.
     Closed {
         /// What came of it.
@@ -487,7 +482,6 @@ impl Event {
             Self::HandedBack { .. } => "handed_back",
             Self::Resolved { .. } => "resolved",
             Self::Reopened { .. } => "reopened",
-            Self::Merged { .. } => "merged",
             Self::Closed { .. } => "closed",
             Self::Noted { .. } => "noted",
         }

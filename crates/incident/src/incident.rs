@@ -164,7 +164,7 @@ impl Incident {
         match self.phase {
             Phase::Settling { .. } => Status::Open,
             Phase::Resolved { .. } => Status::Resolved,
-            Phase::Merged { .. } | Phase::Closed { .. } => Status::Closed,
+            Phase::Closed { .. } => Status::Closed,
             _ => Status::Investigating,
         }
     }

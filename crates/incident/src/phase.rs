@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::{TargetLock, VerificationReport};
 use crate::gate::ClosedGate;
-use crate::ids::{Digest, IncidentId, RunbookName, StepKey, TaskKey};
+use crate::ids::{Digest, RunbookName, StepKey, TaskKey};
 use crate::plan::Plan;
 
 /// Where an incident stands: each phase owns exactly its data.
@@ -118,11 +118,6 @@ pub enum Phase {
         how: How,
         /// Closed after this.
         quiet_until: Timestamp,
-    },
-    /// It goes on in another incident.
-    Merged {
-        /// Which.
-        into: IncidentId,
     },
     /// Over.
     Closed {
@@ -379,7 +374,6 @@ impl Phase {
             Self::Escalated { .. } => "escalated",
             Self::TakenOver { .. } => "taken_over",
             Self::Resolved { .. } => "resolved",
-            Self::Merged { .. } => "merged",
             Self::Closed { .. } => "closed",
         }
     }

@@ -136,7 +136,6 @@ pub fn summary(incident: &Incident) -> String {
         Phase::Escalated { why, .. } => format!("a person must decide: {why}"),
         Phase::TakenOver { by, .. } => format!("{by} has taken over"),
         Phase::Resolved { how, .. } => format!("resolved {how}; watched for a return"),
-        Phase::Merged { into } => format!("goes on in {into}"),
         Phase::Closed { outcome: Outcome::Resolved { how } } => format!("resolved {how}"),
         Phase::Closed { outcome: Outcome::Withdrawn { by } } => format!("withdrawn by {by}"),
         Phase::Closed { outcome: Outcome::ClosedByPerson { by, why } } if why.is_empty() => {
@@ -328,7 +327,6 @@ pub fn describe(event: &Event) -> String {
         Event::HandedBack { by } => format!("{by} gave it back"),
         Event::Resolved { how, .. } => format!("resolved {how}"),
         Event::Reopened { why, .. } => format!("reopened: {why}"),
-        Event::Merged { into } => format!("merged into {into}"),
         Event::Closed { outcome: Outcome::Resolved { how }, .. } => format!("closed; it was resolved {how}"),
         Event::Closed { outcome: Outcome::Withdrawn { by }, .. } => format!("withdrawn by {by}"),
         Event::Closed { outcome: Outcome::ClosedByPerson { by, why }, .. } => {

@@ -80,7 +80,7 @@ fn what_fits(incident: &Incident, variation: u8) -> u8 {
         Phase::AwaitingApproval { .. } => 19,
         Phase::Verifying { .. } => [11, 11, 1, 25][usize::from(variation / 64)],
         Phase::Escalated { .. } | Phase::TakenOver { .. } => 20,
-        Phase::Resolved { .. } | Phase::Merged { .. } | Phase::Closed { .. } => 0,
+        Phase::Resolved { .. } | Phase::Closed { .. } => 0,
     }
 }
 
@@ -368,7 +368,7 @@ fn workflow_excludes(incident: &Incident) -> Vec<RunbookName> {
 /// Rule 7.
 fn ended_attempts_cool_down(before: &Incident, after: &Incident, events: &[Event]) {
     let begun = before.proposal().is_some_and(|proposal| proposal.begun_at.is_some());
-    let ended = begun && after.proposal().is_none() && !matches!(after.phase, Phase::Merged { .. });
+    let ended = begun && after.proposal().is_none();
     if ended {
         let cool = |event: &Event| matches!(event, Event::CoolDownSet { cool_down: CoolDown { .. } });
         assert!(
@@ -392,10 +392,7 @@ fn nothing_is_kept_locked_for_nothing(after: &Incident, case: &Case) {
 fn nothing_waits_for_ever(after: &Incident) {
     let free = matches!(
         after.phase,
-        Phase::Escalated { acknowledged_by: Some(_), .. }
-            | Phase::TakenOver { .. }
-            | Phase::Merged { .. }
-            | Phase::Closed { .. }
+        Phase::Escalated { acknowledged_by: Some(_), .. } | Phase::TakenOver { .. } | Phase::Closed { .. }
     );
     let Some(due) = workflow::next_deadline(after) else {
         assert!(free, "rule 10: {} has no deadline", after.phase.name());

@@ -7,7 +7,6 @@
 //! it from a multi-threaded runtime. **Absent.** Cutting power: that is `quell-journal`'s simulated disk.
 
 mod ask;
-mod child;
 pub mod fake_alertmanager;
 mod options;
 pub mod pair;
@@ -17,4 +16,4 @@ mod site;
 
 pub use ask::{Asking, until};
 pub use options::{Options, Part};
-pub use site::{Sandbox, SandboxError};
+pub use site::{Sandbox, SandboxError, Stopped};

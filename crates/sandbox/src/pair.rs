@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use quell_child::{Manner, Process, find, free_addresses};
 use serde_json::Value;
 
 use crate::SandboxError;
 use crate::ask::{Asking, until};
-use crate::child::{Process, find, free_addresses};
 
 const PROMETHEUS: &str = include_str!("../../../monitoring/prometheus.yml");
 const ALERTMANAGER: &str = include_str!("../../../monitoring/alertmanager.yml");
@@ -92,6 +92,7 @@ impl Pair {
                     "--cluster.listen-address=".to_owned(),
                 ],
                 &folder,
+                Manner::default(),
             )?,
             Process::start(
                 "prometheus",
@@ -102,6 +103,7 @@ impl Pair {
                     format!("--web.listen-address={prometheus}"),
                 ],
                 &folder,
+                Manner::default(),
             )?,
         ];
         let asking = Asking::new()?;

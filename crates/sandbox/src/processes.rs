@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use quell_child::{Manner, Process, bound, free_addresses};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::ask::{Asking, until};
-use crate::child::{Process, bound, free_addresses};
 use crate::pair::{Pair, Programs};
 use crate::{Part, SandboxError};
 
@@ -113,7 +113,8 @@ impl Processes {
             ["--config", "quell.yaml", "--log-format", "human", "--address-file"].map(str::to_owned);
         let mut arguments = arguments.to_vec();
         arguments.push(listening.display().to_string());
-        let process = Process::start(name, &self.binaries.join(name), &arguments, self.folder.path())?;
+        let program = self.binaries.join(name);
+        let process = Process::start(name, &program, &arguments, self.folder.path(), Manner::default())?;
         self.parts.insert(part, process);
         Ok(())
     }
@@ -282,7 +283,7 @@ fn build() -> Result<PathBuf, String> {
         Some("debug") | None => "dev",
         Some(profile) => profile,
     };
-    let mut command = bound(Path::new(env!("CARGO")));
+    let mut command = bound(Path::new(env!("CARGO")), None);
     command.args(["build", "--quiet", "--profile", profile, "--target-dir"]).arg(target);
     for binary in Part::ALL.map(name).iter().chain([&SIMULATOR]) {
         command.args(["--bin", binary]);
@@ -304,7 +305,7 @@ fn start_simulator(binaries: &Path, folder: &Path, alerts_to: Option<&str>) -> R
         arguments.extend(["--alerts", url, "--alerts-for", "1s", "--alerts-interval", "100ms"]);
     }
     let arguments: Vec<_> = arguments.into_iter().map(str::to_owned).collect();
-    Process::start(SIMULATOR, &binaries.join(SIMULATOR), &arguments, folder)
+    Ok(Process::start(SIMULATOR, &binaries.join(SIMULATOR), &arguments, folder, Manner::default())?)
 }
 
 async fn simulator_addresses(world: &mut Process, folder: &Path) -> Result<[SocketAddr; 3], SandboxError> {

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use quell_child::{Manner, Process, free_addresses};
+
 use crate::SandboxError;
 use crate::ask::{Asking, until};
-use crate::child::{Process, free_addresses};
 use crate::pair::Programs;
 
 /// How long it may take until it is ready.
@@ -75,7 +76,8 @@ impl Server {
     /// [`SandboxError`], with its last words.
     pub async fn start(&mut self) -> Result<(), SandboxError> {
         self.process = None;
-        let process = Process::start(self.name, &self.program, &self.arguments, &self.folder)?;
+        let process =
+            Process::start(self.name, &self.program, &self.arguments, &self.folder, Manner::default())?;
         let asking = Asking::new()?;
         let url = format!("{}/-/ready", self.url());
         let ready = until(&url, READY_WITHIN, async || {

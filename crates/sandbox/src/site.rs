@@ -1,12 +1,12 @@
 //! Starting, killing and asking a site.
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use quell_child::{ChildError, free_addresses};
 use quell_service::{Config, Environment, FaultPoints, Handle, Loading, SystemClock, SystemIds};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -18,10 +18,6 @@ use crate::options::{Options, Part};
 const START_WITHIN: Duration = Duration::from_secs(20);
 /// Metrics pages that the agents have read before a fault may be triggered: about fifteen of each exporter.
 const SCRAPES_BEFORE: u64 = 90;
-/// The first port of the sites, and how many there are.
-const PORT_FIRST: u16 = 10_000;
-const PORT_BLOCKS: u32 = 600;
-const PORTS_PER_BLOCK: u32 = 32;
 /// Between two looks at something that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -59,6 +55,12 @@ pub enum SandboxError {
     },
 }
 
+impl From<ChildError> for SandboxError {
+    fn from(error: ChildError) -> Self {
+        Self::Ground(error.to_string())
+    }
+}
+
 /// A site that runs. Dropping it kills everything and removes its folder.
 pub struct Sandbox {
     folder: TempDir,
@@ -66,6 +68,7 @@ pub struct Sandbox {
     config: String,
     coordinator: SocketAddr,
     grpc: SocketAddr,
+    agents: HashMap<Part, SocketAddr>,
     simulator: Option<Runtime>,
     control: SocketAddr,
     parts: HashMap<Part, Runtime>,
@@ -80,7 +83,7 @@ impl Sandbox {
     pub async fn start(options: Options) -> Result<Self, SandboxError> {
         let ground = |error: &dyn std::fmt::Display| SandboxError::Ground(error.to_string());
         let folder = TempDir::new().map_err(|error| ground(&error))?;
-        let [http, grpc, diagnostic, resolution] = free_ports().map_err(|error| ground(&error))?;
+        let [http, grpc, diagnostic, resolution] = free_addresses()?;
         let simulator = runtime("simulator").map_err(|error| ground(&error))?;
         let control = start_simulator(&simulator, &options, http).await?;
         let config = config(&options, folder.path(), &control, [http, grpc, diagnostic, resolution]);
@@ -93,6 +96,7 @@ impl Sandbox {
             config,
             coordinator: http,
             grpc,
+            agents: HashMap::from([(Part::Diagnostic, diagnostic), (Part::Resolution, resolution)]),
             simulator: Some(simulator),
             control: control[0],
             parts: HashMap::new(),
@@ -132,6 +136,25 @@ impl Sandbox {
         if let Some(runtime) = self.parts.remove(&part) {
             runtime.shutdown_background();
         }
+    }
+
+    /// Lets a part stand still, as a stopped process does, until what this returns is dropped: the one thread that does its work is
+    /// blocked. It stands when this returns.
+    ///
+    /// # Errors
+    /// [`SandboxError::Ground`] when it does not run.
+    pub async fn stop(&self, part: Part) -> Result<Stopped, SandboxError> {
+        let ground = || SandboxError::Ground(format!("the {part:?} does not run"));
+        let runtime = self.parts.get(&part).ok_or_else(ground)?;
+        let (until, dropped) = std::sync::mpsc::channel();
+        let (told, stands) = tokio::sync::oneshot::channel();
+        runtime.spawn(async move {
+            let _ = told.send(());
+            // Ends by the other end's being dropped: nothing is ever sent.
+            let _ = dropped.recv();
+        });
+        stands.await.map_err(|_| ground())?;
+        Ok(Stopped { _until: until })
     }
 
     /// Starts a part that was killed, on its data and address, without fault points from then on if it had crashed at one.
@@ -197,6 +220,15 @@ impl Sandbox {
     /// Where A2A is.
     pub fn grpc(&self) -> SocketAddr {
         self.grpc
+    }
+
+    /// Where an agent of this site is.
+    ///
+    /// # Errors
+    /// [`SandboxError::Ground`] for the coordinator, which is none.
+    pub fn agent(&self, part: Part) -> Result<SocketAddr, SandboxError> {
+        let none = || SandboxError::Ground(format!("the {part:?} is no agent"));
+        self.agents.get(&part).copied().ok_or_else(none)
     }
 
     /// The site's folder, for what a test wants to put or see there.
@@ -328,6 +360,12 @@ impl Sandbox {
     }
 }
 
+/// A part that stands still. Dropping this lets it go on.
+#[must_use]
+pub struct Stopped {
+    _until: std::sync::mpsc::Sender<()>,
+}
+
 impl Drop for Sandbox {
     fn drop(&mut self) {
         for part in Part::ALL {
@@ -369,31 +407,12 @@ async fn start_daemon(
 
 fn runtime(name: &str) -> std::io::Result<Runtime> {
     Builder::new_multi_thread()
+        // One, so that blocking it stops all of the part.
         .worker_threads(1)
         .max_blocking_threads(8)
         .thread_name(name)
         .enable_all()
         .build()
-}
-
-/// Ports that are free and stay so: they lie below those that the system gives to connections and to listeners on port 0, and each
-/// process looks at a place of its own.
-fn free_ports() -> std::io::Result<[SocketAddr; 4]> {
-    static LOOKED_AT: AtomicU32 = AtomicU32::new(0);
-    let begin = (std::process::id() % PORT_BLOCKS) * PORTS_PER_BLOCK;
-    let mut addresses = [SocketAddr::from(([127, 0, 0, 1], 0)); 4];
-    for address in &mut addresses {
-        let is_free = |_: &u32| {
-            let offset = begin + LOOKED_AT.fetch_add(1, Ordering::Relaxed);
-            let port = PORT_FIRST + (offset % (PORT_BLOCKS * PORTS_PER_BLOCK)) as u16;
-            address.set_port(port);
-            TcpListener::bind(*address).is_ok()
-        };
-        if (0..PORT_BLOCKS * PORTS_PER_BLOCK).find(is_free).is_none() {
-            return Err(std::io::ErrorKind::AddrInUse.into());
-        }
-    }
-    Ok(addresses)
 }
 
 async fn start_simulator(

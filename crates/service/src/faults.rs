@@ -4,6 +4,9 @@
 //! handle is disabled and a call costs one comparison. A test arms it: at the chosen reach the test's callback is called
 //! and the task never goes on, as if the process were gone; from then on no task that shares the handle gets past any
 //! point. The test then drops the tasks and starts the daemon again on what is on disk.
+//!
+//! [`FaultPoints::stall`] is the other kind: the process stands still at the point, for as long as the test's callback takes, and
+//! then goes on as if nothing had been, as one that was stopped and continued does.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +20,7 @@ struct State {
     counts: BTreeMap<&'static str, u64>,
     total: u64,
     armed: Option<Armed>,
+    stall: Option<Armed>,
     crashed_at: Option<Crashed>,
 }
 
@@ -25,7 +29,16 @@ struct Armed {
     name: Option<&'static str>,
     /// From 1, counted from the beginning of the process.
     nth: u64,
-    on_crash: Box<dyn FnOnce(Crashed) + Send>,
+    on_reach: Box<dyn FnOnce(Crashed) + Send>,
+}
+
+impl Armed {
+    fn is_meant(&self, name: &'static str, nth: u64, total: u64) -> bool {
+        match self.name {
+            Some(wanted) => wanted == name && self.nth == nth,
+            None => self.nth == total,
+        }
+    }
 }
 
 /// The point at which a process "crashed".
@@ -51,12 +64,21 @@ impl FaultPoints {
 
     /// Arms the `nth` reach (from 1, counted from the beginning) of the point `name`. Replaces what was armed before.
     pub fn arm(&self, name: &'static str, nth: u64, on_crash: impl FnOnce(Crashed) + Send + 'static) {
-        self.set_armed(Armed { name: Some(name), nth, on_crash: Box::new(on_crash) });
+        self.set_armed(Armed { name: Some(name), nth, on_reach: Box::new(on_crash) });
     }
 
     /// Arms the `nth` reach (from 1, counted from the beginning) of all points together.
     pub fn arm_any(&self, nth: u64, on_crash: impl FnOnce(Crashed) + Send + 'static) {
-        self.set_armed(Armed { name: None, nth, on_crash: Box::new(on_crash) });
+        self.set_armed(Armed { name: None, nth, on_reach: Box::new(on_crash) });
+    }
+
+    /// Lets the process stand still once, at the `nth` reach (from 1, counted from the beginning) of the point `name`, until the
+    /// callback returns. The callback blocks its thread: a daemon whose runtime has one thread does nothing at all meanwhile.
+    pub fn stall(&self, name: &'static str, nth: u64, until: impl FnOnce() + Send + 'static) {
+        if let Some(state) = &self.0 {
+            let on_reach = Box::new(move |_| until());
+            lock(state).stall = Some(Armed { name: Some(name), nth, on_reach });
+        }
     }
 
     /// Says that the point `name` is reached. Never returns if this is the armed reach, or if the process has "crashed".
@@ -69,7 +91,7 @@ impl FaultPoints {
     /// The same for code that cannot wait: an error tells it to return at once without any further effect.
     pub fn reach_blocking(&self, name: &'static str) -> Result<(), Crashed> {
         let Some(state) = &self.0 else { return Ok(()) };
-        let (crashed, on_crash) = {
+        let (stall, crash) = {
             let mut state = lock(state);
             if let Some(crashed) = state.crashed_at {
                 return Err(crashed);
@@ -79,16 +101,20 @@ impl FaultPoints {
             let count = state.counts.entry(name).or_default();
             *count += 1;
             let nth = *count;
-            let is_armed = state.armed.as_ref().is_some_and(|armed| match armed.name {
-                Some(wanted) => wanted == name && armed.nth == nth,
-                None => armed.nth == total,
-            });
-            let Some(armed) = state.armed.take_if(|_| is_armed) else { return Ok(()) };
+            let is_meant = |armed: &mut Armed| armed.is_meant(name, nth, total);
+            let (stall, armed) = (state.stall.take_if(is_meant), state.armed.take_if(is_meant));
             let crashed = Crashed { name, nth };
-            state.crashed_at = Some(crashed);
-            (crashed, armed.on_crash)
+            let crash = armed.map(|armed| (crashed, armed.on_reach));
+            if crash.is_some() {
+                state.crashed_at = Some(crashed);
+            }
+            (stall.map(|stall| (crashed, stall.on_reach)), crash)
         };
-        // Outside the lock: the callback may look at the counts.
+        // Outside the lock: the callbacks may look at the counts.
+        if let Some((at, stand_still)) = stall {
+            stand_still(at);
+        }
+        let Some((crashed, on_crash)) = crash else { return Ok(()) };
         on_crash(crashed);
         Err(crashed)
     }
@@ -168,6 +194,20 @@ mod tests {
         assert!(is_stuck(&points.clone(), "send").await);
         assert!(points.reach_blocking("send").is_err());
         assert_eq!(points.total(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_process_that_stood_still_goes_on() {
+        let points = FaultPoints::counting();
+        let (sender, receiver) = mpsc::channel();
+        points.stall("append", 2, move || sender.send("stands").unwrap());
+        points.reach("append").await;
+        assert!(receiver.try_recv().is_err());
+        points.reach("append").await;
+        assert_eq!(receiver.try_recv(), Ok("stands"));
+        points.reach("append").await;
+        assert_eq!((points.total(), points.crashed_at()), (3, None));
+        assert!(receiver.try_recv().is_err(), "once");
     }
 
     #[tokio::test]

@@ -115,7 +115,7 @@ pub trait IncidentStore: Send + Sync {
         Ok(found)
     }
 
-    /// Incidents that are neither closed nor merged, P0 first, the oldest first. Those left alone are not among them.
+    /// Incidents that are not closed, P0 first, the oldest first. Those left alone are not among them.
     async fn unfinished(&self) -> Result<Vec<IncidentId>, StoreError>;
 
     /// The switches that stand for the whole site.

@@ -1,7 +1,9 @@
-//! A PostgreSQL server of one's own, for tests and trials: made by `initdb`, reachable from this machine only, gone when dropped.
+//! Grounds for tests and trials, gone when dropped: a PostgreSQL server of one's own, made by `initdb` and reachable from this machine
+//! only, and a disk that is small enough to fill.
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -172,6 +174,61 @@ impl Drop for PostgresCluster {
         // It may be down already, and what cannot be removed is in the temporary folder.
         let _ = self.crash();
         let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A file system in memory that is full after a little, mounted in a folder of its own under the system's temporary folder.
+#[derive(Debug)]
+pub struct SmallDisk {
+    folder: PathBuf,
+}
+
+impl SmallDisk {
+    /// Mounts one of so many bytes; `None` where that cannot be done, since it takes root.
+    pub fn mount(bytes: u64) -> Option<Self> {
+        let name = format!("quell-disk-{}", uuid::Uuid::now_v7().simple());
+        let disk = Self { folder: std::env::temp_dir().join(name) };
+        fs::create_dir(&disk.folder).ok()?;
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]).arg(&disk.folder);
+        mount.output().is_ok_and(|output| output.status.success()).then_some(disk)
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Takes all the space that is left.
+    ///
+    /// # Errors
+    /// When the file that takes it cannot be made.
+    pub fn fill(&self) -> std::io::Result<()> {
+        let mut file = fs::OpenOptions::new().create(true).append(true).open(self.filler())?;
+        for bytes in [64 << 10, 4 << 10, 512, 1] {
+            while file.write_all(&vec![1; bytes]).is_ok() {}
+        }
+        Ok(())
+    }
+
+    /// Gives it back.
+    ///
+    /// # Errors
+    /// When it was not taken.
+    pub fn clear(&self) -> std::io::Result<()> {
+        fs::remove_file(self.filler())
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.folder.join("filler")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Whoever still has a file open on it ends soon; until then it is only out of sight.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.folder).output();
+        let _ = fs::remove_dir(&self.folder);
     }
 }
 

@@ -29,6 +29,7 @@ const DIRECTIONS: &[Direction] = &[
     },
     Direction { name: "tool", may_use: &[], why: "tools can be served and used without Quell" },
     Direction { name: "journal", may_use: &[], why: "a log of bytes does not know what they mean" },
+    Direction { name: "child", may_use: &[], why: "starts programs and does not know which" },
     Direction { name: "service", may_use: &[], why: "what daemons share has no part in what they do" },
     Direction { name: "simulator", may_use: &[], why: "the simulated world must not know who repairs it" },
     Direction { name: "store", may_use: &["incident", "journal"], why: "keeps incidents in a journal" },
@@ -61,13 +62,14 @@ const DIRECTIONS: &[Direction] = &[
     },
     Direction {
         name: "cli",
-        may_use: &["a2a", "incident", "store"],
+        may_use: &["a2a", "child", "incident", "store"],
         why: "a client like any other; it opens a data folder only to audit and to move it",
     },
     Direction {
         name: "sandbox",
         may_use: &[
             "a2a",
+            "child",
             "connect",
             "console",
             "coordinator",
@@ -86,7 +88,7 @@ const DIRECTIONS: &[Direction] = &[
     },
     Direction {
         name: "xtask",
-        may_use: &[],
+        may_use: &["child"],
         why: "has to build in seconds; it runs the programs as people do",
     },
 ];

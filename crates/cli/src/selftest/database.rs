@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use quell_child::{Manner, Process, find, free_addresses};
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::process::{Process, find, free_addresses};
 use crate::failure::{Failure, Result};
 
 /// How long the server may take until it answers, also when it recovers.
@@ -81,8 +81,8 @@ impl Database {
         for setting in settings {
             arguments.extend(["-c".to_owned(), setting]);
         }
-        let server =
-            Process::start("postgres", &self.programs.join("postgres"), &arguments, folder, self.as_user)?;
+        let manner = Manner { user: self.as_user, ..Manner::default() };
+        let server = Process::start("postgres", &self.programs.join("postgres"), &arguments, folder, manner)?;
         self.server = Some(server);
         Ok(())
     }

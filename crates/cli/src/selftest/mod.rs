@@ -3,7 +3,6 @@
 
 mod database;
 mod load;
-mod process;
 mod round;
 mod site;
 mod tally;

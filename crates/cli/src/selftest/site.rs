@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use quell_child::{Manner, Process, free_addresses};
 use reqwest::{Client, Method};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::database::Database;
-use super::process::{Process, free_addresses};
 use crate::args::{CrashArgs, StoreKind};
 use crate::failure::{Failure, Result};
 
@@ -162,7 +162,7 @@ impl Site {
         let arguments = ["--config", &config, "--log-format", "human", "--address-file", &address_file]
             .map(str::to_owned);
         let program = self.programs.join(part.kind());
-        let process = Process::start(&name, &program, &arguments, self.folder.path(), None)?;
+        let process = Process::start(&name, &program, &arguments, self.folder.path(), Manner::default())?;
         self.parts.insert(part, process);
         Ok(())
     }
@@ -327,7 +327,8 @@ fn start_simulator(programs: &Path, folder: &Path, coordinator: SocketAddr) -> R
         "--alerts-interval",
         "100ms",
     ];
-    Process::start(SIMULATOR, &programs.join(SIMULATOR), &arguments.map(str::to_owned), folder, None)
+    let arguments = arguments.map(str::to_owned);
+    Ok(Process::start(SIMULATOR, &programs.join(SIMULATOR), &arguments, folder, Manner::default())?)
 }
 
 async fn simulator_addresses(world: &mut Process, folder: &Path) -> Result<[SocketAddr; 3]> {

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 pub(crate) use memory::JoinSettings;
+pub(crate) use plan::ended_at;
 
 use self::memory::Memory;
 use self::plan::{Message, Planner, View};

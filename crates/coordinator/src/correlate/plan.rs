@@ -114,8 +114,7 @@ impl Planner<'_> {
         let alert = &message.alert;
         let since = match alert.status {
             AlertStatus::Firing => alert.starts_at,
-            // An end that is announced for later has been announced now.
-            AlertStatus::Resolved => alert.ends_at.unwrap_or(self.now).min(self.now),
+            AlertStatus::Resolved => ended_at(alert, self.now),
         };
         self.memory.note_change(&alert.key, alert.status, since);
         let went = self.went.get(&alert.key).copied();
@@ -231,6 +230,12 @@ impl Planner<'_> {
             self.memory.belongs(alert, message.group.as_ref(), id, message.at, join, takes);
         }
     }
+}
+
+/// When an alert ended. An end that is announced for later has been announced now; and no end comes before its beginning, whatever this
+/// machine's clock says: it may be behind the one that the alert's times are by.
+pub(crate) fn ended_at(alert: &Alert, now: Timestamp) -> Timestamp {
+    alert.ends_at.unwrap_or(now).min(now).max(alert.starts_at)
 }
 
 fn takes(view: &View, works: &[Work], places: &HashMap<IncidentId, usize>, id: IncidentId) -> bool {

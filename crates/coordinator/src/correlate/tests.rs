@@ -230,6 +230,28 @@ async fn a_storm_clears_exactly_and_not_before() {
 }
 
 /// Messages of one history, taken in one order; then again and again in any order: nothing changes.
+/// An alert's times are by another machine's clock, and this one's may be behind it, or be set back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_behind_loses_no_end() {
+    let mut house = House::new(|_| {});
+    house.clock.set(BEGIN - SignedDuration::from_hours(1));
+    let of = |number: usize, seconds: i64| Alert {
+        ends_at: Some(BEGIN + SignedDuration::from_secs(seconds)),
+        ..alert("Short", number, AlertStatus::Resolved)
+    };
+    house.tell(None, vec![firing("Short", 1), firing("Short", 2)]).await;
+    house.tell(None, vec![of(1, 30)]).await;
+    house.clock.set(BEGIN + SignedDuration::from_hours(1));
+    house.tell(None, vec![of(2, 30)]).await;
+    for incident in house.incidents().await {
+        assert!(incident.cleared(), "{:?}", incident.members);
+        for member in incident.members.iter() {
+            let ended = member.cleared_at.unwrap();
+            assert!(ended >= BEGIN && ended <= BEGIN + SignedDuration::from_secs(30), "{ended}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn replays_in_any_order_change_nothing() {
     let mut house = House::new(|_| {});

@@ -21,6 +21,8 @@ use quell_connect::prometheus::PrometheusClient;
 use quell_incident::ids::SourceName;
 use quell_service::config;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -34,7 +36,7 @@ pub(crate) use self::reader::Reading;
 pub(crate) use self::reader::{AlertReader, Answer, Held};
 use self::repair::Repair;
 use crate::correlate::Correlated;
-use crate::site::Site;
+use crate::site::{Settings, Site};
 
 /// What reconciliation works with.
 pub(crate) struct Ground {
@@ -50,23 +52,20 @@ pub(crate) struct Ground {
     pub metrics: Arc<ReconcileMetrics>,
 }
 
-/// Starts what is configured: comparing with Alertmanager where there is one, and reading from Prometheus.
+/// Starts comparing with Alertmanager where there is one, and reading from Prometheus; each is done while the settings in force say so.
 pub(crate) fn start(
     ground: Ground,
     reader: Option<Arc<AlertReader>>,
     prometheus: Option<PrometheusClient>,
-    settings: &config::Coordinator,
     stop: &CancellationToken,
     tasks: &TaskTracker,
 ) {
-    let prometheus = prometheus.filter(|_| settings.poll_prometheus.enabled);
-    let page = prometheus.as_ref().map(PrometheusClient::alerts_page);
     let repair = Arc::new(Repair { ground });
-    if let Some(reader) = reader.clone().filter(|_| settings.reconcile.enabled) {
+    if let Some(reader) = reader.clone() {
+        let page = prometheus.as_ref().map(PrometheusClient::alerts_page);
         let reconciler = Reconciler {
             repair: Arc::clone(&repair),
             reader,
-            settings: settings.reconcile.clone(),
             page,
             memory: Memory::default(),
             receivers: None,
@@ -75,8 +74,7 @@ pub(crate) fn start(
         tasks.spawn(async move { stop.run_until_cancelled(reconciler.run()).await });
     }
     if let Some(client) = prometheus {
-        let missed_after = settings.reconcile.missed_after.signed();
-        let poller = Poller::new(repair, client, reader, settings.poll_prometheus.clone(), missed_after);
+        let poller = Poller::new(repair, client, reader);
         let stop = stop.clone();
         tasks.spawn(async move { stop.run_until_cancelled(poller.run()).await });
     }
@@ -85,8 +83,7 @@ pub(crate) fn start(
 struct Reconciler {
     repair: Arc<Repair>,
     reader: Arc<AlertReader>,
-    settings: config::Reconcile,
-    /// The page that stands as the origin of alerts that are read from Prometheus, if any are.
+    /// The page that stands as the origin of alerts that are read from Prometheus, where there is one.
     page: Option<String>,
     memory: Memory,
     /// The receivers whose alerts are ours, once that is known.
@@ -95,32 +92,55 @@ struct Reconciler {
 
 impl Reconciler {
     async fn run(mut self) {
-        let (interval, timeout) = (span(self.settings.interval), span(self.settings.timeout));
+        let site = Arc::clone(&self.repair.ground.site);
         loop {
-            let round = tokio::time::timeout(timeout, self.round(timeout)).await;
-            let result = match round {
-                Ok(Ok(result)) => result,
-                Ok(Err(error)) => {
-                    warn!(%error, "the comparison with Alertmanager waits for the store");
-                    "store"
-                }
-                Err(_elapsed) => {
-                    warn!(
-                        timeout_seconds = timeout.as_secs(),
-                        "the comparison with Alertmanager did not end in time"
-                    );
-                    "late"
-                }
-            };
-            if result != "complete" {
+            let reloaded = site.reloaded();
+            let settings = site.settings();
+            let enabled = settings.reconcile.enabled;
+            if enabled {
+                self.turn(&settings).await;
+            } else {
                 self.memory.interrupted();
             }
-            self.repair.ground.metrics.round(result);
-            tokio::time::sleep(self.repair.jittered(interval)).await;
+            if !paused(reloaded, enabled.then(|| self.repair.jittered(span(settings.reconcile.interval))))
+                .await
+            {
+                self.receivers = None;
+            }
         }
     }
 
-    async fn round(&mut self, within: Duration) -> Result<&'static str, quell_store::StoreError> {
+    /// One round, and what is said of it.
+    async fn turn(&mut self, settings: &Settings) {
+        let timeout = span(settings.reconcile.timeout);
+        let round = tokio::time::timeout(timeout, self.round(settings, timeout)).await;
+        let result = match round {
+            Ok(Ok(result)) => result,
+            Ok(Err(error)) => {
+                warn!(%error, "the comparison with Alertmanager waits for the store");
+                "store"
+            }
+            Err(_elapsed) => {
+                warn!(
+                    timeout_seconds = timeout.as_secs(),
+                    "the comparison with Alertmanager did not end in time"
+                );
+                "late"
+            }
+        };
+        if result != "complete" {
+            self.memory.interrupted();
+        }
+        self.repair.ground.metrics.round(result);
+    }
+
+    async fn round(
+        &mut self,
+        settings: &Settings,
+        within: Duration,
+    ) -> Result<&'static str, quell_store::StoreError> {
+        let page = self.page.as_deref().filter(|_| settings.poll_prometheus.enabled);
+        let settings = &settings.reconcile;
         let site = &self.repair.ground.site;
         let at = site.now();
         let reading = self.reader.all(within).await;
@@ -135,14 +155,14 @@ impl Reconciler {
         // After the alerts: one that started anew in between shows it.
         let statuses = self.reader.statuses(within).await;
         let known: Vec<_> = statuses.iter().flatten().collect();
-        let margin = self.settings.clear_margin.signed();
+        let margin = settings.clear_margin.signed();
         let long_enough = |status: &quell_connect::alertmanager::Status| {
             at.duration_since(status.started_at) >= status.resolve_timeout.saturating_add(margin)
         };
         let complete = reading.failed.is_empty() && known.len() == statuses.len();
         let settled = complete && known.iter().all(|status| long_enough(status));
         if complete || self.receivers.is_none() && !known.is_empty() {
-            let receivers = receivers_of(&self.settings.receivers, &known);
+            let receivers = receivers_of(&settings.receivers, &known);
             if self.receivers.as_ref() != Some(&receivers) {
                 info!(
                     ?receivers,
@@ -151,15 +171,15 @@ impl Reconciler {
             }
             self.receivers = Some(receivers);
         }
-        let receivers = self.receivers.clone().unwrap_or_else(|| self.settings.receivers.clone());
+        let receivers = self.receivers.clone().unwrap_or_else(|| settings.receivers.clone());
 
-        let own = self.repair.own(self.page.as_deref()).await?;
+        let own = self.repair.own(page).await?;
         let listing = Listing { alerts: &reading.alerts, settled, at };
         let limits = Limits {
-            missed_after: self.settings.missed_after.signed(),
-            cleared_after: self.settings.cleared_after.signed(),
+            missed_after: settings.missed_after.signed(),
+            cleared_after: settings.cleared_after.signed(),
             receivers: &receivers,
-            polling: self.page.is_some(),
+            polling: page.is_some(),
         };
         let findings = compare(&own, &listing, &limits, &mut self.memory);
         // What holds actions back comes first.
@@ -189,6 +209,21 @@ impl Reconciler {
         if let Some(reading) = reading {
             metrics.held(reading.alerts.len());
         }
+    }
+}
+
+/// Waits for the span, or without one for ever, unless other settings come first: then that is false.
+async fn paused(reloaded: Notified<'_>, span: Option<Duration>) -> bool {
+    let pause = async {
+        match span {
+            Some(span) => sleep(span).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = reloaded => false,
+        () = pause => true,
     }
 }
 

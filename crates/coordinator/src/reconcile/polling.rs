@@ -12,7 +12,6 @@ use jiff::{SignedDuration, Timestamp};
 use quell_connect::SourceError;
 use quell_connect::prometheus::{AlertConfig, PrometheusClient, RuleAlert, RuleTimes};
 use quell_incident::alert::{Alert, AlertKey, AlertStatus, Fingerprint, Labels};
-use quell_service::config;
 use quell_store::StoreError;
 use quell_tool::CallContext;
 use tokio::time::Instant;
@@ -21,7 +20,8 @@ use tracing::{info, warn};
 use super::compare::{Ended, Memory, Own};
 use super::reader::{AlertReader, Reading};
 use super::repair::Repair;
-use super::span;
+use super::{paused, span};
+use crate::site::Settings;
 
 /// How long the configuration and the rules are taken for what they were.
 const CONFIG_FRESH: Duration = Duration::from_secs(60);
@@ -45,14 +45,14 @@ struct Poll {
     /// `None` where the server does not say.
     started_at: Option<Timestamp>,
     known: Known,
+    /// By which it is judged.
+    settings: Arc<Settings>,
 }
 
 pub(super) struct Poller {
     repair: Arc<Repair>,
     client: PrometheusClient,
     alertmanager: Option<Arc<AlertReader>>,
-    settings: config::PollPrometheus,
-    missed_after: SignedDuration,
     page: String,
     memory: Memory,
     known: Option<(Instant, Known)>,
@@ -64,51 +64,57 @@ impl Poller {
         repair: Arc<Repair>,
         client: PrometheusClient,
         alertmanager: Option<Arc<AlertReader>>,
-        settings: config::PollPrometheus,
-        missed_after: SignedDuration,
     ) -> Self {
         let page = client.alerts_page();
         let (memory, known) = (Memory::default(), None);
-        Self {
-            repair,
-            client,
-            alertmanager,
-            settings,
-            missed_after,
-            page,
-            memory,
-            known,
-            said_relabels: false,
-        }
+        Self { repair, client, alertmanager, page, memory, known, said_relabels: false }
     }
 
     pub(super) async fn run(mut self) {
-        let (interval, timeout) = (span(self.settings.interval), span(self.settings.timeout));
+        let site = Arc::clone(&self.repair.ground.site);
         loop {
-            let result = match tokio::time::timeout(timeout, self.round(timeout)).await {
-                Ok(Ok(result)) => result,
-                Ok(Err(error)) => {
-                    warn!(%error, "reading alerts from Prometheus waits for the store");
-                    "store"
-                }
-                Err(_elapsed) => {
-                    warn!(
-                        timeout_seconds = timeout.as_secs(),
-                        "reading alerts from Prometheus did not end in time"
-                    );
-                    "late"
-                }
-            };
-            if result != "complete" {
+            let reloaded = site.reloaded();
+            let settings = site.settings();
+            let enabled = settings.poll_prometheus.enabled;
+            if enabled {
+                self.turn(&settings).await;
+            } else {
                 self.memory.interrupted();
             }
-            self.repair.ground.metrics.poll(result);
-            tokio::time::sleep(self.repair.jittered(interval)).await;
+            let interval = span(settings.poll_prometheus.interval);
+            paused(reloaded, enabled.then(|| self.repair.jittered(interval))).await;
         }
     }
 
-    async fn round(&mut self, within: Duration) -> Result<&'static str, StoreError> {
-        let poll = match self.read(within).await {
+    /// One round, and what is said of it.
+    async fn turn(&mut self, settings: &Arc<Settings>) {
+        let timeout = span(settings.poll_prometheus.timeout);
+        let result = match tokio::time::timeout(timeout, self.round(settings, timeout)).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(error)) => {
+                warn!(%error, "reading alerts from Prometheus waits for the store");
+                "store"
+            }
+            Err(_elapsed) => {
+                warn!(
+                    timeout_seconds = timeout.as_secs(),
+                    "reading alerts from Prometheus did not end in time"
+                );
+                "late"
+            }
+        };
+        if result != "complete" {
+            self.memory.interrupted();
+        }
+        self.repair.ground.metrics.poll(result);
+    }
+
+    async fn round(
+        &mut self,
+        settings: &Arc<Settings>,
+        within: Duration,
+    ) -> Result<&'static str, StoreError> {
+        let poll = match self.read(settings, within).await {
             Ok(poll) => poll,
             Err(error) => {
                 info!(%error, "Prometheus' alerts could not be read; nothing is taken from that");
@@ -131,7 +137,7 @@ impl Poller {
         Ok("complete")
     }
 
-    async fn read(&mut self, within: Duration) -> Result<Poll, SourceError> {
+    async fn read(&mut self, settings: &Arc<Settings>, within: Duration) -> Result<Poll, SourceError> {
         let context = CallContext::within(within);
         let at = self.repair.ground.site.now();
         let alerts = self.client.alerts(&context).await?;
@@ -151,13 +157,13 @@ impl Poller {
                 known
             }
         };
-        Ok(Poll { at, alerts, started_at, known })
+        Ok(Poll { at, alerts, started_at, known, settings: Arc::clone(settings) })
     }
 
     /// The alert as Alertmanager would have it; `None` for what is left out or cannot be used.
     fn alert(&self, alert: &RuleAlert, poll: &Poll) -> Option<Alert> {
         let name = alert.labels.get("alertname")?;
-        if self.settings.ignore.iter().any(|ignored| name.is(ignored)) {
+        if poll.settings.poll_prometheus.ignore.iter().any(|ignored| name.is(ignored)) {
             return None;
         }
         // Prometheus adds an external label where the alert has none of that name.
@@ -188,6 +194,7 @@ impl Poller {
         reading: Option<&Reading>,
     ) -> Result<Vec<Alert>, StoreError> {
         let beside = self.alertmanager.is_some();
+        let missed_after = poll.settings.reconcile.missed_after.signed();
         if beside && poll.known.config.relabels {
             if !self.said_relabels {
                 warn!(
@@ -204,7 +211,7 @@ impl Poller {
             // What Alertmanager holds is the reconciler's: it knows of routes and silences.
             let held = reading.is_some_and(|reading| reading.alerts.contains_key(fingerprint));
             // Beside an Alertmanager it is on its way there for a while.
-            let early = beside && poll.at.duration_since(alert.starts_at) < self.missed_after;
+            let early = beside && poll.at.duration_since(alert.starts_at) < missed_after;
             if !firing || held || early || own.iter().any(|own| same(own, alert, external)) {
                 continue;
             }

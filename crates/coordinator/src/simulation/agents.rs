@@ -174,14 +174,21 @@ impl Workers for Line {
         key: &str,
         request: &PlanRequest,
         within: Duration,
-        _now: Timestamp,
+        now: Timestamp,
     ) -> Result<PlanAnswer, AgentError> {
         let (agents, key, request) = (Arc::clone(&self.agents), key.to_owned(), request.clone());
         let work = move || {
             let (agents, key, request) = (Arc::clone(&agents), key.clone(), request.clone());
             async move { agents.resolution.plan(&key, &request) }.boxed()
         };
-        self.carry("plan", within, work).await
+        match self.carry("plan", within, work).await? {
+            // As the real one.
+            PlanAnswer::Plan { plan } if plan.valid_until <= now => {
+                let why = format!("the plan was valid until {}; do the clocks agree?", plan.valid_until);
+                Err(AgentError::Nonsense { agent: "resolution", skill: "plan", why })
+            }
+            answer => Ok(answer),
+        }
     }
 
     async fn step(

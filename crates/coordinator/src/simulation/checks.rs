@@ -10,10 +10,7 @@ use super::world::World;
 
 /// Whether nothing more is to come without a person: closed, or with one.
 pub(super) fn is_at_rest(incident: &Incident) -> bool {
-    matches!(
-        incident.phase,
-        Phase::Closed { .. } | Phase::Merged { .. } | Phase::Escalated { .. } | Phase::TakenOver { .. }
-    )
+    matches!(incident.phase, Phase::Closed { .. } | Phase::Escalated { .. } | Phase::TakenOver { .. })
 }
 
 /// Every incident, in the order of their ids.

@@ -2,7 +2,7 @@
 //!
 //! The workflow, the runner and correlation are the real ones. The store, the agents, Alertmanager and people are simulated, and
 //! between any two awaits of the coordinator time may pass, its process may stand still or die, and messages may be late, doubled,
-//! lost or out of order. All chance comes from one seed and all time from the paused clock of a runtime with one thread, so a seed is
+//! lost or out of order; its clock may be set. All chance comes from one seed and all time from the paused clock of a runtime with one thread, so a seed is
 //! a history. After the trouble comes a calm in which everything must come to rest; then [`checks`] looks at what is left.
 //!
 //! `QUELL_SIM_HISTORIES=n` sets how many histories are run, `QUELL_SIM_SEED=n` the first one's seed; with the seed alone one history
@@ -131,7 +131,7 @@ async fn start(world: &Arc<World>, agents: &Arc<Agents>, life: &Arc<Life>, with_
     loop {
         let site = Arc::new(Site::new(
             Arc::new(Disk::of(Arc::clone(world), Arc::clone(life))),
-            world.clock.clone(),
+            world.own_clock.clone(),
             world.ids.clone(),
             FaultPoints::disabled(),
             "default".to_owned(),
@@ -189,6 +189,25 @@ async fn live(world: &Arc<World>, agents: &Arc<Agents>, doors: &Arc<Doors>) {
     }
 }
 
+/// Sets the clock of the coordinator's machine forward and back. By less than tells a late message from an alert's return: beyond that
+/// a copy that comes late is a return, and that it has ended is seen by comparing with Alertmanager, which is not simulated.
+async fn set_clock(world: Arc<World>) {
+    loop {
+        sleep(world.draw(|dice| dice.seconds(5, 200))).await;
+        if world.is_calm() {
+            return;
+        }
+        let seconds = world.draw(|dice| match dice.between(0, 3) {
+            0 => 0,
+            1 => dice.between(1, 10) as i64,
+            _ => dice.between(10, 120) as i64,
+        });
+        let ahead = if world.draw(|dice| dice.percent(50)) { seconds } else { -seconds };
+        world.note(|| format!("the coordinator's clock is {ahead} s ahead"));
+        world.own_clock.set(SignedDuration::from_secs(ahead));
+    }
+}
+
 /// Waits until nothing more is to come, or for too long.
 async fn come_to_rest(world: &World) {
     let begun = Instant::now();
@@ -238,6 +257,9 @@ fn history(seed: u64, traced: bool) -> History {
         let doors = Arc::new(Doors::default());
         for target in world.targets() {
             tokio::spawn(alerts::break_again_and_again(Arc::clone(&world), Arc::clone(&doors), target));
+        }
+        if world.draw(|dice| dice.percent(25)) {
+            tokio::spawn(set_clock(Arc::clone(&world)));
         }
         tokio::spawn(people::watch(Arc::clone(&world), Arc::clone(&doors)));
         live(&world, &agents, &doors).await;

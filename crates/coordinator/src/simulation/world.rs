@@ -31,6 +31,26 @@ impl Clock for VirtualClock {
     }
 }
 
+/// The clock of the coordinator's machine, which somebody sets wrong and right again.
+pub(super) struct SetClock {
+    time: Arc<VirtualClock>,
+    ahead: Mutex<SignedDuration>,
+}
+
+impl SetClock {
+    /// From now on it is ahead of the time by so much, or behind it.
+    pub(super) fn set(&self, ahead: SignedDuration) {
+        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = ahead;
+    }
+}
+
+impl Clock for SetClock {
+    fn now(&self) -> Timestamp {
+        let ahead = *self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        self.time.now().saturating_add(ahead).unwrap_or(Timestamp::MAX)
+    }
+}
+
 /// Something that is acted on.
 #[derive(Debug, Default)]
 pub(super) struct Target {
@@ -79,7 +99,9 @@ struct State {
 pub(super) struct World {
     /// What outlives every process.
     pub(super) disk: MemoryStore,
-    pub(super) clock: Arc<VirtualClock>,
+    clock: Arc<VirtualClock>,
+    /// As the coordinator's machine tells the time.
+    pub(super) own_clock: Arc<SetClock>,
     pub(super) ids: Arc<CountingIds>,
     state: Mutex<State>,
 }
@@ -104,7 +126,8 @@ impl World {
             deaths: 0,
         };
         let ids = Arc::new(CountingIds::new(clock.clone()));
-        Arc::new(Self { disk: MemoryStore::new(), clock, ids, state: Mutex::new(state) })
+        let own_clock = Arc::new(SetClock { time: Arc::clone(&clock), ahead: Mutex::default() });
+        Arc::new(Self { disk: MemoryStore::new(), clock, own_clock, ids, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -187,6 +210,7 @@ impl World {
     /// From now on nothing goes wrong any more.
     pub(super) fn calm_down(&self) {
         self.state().calm = true;
+        self.own_clock.set(SignedDuration::ZERO);
         self.note(|| "calm".to_owned());
     }
 

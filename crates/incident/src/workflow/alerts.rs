@@ -277,7 +277,6 @@ impl Looking<'_> {
             | Phase::Escalated { unknown: Some(_), .. }
             | Phase::TakenOver { unknown: Some(_), .. }
             | Phase::Resolved { .. }
-            | Phase::Merged { .. }
             | Phase::Closed { .. } => Vec::new(),
         }
     }

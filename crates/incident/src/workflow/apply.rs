@@ -354,7 +354,6 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
                     | Phase::Escalated { .. }
                     | Phase::TakenOver { .. }
                     | Phase::Resolved { .. }
-                    | Phase::Merged { .. }
                     | Phase::Closed { .. }
             );
             incident.phase = Phase::Escalated {
@@ -379,14 +378,11 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
             if !incident.acknowledged_by.contains(by) {
                 incident.acknowledged_by.push(by.clone());
             }
-            !matches!(incident.phase, Phase::Merged { .. } | Phase::Closed { .. })
+            !matches!(incident.phase, Phase::Closed { .. })
         }
         Event::TakenOver { by } => {
             let from = incident.run().is_none()
-                && !matches!(
-                    incident.phase,
-                    Phase::Resolved { .. } | Phase::Merged { .. } | Phase::Closed { .. }
-                );
+                && !matches!(incident.phase, Phase::Resolved { .. } | Phase::Closed { .. });
             let unknown = incident.unknown_step().cloned().map(Box::new);
             incident.phase = Phase::TakenOver { by: by.clone(), unknown };
             from
@@ -394,10 +390,7 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
         Event::HandedBack { .. } => matches!(incident.phase, Phase::TakenOver { .. }),
         Event::Resolved { how, quiet_until } => {
             let from = incident.run().is_none()
-                && !matches!(
-                    incident.phase,
-                    Phase::Resolved { .. } | Phase::Merged { .. } | Phase::Closed { .. }
-                );
+                && !matches!(incident.phase, Phase::Resolved { .. } | Phase::Closed { .. });
             incident.resolved_at = Some(at);
             incident.phase = Phase::Resolved { how: how.clone(), quiet_until: *quiet_until };
             from
@@ -412,18 +405,11 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
             }
             matches!(incident.phase, Phase::Resolved { .. })
         }
-        Event::Merged { into } => {
-            let from = incident.run().is_none() && incident.status() != crate::severity::Status::Closed;
-            incident.closed_at = Some(at);
-            incident.phase = Phase::Merged { into: *into };
-            from
-        }
         Event::Closed { outcome, post_mortem } => {
             let from = match outcome {
                 Outcome::Resolved { .. } => matches!(incident.phase, Phase::Resolved { .. }),
                 Outcome::ClosedByPerson { .. } | Outcome::Withdrawn { .. } => {
-                    incident.run().is_none()
-                        && !matches!(incident.phase, Phase::Merged { .. } | Phase::Closed { .. })
+                    incident.run().is_none() && !matches!(incident.phase, Phase::Closed { .. })
                 }
             };
             incident.closed_at = Some(at);

@@ -56,7 +56,6 @@ pub fn next_deadline(incident: &Incident) -> Option<Timestamp> {
         Phase::Resolved { quiet_until, .. } => Some(*quiet_until),
         Phase::Escalated { acknowledged_by: Some(_), .. }
         | Phase::TakenOver { .. }
-        | Phase::Merged { .. }
         | Phase::Closed { .. } => None,
     }
 }
@@ -130,7 +129,6 @@ pub fn duties(incident: &Incident) -> Vec<Duty> {
         | Phase::Escalated { .. }
         | Phase::TakenOver { .. }
         | Phase::Resolved { .. }
-        | Phase::Merged { .. }
         | Phase::Closed { .. } => Vec::new(),
     }
 }

@@ -96,7 +96,7 @@ impl Looking<'_> {
             Phase::Undoing { run: Some(_), .. } => {
                 self.not_now("take over", "an undo step is running; wait for its outcome")
             }
-            Phase::Resolved { .. } | Phase::Merged { .. } | Phase::Closed { .. } => {
+            Phase::Resolved { .. } | Phase::Closed { .. } => {
                 self.not_now("take over", "the incident is resolved; reopen it first")
             }
             Phase::TakenOver { by: holder, .. } if *holder == by => Ok(Vec::new()),
@@ -160,7 +160,7 @@ impl Looking<'_> {
         self.must_not_run("resolve")?;
         match &self.incident.phase {
             Phase::Resolved { .. } => Ok(Vec::new()),
-            Phase::Merged { .. } | Phase::Closed { .. } => self.not_now("resolve", "the incident is closed"),
+            Phase::Closed { .. } => self.not_now("resolve", "the incident is closed"),
             _ => Ok(self.resolve_by_person(by)),
         }
     }
@@ -176,7 +176,7 @@ impl Looking<'_> {
     pub(super) fn close(&self, by: &str, why: &str) -> Result<Vec<Event>, Refused> {
         self.must_not_run("close")?;
         let outcome = match &self.incident.phase {
-            Phase::Merged { .. } | Phase::Closed { .. } => return Ok(Vec::new()),
+            Phase::Closed { .. } => return Ok(Vec::new()),
             Phase::Resolved { how, .. } => Outcome::Resolved { how: how.clone() },
             _ => Outcome::ClosedByPerson { by: by.to_owned(), why: why.to_owned() },
         };
@@ -213,7 +213,7 @@ impl Looking<'_> {
                 let why = format!("{by}: {why}");
                 Ok(vec![Event::Reopened { why, against }, self.start_diagnosis(1)])
             }
-            Phase::Merged { .. } | Phase::Closed { .. } => {
+            Phase::Closed { .. } => {
                 self.not_now("reopen", "the incident is closed; create a new one that is linked to it")
             }
             _ => self.not_now("reopen", "it is not resolved"),

@@ -6,5 +6,6 @@ mod common;
 
 mod api;
 mod callers;
+mod folders;
 mod programs;
 mod webhooks;

@@ -11,13 +11,13 @@ use tokio::process::Command;
 
 use crate::common::program;
 
-const COORDINATOR: &str = "quell-coordinator";
+pub(crate) const COORDINATOR: &str = "quell-coordinator";
 const DAEMONS: [&str; 3] = [COORDINATOR, "quell-diagnostic", "quell-resolution"];
 
-struct Ran {
-    code: Option<i32>,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
     out: String,
-    error: String,
+    pub(crate) error: String,
 }
 
 fn daemon(name: &str, folder: &Path, arguments: &[&str]) -> Command {
@@ -26,7 +26,7 @@ fn daemon(name: &str, folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-async fn run(name: &str, folder: &Path, arguments: &[&str]) -> Ran {
+pub(crate) async fn run(name: &str, folder: &Path, arguments: &[&str]) -> Ran {
     let ran = daemon(name, folder, arguments).output();
     let ran = tokio::time::timeout(Duration::from_secs(10), ran).await;
     let ran = ran.unwrap_or_else(|_| panic!("{name} {arguments:?} goes on")).unwrap();

@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 
 pub use correlation::{Correlation, CorrelationRule, FlappingSettings, Schedule, Weekday, Window};
 pub use daemons::{
-    Autonomy, AutonomyOverride, Coordinator, Diagnostic, PollPrometheus, Reconcile, Resolution, Scope,
-    Simulator, TokenEntry, Workflow,
+    Autonomy, AutonomyOverride, Coordinator, Diagnostic, PollPrometheus, Reconcile, Resolution, Retention,
+    Scope, Simulator, TokenEntry, Workflow,
 };
 pub use environment::{Environment, VARIABLES, Variable, parse_flag};
 pub use error::{ConfigError, Position};

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use quell_incident::Event;
 use quell_incident::gate::KillSwitch;
 use quell_incident::ids::{Digest, GateEpoch};
 use quell_incident::severity::Priority;
@@ -24,7 +23,7 @@ pub(crate) fn reopened(folder: &Path) -> EmbeddedStore {
     EmbeddedStore::open(folder, options()).unwrap()
 }
 
-/// One of everything: open, closed, merged and locked incidents, messages, switches, received alerts.
+/// One of everything: open, closed and locked incidents, messages, switches, received alerts.
 pub(crate) async fn fill<S: IncidentStore + ?Sized>(store: &S) {
     for number in 0..6 {
         store.receive(received(number)).await.unwrap();
@@ -33,11 +32,7 @@ pub(crate) async fn fill<S: IncidentStore + ?Sized>(store: &S) {
         let incident = store.append(append).await.unwrap();
         let incident = store.append(note(&incident, "looked at")).await.unwrap();
         match number {
-            0 | 1 => drop(store.append(close(&incident)).await.unwrap()),
-            2 => {
-                let merged = Event::Merged { into: incident_id(3) };
-                store.append(follow(&incident, [merged], at(50))).await.unwrap();
-            }
+            0..=2 => drop(store.append(close(&incident)).await.unwrap()),
             3 => {
                 let cool = cool_down("HighMemoryUsage", "db-1", "restart", at(1_000));
                 let claims = vec![Claim::Take(lock("db-1", 1)), Claim::CoolDown(cool)];

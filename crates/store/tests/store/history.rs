@@ -29,7 +29,6 @@ enum Op {
     Epoch { number: u64, epoch: u64 },
     Fire { number: u64, alert: u64 },
     Close { number: u64 },
-    Merge { number: u64 },
     Receive { number: u64 },
     Correlate { back: usize },
     Switch { epoch: u64, on: bool },
@@ -53,7 +52,6 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (number.clone(), 0..3u64).prop_map(|(number, epoch)| Op::Epoch { number, epoch }),
         3 => (number.clone(), 0..6u64).prop_map(|(number, alert)| Op::Fire { number, alert }),
         2 => number.clone().prop_map(|number| Op::Close { number }),
-        1 => number.clone().prop_map(|number| Op::Merge { number }),
         3 => number.prop_map(|number| Op::Receive { number }),
         1 => (0..4usize).prop_map(|back| Op::Correlate { back }),
         1 => (0..3u64, any::<bool>()).prop_map(|(epoch, on)| Op::Switch { epoch, on }),
@@ -89,7 +87,6 @@ fn append_of(op: &Op, incident: &Incident) -> Append {
             let fired = Event::AlertFired { alert: Box::new(alert(*number, "warning", at(3))) };
             follow(incident, [fired], incident.updated_at)
         }
-        Op::Merge { .. } => follow(incident, [Event::Merged { into: incident_id(0) }], incident.updated_at),
         Op::Close { .. } if incident.closed_at.is_none() => close(incident),
         _ => note(incident, "noted"),
     }
@@ -198,8 +195,7 @@ async fn same_answers(ops: Vec<Op>, mut other: Backend) -> Result<(), TestCaseEr
             | Op::CoolDown { number, .. }
             | Op::Epoch { number, .. }
             | Op::Fire { number, .. }
-            | Op::Close { number }
-            | Op::Merge { number } => {
+            | Op::Close { number } => {
                 if let Some(incident) = memory.incident(incident_id(*number)).await.unwrap() {
                     append(&memory, &other, append_of(op, &incident)).await?;
                 }

@@ -1,59 +1,23 @@
 //! A file system that is really full: a small tmpfs, for which one has to be root.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
+use quell_store::testing::SmallDisk;
 use quell_store::{EmbeddedStore, IncidentStore, ReceivedPosition, StoreError};
 
 use crate::embedded::options;
 use crate::fixtures::*;
 
-/// Unmounted when it is dropped.
-struct Mounted {
-    folder: PathBuf,
-    _under: tempfile::TempDir,
-}
-
-impl Mounted {
-    fn tmpfs(size: &str) -> Option<Self> {
-        let under = tempfile::tempdir().unwrap();
-        let folder = under.path().to_owned();
-        let size = format!("size={size}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&folder).output();
-        mounted.is_ok_and(|output| output.status.success()).then_some(Self { folder, _under: under })
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.folder).status();
-    }
-}
-
-fn filler(folder: &Path) -> PathBuf {
-    folder.join("filler")
-}
-
-/// Takes all the space that is left.
-fn fill_up(folder: &Path) {
-    use std::io::Write as _;
-    let mut file = std::fs::File::create(filler(folder)).unwrap();
-    for bytes in [64 << 10, 4 << 10, 512, 1] {
-        while file.write_all(&vec![1; bytes]).is_ok() {}
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_is_try_again_and_heals_when_there_is_space() {
-    let Some(disk) = Mounted::tmpfs("24m") else {
+    let Some(disk) = SmallDisk::mount(24 << 20) else {
         #[allow(clippy::print_stdout, reason = "counted by `cargo xtask test`")]
         {
             println!("skipped: a store on a full tmpfs: mounting one takes root");
         }
         return;
     };
-    let folder = disk.folder.join("data");
+    let folder = disk.folder().join("data");
     let store = EmbeddedStore::open(&folder, options()).unwrap();
     let mut acknowledged = Vec::new();
     let mut refusals = 0;
@@ -61,7 +25,7 @@ async fn a_full_disk_is_try_again_and_heals_when_there_is_space() {
         for number in 0..20 {
             acknowledged.push(store.receive(received(round * 1_000 + number)).await.unwrap());
         }
-        fill_up(&disk.folder);
+        disk.fill().unwrap();
         for number in 0..200 {
             match store.receive(received(round * 1_000 + 100 + number)).await {
                 Ok(position) => acknowledged.push(position),
@@ -71,7 +35,7 @@ async fn a_full_disk_is_try_again_and_heals_when_there_is_space() {
                 }
             }
         }
-        std::fs::remove_file(filler(&disk.folder)).unwrap();
+        disk.clear().unwrap();
         let begun = Instant::now();
         loop {
             match store.receive(received(round * 1_000 + 999)).await {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
-use crate::child::{Process, free_addresses, stop_all};
+use crate::child::{Process, stop_all};
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::workspace::{self, Profile};
 use recorded::Recorded;
@@ -150,7 +150,7 @@ impl Site {
         interrupt: &Interrupt,
     ) -> Result<Self> {
         let sources = recorded::serve(recorded)?;
-        let [http, grpc, diagnostic, resolution] = free_addresses()?;
+        let [http, grpc, diagnostic, resolution] = quell_child::free_addresses()?;
         let config = folder.join("quell.yaml");
         let data = |name: &str| json!(folder.join(name)).to_string();
         let address = sources.address;
@@ -183,7 +183,7 @@ impl Site {
     }
 
     fn resident_bytes(&self) -> BTreeMap<String, Option<u64>> {
-        self.processes.iter().map(|process| (process.name.clone(), process.resident_bytes())).collect()
+        self.processes.iter().map(|process| (process.name().to_owned(), process.resident_bytes())).collect()
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::START_WITHIN;
-use crate::child::{Process, free_addresses, stop_all};
+use crate::child::{Process, stop_all};
 use crate::interrupt::Interrupt;
 
 /// Each program is started this often, and the median counts: the first start reads it from disk.
@@ -39,7 +39,7 @@ pub(super) fn measure(
 fn start(name: &str, program: &Path, folder: &Path, interrupt: &Interrupt) -> Result<f64> {
     std::fs::create_dir(folder)?;
     let file = folder.join("addresses.json");
-    let [first, second] = free_addresses::<2>()?.map(|address| address.to_string());
+    let [first, second] = quell_child::free_addresses::<2>()?.map(|address| address.to_string());
     let data = folder.join("data").display().to_string();
     let file_name = file.display().to_string();
     let own: &[&str] = match name {

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::child::tail;
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::workspace::{self, Profile};
 use follow::{Ending, Followed};
@@ -157,7 +156,7 @@ fn keep_after(folder: &mut tempfile::TempDir, error: &anyhow::Error, show: &Show
 
 /// The last warnings and errors of a log.
 fn complaints(log: &Path) -> String {
-    let all = tail(log, 2_000);
+    let all = quell_child::tail(log, 2_000);
     let found: Vec<_> = all.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).collect();
     found[found.len().saturating_sub(5)..].iter().map(|line| format!("{line}\n")).collect()
 }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::settings::{Addresses, quell_yaml};
-use crate::child::{Process, free_addresses, program, stop_all};
+use crate::child::{Process, stop_all};
 use crate::http;
 use crate::interrupt::Interrupt;
 use crate::monitoring::{FAST, Place, TOKEN_COMMENT, fast_rules};
@@ -35,7 +35,7 @@ impl Site {
         real: bool,
         interrupt: &Interrupt,
     ) -> Result<Self> {
-        let [http, grpc, diagnostic, resolution, prometheus, alertmanager] = free_addresses()?;
+        let [http, grpc, diagnostic, resolution, prometheus, alertmanager] = quell_child::free_addresses()?;
         let mut processes = Vec::new();
         let mut simulator = start_simulator(binaries, folder, (!real).then_some(http))?;
         let exporters = simulator_addresses(&mut simulator, folder, interrupt)?;
@@ -55,10 +55,10 @@ impl Site {
             processes.push(Process::start(name, binary(binaries, name)?, &arguments, folder)?);
         }
         for process in &mut processes {
-            let listening = folder.join(format!("{}.json", process.name));
-            match process.name.as_str() {
+            let listening = folder.join(format!("{}.json", process.name()));
+            match process.name() {
                 "prometheus" | "alertmanager" => {
-                    let address = if process.name == "prometheus" { prometheus } else { alertmanager };
+                    let address = if process.name() == "prometheus" { prometheus } else { alertmanager };
                     let ready = || {
                         http::request(address, "GET", "/-/ready", None)
                             .ok()
@@ -87,12 +87,12 @@ impl Site {
 
     /// Name and resident memory in bytes of every process.
     pub(crate) fn resident_bytes(&self) -> Vec<(String, Option<u64>)> {
-        self.processes.iter().map(|process| (process.name.clone(), process.resident_bytes())).collect()
+        self.processes.iter().map(|process| (process.name().to_owned(), process.resident_bytes())).collect()
     }
 
     /// Name and log of every process.
     pub(crate) fn logs(&self) -> Vec<(String, PathBuf)> {
-        self.processes.iter().map(|process| (process.name.clone(), process.log.clone())).collect()
+        self.processes.iter().map(|process| (process.name().to_owned(), process.log().to_owned())).collect()
     }
 
     /// Ends everything; returns the names of those that had to be killed.
@@ -145,7 +145,7 @@ fn start_monitoring(
 ) -> Result<Vec<Process>> {
     let missing = "is not installed; `apt-get install --no-install-recommends prometheus prometheus-alertmanager`, or \
                    leave out --real";
-    let find = |name: &str| program(name).with_context(|| format!("--real: `{name}` {missing}"));
+    let find = |name: &str| quell_child::find(name).with_context(|| format!("--real: `{name}` {missing}"));
     let place = Place {
         prometheus_start: "# For a demonstration.".to_owned(),
         alertmanager_start: "# For a demonstration.".to_owned(),
@@ -165,7 +165,8 @@ fn start_monitoring(
     ] {
         std::fs::write(folder.join(file), text).with_context(|| format!("cannot write {file}"))?;
     }
-    let alertmanager_program = program("prometheus-alertmanager").map_or_else(|| find("alertmanager"), Ok)?;
+    let alertmanager_program =
+        quell_child::find("prometheus-alertmanager").map_or_else(|| find("alertmanager"), Ok)?;
     let (data, alertmanager_data) = (path(&folder.join("prometheus")), path(&folder.join("alertmanager")));
     Ok(vec![
         Process::start(

@@ -7,8 +7,6 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::child::program;
-
 /// A package, and the programs by which it is known to be there.
 const PACKAGES: &[(&str, &[&str])] = &[
     ("prometheus", &["prometheus", "promtool"]),
@@ -26,7 +24,7 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 pub(super) fn run(only_say: bool) -> Result<()> {
     let mut missing: Vec<_> = PACKAGES
         .iter()
-        .filter(|(_, programs)| programs.iter().any(|name| program(name).is_none()))
+        .filter(|(_, programs)| programs.iter().any(|name| quell_child::find(name).is_none()))
         .map(|(package, _)| *package)
         .collect();
     if !has_venv() {

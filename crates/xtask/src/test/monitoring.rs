@@ -6,7 +6,6 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::{Summary, checker};
-use crate::child::program;
 use crate::workspace;
 
 /// Checks monitoring/ and what deploy/ adds to it.
@@ -27,7 +26,7 @@ pub(super) fn check() -> Result<Summary> {
                 .with_context(|| file.to_owned())?;
         }
     }
-    let mut run = |name: &str, folder: &str, arguments: &[&str]| match program(name) {
+    let mut run = |name: &str, folder: &str, arguments: &[&str]| match quell_child::find(name) {
         Some(file) => {
             let what = format!("{name} {} ({folder})", arguments.join(" "));
             checker(&what, Command::new(file).args(arguments), &laid_out.path().join(folder), &mut summary)

@@ -27,11 +27,7 @@ async fn bring<S: IncidentStore + ?Sized>(store: Arc<S>, number: u64) -> Row {
             .await
             .unwrap(),
         2 => store.append(decided(&incident, &resolve, created_at)).await.unwrap(),
-        3 => store.append(close(&incident)).await.unwrap(),
-        _ => {
-            let merged = Event::Merged { into: incident_id(1) };
-            store.append(follow(&incident, [merged], created_at)).await.unwrap()
-        }
+        _ => store.append(close(&incident)).await.unwrap(),
     };
     Row::of(&now)
 }

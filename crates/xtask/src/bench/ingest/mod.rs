@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::{START_WITHIN, now};
-use crate::child::{Process, free_addresses, stop_all};
+use crate::child::{Process, stop_all};
 use crate::http;
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::workspace::Profile;
@@ -204,7 +204,7 @@ impl Bench<'_> {
             Some(cluster) => Some(cluster.database(&format!("quell_{}", name.replace('-', "_")))?),
             None => None,
         };
-        let [http, grpc, nobody] = free_addresses()?;
+        let [http, grpc, nobody] = quell_child::free_addresses()?;
         let nobody = format!("http://{nobody}");
         let mut settings = json!({
             "listen": http, "grpc_listen": grpc, "data_dir": folder.join("data"),

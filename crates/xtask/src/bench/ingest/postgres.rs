@@ -9,8 +9,6 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::geteuid;
 
-use crate::child::{free_addresses, program};
-
 /// A cluster that ends with this value.
 pub(super) struct Cluster {
     programs: PathBuf,
@@ -37,7 +35,7 @@ impl Cluster {
             let above = folder.parent().context("the folder is a root")?;
             std::fs::set_permissions(above, std::fs::Permissions::from_mode(0o755))?;
         }
-        let [address] = free_addresses()?;
+        let [address] = quell_child::free_addresses()?;
         let cluster = Self { programs, folder, address };
         let data = cluster.folder.join("data");
         run(cluster.command("initdb").arg("-D").arg(&data).args([
@@ -159,7 +157,7 @@ fn run(command: &mut Command) -> Result<()> {
 
 /// Where the server's programs are: on the path, or where Debian has them.
 fn programs() -> Option<PathBuf> {
-    if let Some(file) = program("initdb") {
+    if let Some(file) = quell_child::find("initdb") {
         return file.parent().map(Path::to_path_buf);
     }
     let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
