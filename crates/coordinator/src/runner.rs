@@ -412,6 +412,10 @@ impl Runner {
             if !holder.term.is_surely_held() {
                 return holder.term.over.cancel();
             }
+            // After a restart or a take-over: it is not begun now. The deadline puts it in doubt, and a probe finds what became of it.
+            if workflow::next_deadline(incident).is_some_and(|deadline| deadline <= self.site.now()) {
+                return std::future::pending().await;
+            }
             self.site.faults.reach("coordinator.dial.before").await;
             let within = self.until_deadline(incident);
             let answer = self.agents.step(incident.priority, request, within).await;

@@ -232,10 +232,11 @@ impl Planner<'_> {
     }
 }
 
-/// When an alert ended. An end that is announced for later has been announced now; and no end comes before its beginning, whatever this
-/// machine's clock says: it may be behind the one that the alert's times are by.
+/// When an alert ended. An end that is announced for later has been announced now. This machine's clock may be behind the one that the
+/// alert's times are by, so now is not before its beginning; an end that its source itself puts there is one of an earlier episode.
 pub(crate) fn ended_at(alert: &Alert, now: Timestamp) -> Timestamp {
-    alert.ends_at.unwrap_or(now).min(now).max(alert.starts_at)
+    let now = now.max(alert.starts_at);
+    alert.ends_at.unwrap_or(now).min(now)
 }
 
 fn takes(view: &View, works: &[Work], places: &HashMap<IncidentId, usize>, id: IncidentId) -> bool {
