@@ -14,6 +14,7 @@
 
 mod candidate;
 mod gathered;
+pub mod localise;
 mod rank;
 mod relation;
 mod report;
