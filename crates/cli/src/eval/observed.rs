@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use quell_diagnose::localise::{Alerting, Observed, Phase, Record, Sample, ServiceSeries, Span, Symptom};
+use quell_diagnose::localise::{
+    Alerting, Observed, Phase, Quantity, Record, Sample, ServiceSeries, Span, Symptom,
+};
 
 use super::suite::{Case, Metrics, Telling};
 
@@ -110,6 +112,7 @@ impl Case {
             observed.series.push(ServiceSeries {
                 service,
                 metric: metric.clone(),
+                quantity: Quantity::of(metric),
                 normal,
                 before: windows.before.iter().map(at).collect(),
                 fault,

@@ -28,7 +28,7 @@ pub fn robust_scorer(observed: &Observed) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Sample, ServiceSeries};
+    use super::super::{Quantity, Sample, ServiceSeries};
     use super::*;
 
     #[test]
@@ -36,6 +36,7 @@ mod tests {
         let series = |service: usize, now: f64| ServiceSeries {
             service,
             metric: "cpu".to_owned(),
+            quantity: Quantity::Cpu,
             normal: vec![1.0, 2.0, 3.0, 4.0, 5.0],
             before: Vec::new(),
             fault: vec![Sample { at: 0.0, value: now }],

@@ -3,12 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Calibration, Discount, Fault, Finding, Group, Rule, System};
+use super::{Calibration, Discount, Fault, Finding, Group, Rule, Symptom, System};
 
 /// No combination of rules is surer than this.
 const CONFIDENCE_MAX: f64 = 0.97;
 /// The odds of "none of these": what a candidate has to hold against when it is the only one.
 const NONE_ODDS: f64 = 1.0;
+/// The same when the service of the alert shows what the alert says, so that something that it depends on is at fault; and when it does
+/// not, so that nothing may be.
+const NONE_ODDS_CONFIRMED: f64 = 0.4;
+const NONE_ODDS_UNCONFIRMED: f64 = 1.5;
 /// A group that has this much to say agrees.
 const AGREES_FROM: f64 = 0.2;
 /// Scores are compared in steps of this, so that the order does not hang on the last bit of a sum.
@@ -91,6 +95,7 @@ pub(crate) fn combine(
     findings: Vec<Finding>,
     calibration: &Calibration,
 ) -> Localisation {
+    let none_odds = none_odds(system, &findings);
     let mut of_service: BTreeMap<usize, Vec<Finding>> = BTreeMap::new();
     for finding in findings.into_iter().filter(|finding| finding.strength > 0.0) {
         of_service.entry(finding.service).or_default().push(finding);
@@ -98,7 +103,7 @@ pub(crate) fn combine(
     let mut candidates: Vec<Candidate> =
         of_service.into_iter().filter_map(|(service, findings)| best_fault(service, findings)).collect();
     let odds = |strength: f64| strength / (1.0 - strength.min(CONFIDENCE_MAX));
-    let total: f64 = NONE_ODDS + candidates.iter().map(|one| odds(one.strength)).sum::<f64>();
+    let total: f64 = none_odds + candidates.iter().map(|one| odds(one.strength)).sum::<f64>();
     for candidate in &mut candidates {
         candidate.confidence = odds(candidate.strength) / total;
     }
@@ -128,6 +133,20 @@ pub(crate) fn combine(
         candidate.because = because(system, candidate, first);
     }
     Localisation { candidates, features, calibrated: calibration.is_fitted() }
+}
+
+fn none_odds(system: &System<'_>, findings: &[Finding]) -> f64 {
+    let alerting = system.observed.alerting;
+    let Some((alerting, symptom)) = alerting.and_then(|alerting| Some((alerting.service, alerting.symptom?)))
+    else {
+        return NONE_ODDS;
+    };
+    let rule = match symptom {
+        Symptom::Latency => Rule::SlowAnswers,
+        Symptom::Errors => Rule::FailingRequests,
+    };
+    let confirmed = findings.iter().any(|finding| finding.service == alerting && finding.rule == rule);
+    if confirmed { NONE_ODDS_CONFIRMED } else { NONE_ODDS_UNCONFIRMED }
 }
 
 /// The fault that a service's findings speak for most; of equal ones the most specific.

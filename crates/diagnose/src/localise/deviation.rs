@@ -141,7 +141,7 @@ mod tests {
         let normal = [10.0, 11.0, 9.0, 10.0, 10.5, 9.5];
         let drifted = Deviation::of(&normal, &[79.0, 82.0], &samples(&[80.0, 81.0]), FLOOR).unwrap();
         assert!(drifted.score < 3.0, "{drifted:?}");
-        let bursts = [1.0, 1.0, 1.0, 50.0, 50.0, 1.0, 1.0, 1.0, 1.0, 1.0];
+        let bursts = [1.0, 1.0, 1.0, 50.0, 50.0, 50.0, 1.0, 1.0, 1.0, 1.0];
         let again = Deviation::of(&bursts, &[], &samples(&[1.0, 50.0, 50.0]), FLOOR).unwrap();
         assert!(again.score <= 1.0, "{again:?}");
     }

@@ -42,6 +42,8 @@ pub struct ServiceSeries {
     pub service: usize,
     /// The metric's name without the service's.
     pub metric: String,
+    /// What it measures; [`Quantity::of`] the name, if nothing else is known.
+    pub quantity: Quantity,
     /// Values from when nothing was wrong.
     pub normal: Vec<f64>,
     /// The last values before the fault window, oldest first.
@@ -220,7 +222,7 @@ impl<'a> System<'a> {
         let mut series: Vec<Vec<(usize, Quantity)>> = vec![Vec::new(); count];
         for (index, one) in observed.series.iter().enumerate() {
             if let Some(of_service) = series.get_mut(one.service) {
-                of_service.push((index, Quantity::of(&one.metric)));
+                of_service.push((index, one.quantity));
             }
         }
         let by_name = |index: &usize| observed.series.get(*index).map(|one| one.metric.as_str());

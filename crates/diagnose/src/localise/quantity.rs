@@ -35,7 +35,7 @@ pub enum Counted {
 }
 
 /// What a metric measures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Quantity {
     /// CPU as a share of what the service may use, in percent or as a fraction.
     CpuShare,
@@ -62,6 +62,7 @@ pub enum Quantity {
     /// Of the machine below, which other services use as well.
     Host,
     /// Anything else.
+    #[default]
     Other,
 }
 

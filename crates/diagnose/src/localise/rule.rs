@@ -57,6 +57,24 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// One sentence for people about a service with this fault.
+    pub fn sentence(self, service: &str) -> String {
+        match self {
+            Self::CpuSaturation => format!("{service} uses the CPU that it may use"),
+            Self::MemoryPressure => format!("{service} needs more memory than it did"),
+            Self::DiskFull => format!("the disk of {service} is nearly full"),
+            Self::Restart => format!("{service} was started again"),
+            Self::NetworkDelay => format!("calls of {service} are delayed on their way"),
+            Self::BehaviourChange => format!("{service} does something else than before"),
+            Self::Unreachable => format!("{service} is asked and does not answer"),
+            Self::ErrorRate => format!("more requests of {service} fail"),
+            Self::Latency => format!("{service} answers more slowly"),
+            Self::Unusual => format!("{service} shows something unusual that no rule knows"),
+        }
+    }
+}
+
 /// A group of evidence: what is of one group is not independent, so that a group counts once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Group {

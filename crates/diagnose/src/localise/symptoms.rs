@@ -237,7 +237,7 @@ struct Fallen {
 fn fallen(system: &System<'_>, service: usize) -> Option<Fallen> {
     let traffic = system.traffic.get(service).copied().flatten()?;
     let series = system.observed.series.get(traffic.series)?;
-    let factor = match Quantity::of(&series.metric) {
+    let factor = match series.quantity {
         Quantity::Traffic(Counted::PerStep) => 1.0,
         _ => system.observed.step_seconds.max(1.0),
     };
