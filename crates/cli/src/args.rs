@@ -9,10 +9,12 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
 mod data;
+mod eval;
 mod incident;
 mod selftest;
 
 pub(crate) use data::{AuditCommand, DataDir, Places, StoreCommand};
+pub(crate) use eval::{CalibrateArgs, EvalCommand, RcaArgs};
 pub(crate) use incident::{CreateArgs, IncidentCommand, ListArgs, Template, Until, WatchArgs};
 pub(crate) use selftest::{CrashArgs, SelftestCommand, StoreKind};
 
@@ -125,6 +127,12 @@ pub(crate) enum Command {
     Store {
         #[command(subcommand)]
         command: StoreCommand,
+    },
+    /// Measure the diagnosis on recorded failures
+    #[command(arg_required_else_help = true)]
+    Eval {
+        #[command(subcommand)]
+        command: EvalCommand,
     },
     /// Write the completions of a shell
     #[command(after_help = "\

@@ -12,6 +12,7 @@ mod args;
 mod audit;
 mod clock;
 mod context;
+mod eval;
 mod failure;
 mod incident;
 mod output;
@@ -64,6 +65,7 @@ async fn dispatch(cli: Cli, output: &mut Output) -> Result<()> {
         Command::Selftest { command } => Box::pin(selftest::run(&mut context, command)).await,
         Command::Audit { command } => audit::run(&mut context, command),
         Command::Store { command } => Box::pin(store::run(&mut context, command)).await,
+        Command::Eval { command } => eval::run(&mut context, command),
         Command::Completions { shell } => admin::completions(shell, context.output),
     }
 }

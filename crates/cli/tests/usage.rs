@@ -23,6 +23,7 @@ async fn help() {
       selftest     Try on this machine that Quell loses nothing and does nothing twice
       audit        Whether a data folder is what was written, and what is in it
       store        Move a store to another place or backend, record by record
+      eval         Measure the diagnosis on recorded failures
       completions  Write the completions of a shell
       help         Print this message or the help of the given subcommand(s)
 

@@ -10,10 +10,16 @@
 //! Different causes then share what is left besides "none of these".
 //! Under [`CONFIDENCE_MIN`], or with two causes closer than [`MARGIN_MIN`], the report names no root cause and says why.
 //!
+//! Beside the rules the [`localise`] engines say which service the evidence points at, whatever the cause. Where they point at a rule's
+//! subject with evidence that the rule has not read, its confidence rises; where they point elsewhere and see nothing at the subject, it
+//! falls. A service that no rule speaks of is an alternative and never the root cause, since no runbook is chosen by it.
+//!
 //! Deliberately absent: the alert's name is never looked at. The same evidence under another name has the same cause.
 
 mod candidate;
 mod gathered;
+pub mod localise;
+mod locate;
 mod rank;
 mod relation;
 mod report;
@@ -26,11 +32,23 @@ use quell_incident::Report;
 use quell_incident::contract::DiagnoseRequest;
 use quell_incident::evidence::EvidenceSet;
 
+use localise::Calibration;
+
 pub use rank::{CONFIDENCE_MIN, MARGIN_MIN};
 pub use rules::{MetricRead, RULES_SCHEMA, RuleMistake, RuleMistakes, RuleSet, RuleSource};
 
 /// Diagnoses an incident from what was gathered for it.
 pub fn diagnose(request: &DiagnoseRequest, evidence: &EvidenceSet, rules: &RuleSet) -> Report {
+    diagnose_with(request, evidence, rules, &Calibration::prior())
+}
+
+/// The same, with the confidence of the localisation engines calibrated on a site's own outcomes.
+pub fn diagnose_with(
+    request: &DiagnoseRequest,
+    evidence: &EvidenceSet,
+    rules: &RuleSet,
+    calibration: &Calibration,
+) -> Report {
     let reference = request.reference_time;
     let started_at = request.incident.started_at.min(reference);
     let window = series::Window { started_at, reference };
@@ -38,6 +56,9 @@ pub fn diagnose(request: &DiagnoseRequest, evidence: &EvidenceSet, rules: &RuleS
     let candidates =
         rules.rules.iter().flat_map(|rule| candidate::candidates(rules, rule, &evidences)).collect();
     let concern = relation::Concern::of(&request.incident);
-    let ranking = rank::rank(candidates, &concern, &evidences);
+    // Without any rule nothing is to be said.
+    let located =
+        if rules.rules.is_empty() { Vec::new() } else { locate::locate(&evidences, &concern, calibration) };
+    let ranking = rank::rank(candidates, located, &concern, &evidences);
     report::write(request, &evidences, rules, ranking)
 }

@@ -7,6 +7,7 @@ use quell_incident::report::Subject;
 
 use crate::candidate::{Candidate, Draft};
 use crate::gathered::Evidences;
+use crate::locate::Located;
 use crate::relation::Concern;
 use crate::rules::sentence::name_of;
 
@@ -24,6 +25,10 @@ const SILENT_FACTOR: f64 = 0.7;
 const UNRELATED_FACTOR: f64 = 0.5;
 /// Left of the confidence of a candidate of another component than the alerts', when there is a candidate of theirs.
 const OTHER_COMPONENT_FACTOR: f64 = 0.8;
+/// Part of what is missing to certainty that is made up for when the engines point at the same subject by evidence of another kind.
+const AGREEMENT: f64 = 0.3;
+/// Left of the confidence when they point elsewhere and see nothing at the subject.
+const CONTRADICTION_FACTOR: f64 = 0.9;
 /// Candidates below this are not worth a line.
 const CONFIDENCE_TOLD_MIN: f64 = 0.05;
 /// Hypotheses in a report at the most.
@@ -42,6 +47,10 @@ pub(crate) struct Ranked {
     pub(crate) drafts: Vec<Draft>,
     pub(crate) recommended_actions: Vec<String>,
     onset: Option<Timestamp>,
+    /// Whether its confidence was fitted to outcomes.
+    pub(crate) calibrated: bool,
+    /// Of one that no rule speaks of: why the engines name it.
+    pub(crate) located: Option<String>,
 }
 
 /// The candidates, best first, and why the best one is not the root cause, if it is not.
@@ -50,13 +59,19 @@ pub(crate) struct Ranking {
     pub(crate) abstained: Option<String>,
 }
 
-pub(crate) fn rank(candidates: Vec<Candidate>, concern: &Concern, evidences: &Evidences) -> Ranking {
+pub(crate) fn rank(
+    candidates: Vec<Candidate>,
+    located: Vec<Located>,
+    concern: &Concern,
+    evidences: &Evidences,
+) -> Ranking {
     let mut merged: BTreeMap<(String, Subject), Vec<Candidate>> = BTreeMap::new();
     for candidate in candidates {
         merged.entry((candidate.cause.clone(), candidate.subject.clone())).or_default().push(candidate);
     }
     let mut ranked: Vec<Ranked> =
         merged.into_values().filter_map(|same| merge(same, concern, evidences)).collect();
+    compare(&mut ranked, &located);
     prefer_component(&mut ranked);
     normalise(&mut ranked);
     ranked.retain(|one| one.confidence >= CONFIDENCE_TOLD_MIN);
@@ -71,7 +86,56 @@ pub(crate) fn rank(candidates: Vec<Candidate>, concern: &Concern, evidences: &Ev
     });
     ranked.truncate(HYPOTHESES_MAX);
     let abstained = why_abstain(&ranked);
+    append(&mut ranked, located, concern);
     Ranking { ranked, abstained }
+}
+
+/// What the rules say beside what the engines say, which read the same evidence in another way.
+fn compare(ranked: &mut [Ranked], located: &[Located]) {
+    for one in ranked {
+        let same = located.iter().find(|located| located.is_about(&one.subject));
+        let elsewhere = located.first().filter(|first| first.confidence >= CONFIDENCE_MIN);
+        if let Some(same) = same {
+            // What both have read counts once.
+            if same.adds_to(&one.drafts) {
+                let missing = (CONFIDENCE_MAX - one.confidence).max(0.0);
+                one.confidence += AGREEMENT * same.confidence * missing;
+            }
+        } else if elsewhere.is_some() {
+            one.confidence *= CONTRADICTION_FACTOR;
+        }
+        one.strength = one.confidence;
+    }
+}
+
+/// Services that no rule speaks of, behind those of the rules: they have what the rules' causes leave.
+fn append(ranked: &mut Vec<Ranked>, located: Vec<Located>, concern: &Concern) {
+    let left = 1.0 - ranked.first().map_or(0.0, |first| first.confidence);
+    let known: Vec<Subject> = ranked.iter().map(|one| one.subject.clone()).collect();
+    for one in located {
+        if known.iter().any(|subject| one.is_about(subject)) {
+            continue;
+        }
+        let related = concern.names(&one.subject.service) || concern.names(&one.subject.instance);
+        let confidence = one.confidence * left * if related { 1.0 } else { UNRELATED_FACTOR };
+        if confidence < CONFIDENCE_TOLD_MIN || ranked.len() >= HYPOTHESES_MAX {
+            continue;
+        }
+        ranked.push(Ranked {
+            cause: one.cause.to_owned(),
+            subject: one.subject,
+            statement: one.statement,
+            confidence,
+            related,
+            of_component: false,
+            strength: confidence,
+            drafts: one.drafts,
+            recommended_actions: Vec::new(),
+            onset: one.onset,
+            calibrated: one.calibrated,
+            located: Some(one.because),
+        });
+    }
 }
 
 /// One hypothesis of all candidates for the same cause and subject: of each group of evidence only the largest contribution counts,
@@ -116,6 +180,8 @@ fn merge(mut same: Vec<Candidate>, concern: &Concern, evidences: &Evidences) -> 
         drafts,
         recommended_actions,
         onset,
+        calibrated: false,
+        located: None,
     })
 }
 

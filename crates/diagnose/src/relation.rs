@@ -55,6 +55,11 @@ impl Concern {
         concern
     }
 
+    /// Whether the alerts name this service or host.
+    pub(crate) fn names(&self, name: &str) -> bool {
+        !name.is_empty() && self.names.contains(host(name))
+    }
+
     /// Whether the alerts are about the component that the candidate's rule is for.
     pub(crate) fn has_component_of(&self, candidate: &Candidate) -> bool {
         candidate.components.iter().any(|component| self.components.contains(component))

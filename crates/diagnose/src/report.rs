@@ -63,7 +63,9 @@ pub(crate) fn write(
 }
 
 fn why_not_first(ranked: &Ranked, has_cause: bool, first: f64) -> String {
-    if !ranked.related {
+    if let Some(because) = &ranked.located {
+        format!("no rule knows a cause for it: {because}")
+    } else if !ranked.related {
         "it has nothing to do with what the alerts speak of".to_owned()
     } else if has_cause {
         format!("less evidence speaks for it: {:.2} against {first:.2}", ranked.confidence)
@@ -78,6 +80,7 @@ fn why_not_first(ranked: &Ranked, has_cause: bool, first: f64) -> String {
 }
 
 fn hypothesis(ranked: Ranked, book: &mut Book<'_>) -> Option<Hypothesis> {
+    let calibrated = ranked.calibrated;
     let claims: Vec<Claim> = ranked
         .drafts
         .into_iter()
@@ -95,6 +98,7 @@ fn hypothesis(ranked: Ranked, book: &mut Book<'_>) -> Option<Hypothesis> {
         claims,
         ranked.recommended_actions,
     )
+    .map(|hypothesis| Hypothesis { calibrated, ..hypothesis })
 }
 
 /// The evidence of a report as it is written down.
@@ -176,7 +180,7 @@ impl Book<'_> {
             ),
             data: EvidenceData::Log(LogData {
                 template: cleaned(&template, usize::MAX),
-                pattern: Some(pattern.to_owned()),
+                pattern: (!pattern.is_empty()).then(|| pattern.to_owned()),
                 class: None,
                 service: None,
                 level: None,

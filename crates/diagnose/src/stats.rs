@@ -5,23 +5,27 @@ const SLOPE_POINTS_MAX: usize = 60;
 
 /// The median; `None` of nothing.
 pub(crate) fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    let upper = *sorted.get(middle)?;
-    if sorted.len() % 2 == 1 {
-        return Some(upper);
+    let mut finite: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
+    let middle = finite.len() / 2;
+    if finite.is_empty() {
+        return None;
     }
+    let is_odd = finite.len() % 2 == 1;
+    let (below, upper, _) = finite.select_nth_unstable_by(middle, f64::total_cmp);
+    if is_odd {
+        return Some(*upper);
+    }
+    let lower = below.iter().copied().max_by(f64::total_cmp)?;
     // Halved before the addition, which would otherwise overflow for the largest numbers.
-    Some(sorted.get(middle.wrapping_sub(1))? / 2.0 + upper / 2.0)
+    Some(lower / 2.0 + *upper / 2.0)
 }
 
 /// The value below which a share of the values lies; `None` of nothing.
 pub(crate) fn quantile(values: &[f64], share: f64) -> Option<f64> {
-    let mut sorted: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
-    sorted.sort_by(f64::total_cmp);
-    let last = sorted.len().checked_sub(1)?;
-    sorted.get((last as f64 * share).round() as usize).copied()
+    let mut finite: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
+    let last = finite.len().checked_sub(1)?;
+    let place = ((last as f64 * share).round() as usize).min(last);
+    Some(*finite.select_nth_unstable_by(place, f64::total_cmp).1)
 }
 
 /// The scale of the noise around `center`: the median absolute deviation, scaled so that it estimates a standard deviation.

@@ -62,8 +62,8 @@ const DIRECTIONS: &[Direction] = &[
     },
     Direction {
         name: "cli",
-        may_use: &["a2a", "child", "incident", "store"],
-        why: "a client like any other; it opens a data folder only to audit and to move it",
+        may_use: &["a2a", "child", "diagnose", "incident", "store"],
+        why: "a client like any other; it opens a data folder only to audit and to move it, and measures the engines",
     },
     Direction {
         name: "sandbox",

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: how fast it is, with the floor measured in the same run.
 
+mod diagnose;
 mod ingest;
 mod load;
 mod recorded;
@@ -26,6 +27,8 @@ pub(crate) enum Bench {
     Loop(LoopArgs),
     /// Alerts per second that become durable, their cost, memory and growth, beside a bare server
     Ingest(ingest::IngestArgs),
+    /// The localisation engines alone: time, how it grows with series and lines, memory of the largest case
+    Diagnose(diagnose::DiagnoseArgs),
 }
 
 /// Flags of the loop's measurement.
@@ -56,6 +59,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Loop(args) => run_loop(args),
         Bench::Ingest(args) => ingest::run(args),
+        Bench::Diagnose(args) => diagnose::run(args),
     }
 }
 

@@ -1,0 +1,149 @@
+//! `quell eval calibrate`: fits what a confidence means to outcomes, and says whether that helps on outcomes that it has not seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quell_diagnose::localise::{Calibration, Features, Outcome};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::lines::{read_lines, read_truth};
+use super::page;
+use super::score::{Outcome as Placed, Prediction, Told, Truth};
+use crate::args::CalibrateArgs;
+use crate::context::Context;
+use crate::failure::{Failure, Result};
+use crate::output::Stream;
+
+/// Parts of a cross-validation.
+const FOLDS: usize = 5;
+
+/// A prediction that is known to be right or wrong.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    case: String,
+    suite: String,
+    outcome: Outcome,
+}
+
+/// A line of a site's own record: a prediction, and whether it turned out to be right.
+#[derive(Deserialize)]
+struct Resolved {
+    #[serde(flatten)]
+    prediction: Prediction,
+    right: Option<bool>,
+}
+
+/// Brier's score of what the engines said, and of what a calibration made of it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(super) struct Compared {
+    pub(super) outcomes: usize,
+    pub(super) before: f64,
+    /// `None` when the other outcomes are too few for a fit.
+    pub(super) after: Option<f64>,
+}
+
+impl Known {
+    /// `None` for a prediction without what a calibration looks at.
+    pub(super) fn of(prediction: &Prediction, truth: Option<&Truth>) -> Option<Self> {
+        let right = Placed::of(truth?, Some(prediction)).is_within(1);
+        Self::resolved(prediction, right)
+    }
+
+    fn resolved(prediction: &Prediction, right: bool) -> Option<Self> {
+        let Told { first, second, groups } = prediction.features?;
+        let outcome = Outcome { features: Features { first, second, groups }, right };
+        Some(Self { case: prediction.case.clone(), suite: prediction.suite.clone(), outcome })
+    }
+}
+
+pub(super) fn run(context: &mut Context<'_>, args: &CalibrateArgs) -> Result<()> {
+    let truth = args.score.as_deref().map(read_truth).transpose()?;
+    let lines: Vec<Resolved> =
+        read_lines(&args.predictions, "a prediction with `case`, `ranked` and `features`")?;
+    let known: Vec<Known> = lines
+        .iter()
+        .filter_map(|line| match (line.right, &truth) {
+            (Some(right), _) => Known::resolved(&line.prediction, right),
+            (None, Some(truth)) => Known::of(&line.prediction, truth.get(&line.prediction.case)),
+            (None, None) => None,
+        })
+        .collect();
+    if known.is_empty() {
+        return Err(Failure::not_possible("no prediction is known to be right or wrong")
+            .next("name what was really at fault with --score, or write `\"right\": true` or `false` into the lines"));
+    }
+    let outcomes: Vec<Outcome> = known.iter().map(|one| one.outcome).collect();
+    let model = Calibration::fit(&outcomes).map_err(|error| {
+        Failure::not_possible(error.to_string())
+            .next("until there are more, the engines' prior is used as it is")
+    })?;
+    let text = serde_json::to_string_pretty(&model).map_err(|error| Failure::failed(error.to_string()))?;
+    std::fs::write(&args.out, format!("{text}\n"))
+        .map_err(|error| Failure::failed(format!("{} cannot be written: {error}", args.out.display())))?;
+    let validated = cross_validated(&known);
+    let suites = if args.leave_one_out { by_suite(&known) } else { BTreeMap::new() };
+    if context.output.is_json() {
+        let document = json!({"model": model, "cross_validated": validated, "calibrated_on_others": suites});
+        context.output.json(&document)?;
+    } else {
+        context.output.page(Stream::Out, &page::calibration(&model, validated, &suites, &args.out))?;
+    }
+    Ok(())
+}
+
+fn brier(known: &[&Known], said: impl Fn(&Features) -> f64) -> f64 {
+    let off = known.iter().map(|one| {
+        let right = if one.outcome.right { 1.0 } else { 0.0 };
+        (said(&one.outcome.features) - right).powi(2)
+    });
+    off.sum::<f64>() / known.len().max(1) as f64
+}
+
+/// What a fit on the others makes of these.
+fn compared(held_out: &[&Known], others: &[&Known]) -> Compared {
+    let outcomes: Vec<Outcome> = others.iter().map(|one| one.outcome).collect();
+    let prior = Calibration::prior();
+    let fitted = Calibration::fit(&outcomes).ok();
+    Compared {
+        outcomes: held_out.len(),
+        before: brier(held_out, |features| prior.apply(features)),
+        after: fitted.map(|fitted| brier(held_out, |features| fitted.apply(features))),
+    }
+}
+
+/// Each fifth of the outcomes by a fit on the other four.
+fn cross_validated(known: &[Known]) -> Compared {
+    let mut sorted: Vec<&Known> = known.iter().collect();
+    // In the order of names, so that the parts do not hang on the order of lines.
+    sorted.sort_by(|one, other| (&one.suite, &one.case).cmp(&(&other.suite, &other.case)));
+    let parts = (0..FOLDS).map(|fold| {
+        let numbered = || sorted.iter().copied().enumerate();
+        let held_out: Vec<&Known> =
+            numbered().filter(|(place, _)| place % FOLDS == fold).map(|(_, one)| one).collect();
+        let others: Vec<&Known> =
+            numbered().filter(|(place, _)| place % FOLDS != fold).map(|(_, one)| one).collect();
+        compared(&held_out, &others)
+    });
+    parts.fold(Compared { outcomes: 0, before: 0.0, after: Some(0.0) }, |sum, part| {
+        let all = (sum.outcomes + part.outcomes).max(1) as f64;
+        let mean = |one: f64, other: f64| (one * sum.outcomes as f64 + other * part.outcomes as f64) / all;
+        Compared {
+            outcomes: sum.outcomes + part.outcomes,
+            before: mean(sum.before, part.before),
+            after: sum.after.zip(part.after).map(|(one, other)| mean(one, other)),
+        }
+    })
+}
+
+/// Each suite by a fit on all others: what a calibration is worth on a system that it has not seen.
+pub(super) fn by_suite(known: &[Known]) -> BTreeMap<String, Compared> {
+    let suites: BTreeSet<&String> = known.iter().map(|one| &one.suite).collect();
+    suites
+        .into_iter()
+        .map(|suite| {
+            let (held_out, others): (Vec<&Known>, Vec<&Known>) =
+                known.iter().partition(|one| one.suite == *suite);
+            (suite.clone(), compared(&held_out, &others))
+        })
+        .collect()
+}

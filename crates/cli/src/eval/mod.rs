@@ -1,0 +1,22 @@
+//! `quell eval`: how good the diagnosis is, measured on recorded failures that are read from a folder. Nothing is asked of a
+//! coordinator.
+
+mod calibrate;
+mod lines;
+mod observed;
+mod page;
+mod rca;
+mod score;
+mod suite;
+
+use crate::args::EvalCommand;
+use crate::context::Context;
+use crate::failure::Result;
+
+pub(crate) fn run(context: &mut Context<'_>, command: EvalCommand) -> Result<()> {
+    // Nothing else is under way, and all of it reads files and computes.
+    tokio::task::block_in_place(|| match command {
+        EvalCommand::Rca(args) => rca::run(context, &args),
+        EvalCommand::Calibrate(args) => calibrate::run(context, &args),
+    })
+}
