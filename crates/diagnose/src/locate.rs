@@ -56,6 +56,12 @@ impl Located {
             .any(|name| !name.is_empty() && self.names.contains(*name))
     }
 
+    /// Whether it rests on evidence that the other has read as well.
+    pub(crate) fn shares_with(&self, drafts: &[Draft]) -> bool {
+        let own: BTreeSet<&Cited> = self.drafts.iter().flat_map(|draft| &draft.cited).collect();
+        drafts.iter().flat_map(|draft| &draft.cited).any(|cited| own.contains(cited))
+    }
+
     /// Whether it rests on lines or on series of its own, of which the other has none.
     pub(crate) fn adds_to(&self, drafts: &[Draft]) -> bool {
         let has = |drafts: &[Draft], lines: bool| {

@@ -101,7 +101,8 @@ fn compare(ranked: &mut [Ranked], located: &[Located]) {
                 let missing = (CONFIDENCE_MAX - one.confidence).max(0.0);
                 one.confidence += AGREEMENT * same.confidence * missing;
             }
-        } else if elsewhere.is_some() {
+        } else if elsewhere.is_some_and(|elsewhere| !elsewhere.shares_with(&one.drafts)) {
+            // Of what both have read the rule knows what it means.
             one.confidence *= CONTRADICTION_FACTOR;
         }
         one.strength = one.confidence;
