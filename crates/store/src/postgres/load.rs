@@ -93,12 +93,17 @@ async fn leases(connection: &mut PgConnection, wanted: &[Lease]) -> Result<Vec<L
 pub(super) fn work_id(work: Work) -> Uuid {
     match work {
         Work::Correlation => Uuid::nil(),
+        Work::Retention => Uuid::max(),
         Work::Incident(id) => id.0,
     }
 }
 
 pub(super) fn lease_of(work: Uuid, coordinator: CoordinatorId, token: i64) -> Lease {
-    let work = if work.is_nil() { Work::Correlation } else { Work::Incident(IncidentId(work)) };
+    let work = match work {
+        nil if nil.is_nil() => Work::Correlation,
+        max if max.is_max() => Work::Retention,
+        id => Work::Incident(IncidentId(id)),
+    };
     Lease { work, coordinator, token: token as u64 }
 }
 
@@ -125,14 +130,24 @@ pub(super) async fn locks(
 ) -> Result<BTreeMap<TargetName, LockState>, Trouble> {
     let targets: Vec<String> = targets.iter().map(|target| (*target).to_owned()).collect();
     let sql = "SELECT target, token, holder FROM locks WHERE target = ANY($1)";
-    let rows: Vec<(String, i64, Option<Uuid>)> =
-        sqlx::query_as(sql).bind(targets).fetch_all(connection).await?;
-    let lock = |(target, token, holder): (String, i64, Option<Uuid>)| {
-        let target = TargetName::declared(&target).map_err(damaged)?;
-        let token = FencingToken(token as u64);
-        Ok((target, LockState { token, holder: holder.map(IncidentId) }))
-    };
-    rows.into_iter().map(lock).collect()
+    let rows: Vec<LockRow> = sqlx::query_as(sql).bind(targets).fetch_all(connection).await?;
+    rows.into_iter().map(lock_of).collect()
+}
+
+pub(super) async fn all_locks(
+    connection: &mut PgConnection,
+) -> Result<BTreeMap<TargetName, LockState>, Trouble> {
+    let rows: Vec<LockRow> =
+        sqlx::query_as("SELECT target, token, holder FROM locks").fetch_all(connection).await?;
+    rows.into_iter().map(lock_of).collect()
+}
+
+type LockRow = (String, i64, Option<Uuid>);
+
+fn lock_of((target, token, holder): LockRow) -> Result<(TargetName, LockState), Trouble> {
+    let target = TargetName::declared(&target).map_err(damaged)?;
+    let token = FencingToken(token as u64);
+    Ok((target, LockState { token, holder: holder.map(IncidentId) }))
 }
 
 pub(super) async fn cool_downs_of(
@@ -176,7 +191,7 @@ pub(super) async fn incidents(
 
 async fn replay(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<(Known, ChainHash)>, Trouble> {
     let sql = "SELECT e.incident_id, j.payload, j.chain_hash FROM incident_events e JOIN journal j USING (sequence) \
-               WHERE e.incident_id = ANY($1) ORDER BY e.incident_id, e.revision";
+               WHERE e.incident_id = ANY($1) AND j.payload IS NOT NULL ORDER BY e.incident_id, e.revision";
     let rows: Vec<(Uuid, Vec<u8>, Vec<u8>)> = sqlx::query_as(sql).bind(ids).fetch_all(connection).await?;
     let mut replayed: Vec<(Known, ChainHash)> = Vec::new();
     for (id, payload, hash) in rows {

@@ -19,6 +19,7 @@
 //! **Leases.** A lease is a row that is held while its coordinator's row is alive, by the database's clock. A fenced append locks the
 //! lease's row until its commit, so nobody takes over in between; a claim is one statement, so nobody stops in the middle of one.
 
+mod audit;
 mod batch;
 mod cache;
 mod commit;
@@ -27,6 +28,7 @@ mod follow;
 mod import;
 mod load;
 mod read;
+mod retain;
 mod store;
 mod transfer;
 mod world;
@@ -43,10 +45,11 @@ use tokio::sync::{Notify, Semaphore, broadcast, mpsc};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+pub(crate) use self::audit::{JournalReader, RawRecord};
 use self::batch::{Asked, Request};
 use self::cache::Cache;
 use self::commit::Committer;
-pub use self::import::{Import, JournalRecord};
+pub use self::import::Import;
 pub(crate) use self::transfer::Postgres;
 use crate::error::StoreError;
 use crate::store::{CHANGES_KEPT_MAX, Changed};

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::database::{json, microseconds, text};
 use super::follow::CHANNEL;
 use super::load::{Trouble, damaged};
-use super::world::{ChangedIncident, Head, Writes};
+use super::world::{ChangedIncident, Head, NewRecord, Writes};
 use crate::embedded::keys;
 use crate::embedded::state::Known;
 use crate::list::{Cursor, Row};
@@ -44,17 +44,20 @@ async fn journal(connection: &mut PgConnection, writes: &Writes, head: &Head) ->
     let kinds: Vec<i16> = records.iter().map(|record| record.link.kind as i16).collect();
     let flags: Vec<i16> = records.iter().map(|record| record.link.flags as i16).collect();
     let at: Vec<Option<i64>> = records.iter().map(|record| record.at.map(microseconds)).collect();
-    let payloads: Vec<&[u8]> = records.iter().map(|record| &*record.payload).collect();
+    let payloads: Vec<Option<&[u8]>> = records.iter().map(|record| record.payload.as_deref()).collect();
+    let gone = |record: &NewRecord| record.payload.is_none().then_some(record.link.payload_length as i32);
+    let gone: Vec<Option<i32>> = records.iter().map(gone).collect();
     let digests: Vec<&[u8]> = records.iter().map(|record| &record.link.payload_digest[..]).collect();
     let chain: Vec<&[u8]> = records.iter().map(|record| &record.chain_hash.as_bytes()[..]).collect();
     // Nobody hears of it unless the transaction commits. Received alerts alone wake nobody: they change no incident.
     let sql = "WITH added AS (
-            INSERT INTO journal (sequence, kind, flags, at, payload, payload_digest, chain_hash)
+            INSERT INTO journal (sequence, kind, flags, at, payload, payload_digest, chain_hash, payload_bytes)
             SELECT r.sequence, r.kind, r.flags,
                 coalesce('epoch'::timestamptz + r.at * interval '1 microsecond', clock_timestamp()),
-                r.payload, r.digest, r.chain
-            FROM unnest($1::bigint[], $2::smallint[], $3::smallint[], $4::bigint[], $5::bytea[], $6::bytea[], $7::bytea[])
-                AS r (sequence, kind, flags, at, payload, digest, chain)
+                r.payload, r.digest, r.chain, r.gone
+            FROM unnest($1::bigint[], $2::smallint[], $3::smallint[], $4::bigint[], $5::bytea[], $6::bytea[], $7::bytea[],
+                    $14::integer[])
+                AS r (sequence, kind, flags, at, payload, digest, chain, gone)
         ), moved AS (
             UPDATE journal_head SET sequence = $8, chain_hash = $9, correlated = $10, site = $11
         )
@@ -73,6 +76,7 @@ async fn journal(connection: &mut PgConnection, writes: &Writes, head: &Head) ->
         .bind(serde_json::to_string(&head.site).map_err(damaged)?)
         .bind(!writes.changed.is_empty())
         .bind(CHANNEL)
+        .bind(gone)
         .execute(connection)
         .await?;
     Ok(())

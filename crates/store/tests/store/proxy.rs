@@ -17,6 +17,8 @@ const COMMIT: &[u8] = b"COMMIT\0";
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     next: Arc<AtomicU8>,
+    /// Commits that still go through.
+    spared: Arc<AtomicUsize>,
     cuts: Arc<AtomicUsize>,
 }
 
@@ -26,6 +28,7 @@ impl Proxy {
         let proxy = Self {
             port: listener.local_addr().unwrap().port(),
             next: Arc::new(AtomicU8::new(PASS)),
+            spared: Arc::new(AtomicUsize::new(0)),
             cuts: Arc::new(AtomicUsize::new(0)),
         };
         let accepting = proxy.clone();
@@ -48,6 +51,20 @@ impl Proxy {
         self.next.store(CUT_AFTER, Ordering::SeqCst);
     }
 
+    /// The commit after so many others is the one: it does not reach the server, or its answer does not reach the client.
+    pub(crate) fn cut_commit(&self, after_commits: usize, answered: bool) {
+        self.spared.store(after_commits, Ordering::SeqCst);
+        self.next.store(if answered { CUT_AFTER } else { CUT_BEFORE }, Ordering::SeqCst);
+    }
+
+    fn next(&self) -> u8 {
+        let spare = |left: usize| left.checked_sub(1);
+        match self.spared.fetch_update(Ordering::SeqCst, Ordering::SeqCst, spare) {
+            Ok(_) => PASS,
+            Err(_) => self.next.swap(PASS, Ordering::SeqCst),
+        }
+    }
+
     pub(crate) fn cuts(&self) -> usize {
         self.cuts.load(Ordering::SeqCst)
     }
@@ -60,7 +77,7 @@ impl Proxy {
                     let Ok(bytes @ 1..) = read else { return };
                     let sent = &from_client[..bytes];
                     if sent.ends_with(COMMIT) {
-                        match self.next.swap(PASS, Ordering::SeqCst) {
+                        match self.next() {
                             CUT_BEFORE => {
                                 self.cuts.fetch_add(1, Ordering::SeqCst);
                                 return;
