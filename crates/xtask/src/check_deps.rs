@@ -61,8 +61,8 @@ const DIRECTIONS: &[Direction] = &[
     },
     Direction {
         name: "cli",
-        may_use: &["a2a", "incident", "store"],
-        why: "a client like any other; it opens a data folder only to audit and to move it",
+        may_use: &["a2a", "incident", "service", "store"],
+        why: "a client like any other; it opens a store only to audit and to move it, and finds it as the coordinator does",
     },
     Direction {
         name: "sandbox",
