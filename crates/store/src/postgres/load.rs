@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use quell_incident::gate::{CoolDown, LockState};
 use quell_incident::ids::{FencingToken, IncidentId, TargetName};
 use quell_journal::ChainHash;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::cache::Cache;
@@ -42,6 +42,14 @@ pub(super) fn head_of((sequence, chain, correlated, site): HeadRow) -> Result<He
 pub(super) async fn lock_head(connection: &mut PgConnection) -> Result<Head, Trouble> {
     let sql = "SELECT sequence, chain_hash, correlated, site FROM journal_head FOR UPDATE";
     head_of(sqlx::query_as(sql).fetch_one(connection).await?)
+}
+
+/// The same in a transaction that begins with it: the server is asked once.
+pub(super) async fn begin_and_lock_head(connection: &mut PgConnection) -> Result<Head, Trouble> {
+    let sql = "BEGIN ISOLATION LEVEL READ COMMITTED; \
+               SELECT sequence, chain_hash, correlated, site FROM journal_head FOR UPDATE";
+    let row = sqlx::raw_sql(sql).fetch_one(connection).await?;
+    head_of((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
 }
 
 /// Loads what requests need. The head is locked, so all of it is as it will be when the transaction commits.

@@ -13,6 +13,9 @@
 //! tables follow from it and change in the same transaction; an incident itself is folded from its records, and kept in memory by
 //! the chain hash of the last of them.
 //!
+//! **Alone.** A store that finds the journal's end where it had left it writes what is received in one statement, on the condition
+//! that it is still there; if not, nothing is written and the transaction above is made.
+//!
 //! **Failure.** A transaction that is lost before its commit is tried again; one whose commit was never answered is looked for,
 //! and its requests wait until that is known. While the database is away requests are refused as [`StoreError::Unavailable`].
 //!
@@ -137,6 +140,9 @@ impl PostgresStore {
             queue: requests,
             options: committing,
             connection: Some(connection),
+            head: None,
+            last: sequence as u64,
+            others_write: 0,
         };
         tokio::spawn(committer.run());
         let wake = Arc::new(Notify::new());

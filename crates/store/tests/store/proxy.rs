@@ -10,6 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 const PASS: u8 = 0;
 const CUT_BEFORE: u8 = 1;
 const CUT_AFTER: u8 = 2;
+/// What is received with this in it is committed with the statement that has it.
+pub(crate) const MARKER: &str = "cut here";
 /// A simple query of that text, as it stands on the wire.
 const COMMIT: &[u8] = b"COMMIT\0";
 
@@ -76,7 +78,7 @@ impl Proxy {
                 read = client.read(&mut from_client) => {
                     let Ok(bytes @ 1..) = read else { return };
                     let sent = &from_client[..bytes];
-                    if sent.ends_with(COMMIT) {
+                    if sent.ends_with(COMMIT) || contains(sent, MARKER) {
                         match self.next() {
                             CUT_BEFORE => {
                                 self.cuts.fetch_add(1, Ordering::SeqCst);
@@ -104,4 +106,8 @@ impl Proxy {
             }
         }
     }
+}
+
+fn contains(sent: &[u8], marker: &str) -> bool {
+    sent.windows(marker.len()).any(|part| part == marker.as_bytes())
 }
