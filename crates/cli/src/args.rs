@@ -13,7 +13,7 @@ mod eval;
 mod incident;
 mod selftest;
 
-pub(crate) use data::{AuditCommand, DataDir, Places, StoreCommand};
+pub(crate) use data::{AuditCommand, AuditedStore, DataDir, Places, StoreCommand};
 pub(crate) use eval::{CalibrateArgs, EvalCommand, RcaArgs};
 pub(crate) use incident::{CreateArgs, IncidentCommand, ListArgs, Template, Until, WatchArgs};
 pub(crate) use selftest::{CrashArgs, SelftestCommand, StoreKind};
@@ -116,7 +116,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: SelftestCommand,
     },
-    /// Whether a data folder is what was written, and what is in it
+    /// Whether a data folder or a database is what was written, and what is in it
     #[command(arg_required_else_help = true)]
     Audit {
         #[command(subcommand)]

@@ -1,27 +1,77 @@
-//! `quell audit`: whether a data folder is what was written.
+//! `quell audit`: whether a data folder or a database is what was written.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
+use quell_service::{Daemon, Environment, Loading};
 use quell_store::audit::{
     self, Anchor, AnchorError, Anchors, AuditReport, ExportError, PublicKey, SigningKey,
 };
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 
-use crate::args::{AuditCommand, DataDir, Since};
+use crate::args::{AuditCommand, AuditedStore, DataDir, Since};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::output::{Line, Look, Page, Stream};
+use crate::store::shown;
 
-pub(crate) fn run(context: &mut Context<'_>, command: AuditCommand) -> Result<()> {
-    // Nothing else is under way, and all of it reads files.
-    tokio::task::block_in_place(|| match command {
-        AuditCommand::Verify { data_dir, anchor, public_key } => {
-            verify(context, &folder(&data_dir)?, &anchor, public_key.as_deref())
+pub(crate) async fn run(context: &mut Context<'_>, command: AuditCommand) -> Result<()> {
+    match command {
+        AuditCommand::Verify { store, anchor, public_key } => {
+            verify(context, &audited(&store)?, &anchor, public_key.as_deref()).await
         }
-        AuditCommand::Export { data_dir, since } => export(context, &folder(&data_dir)?, since),
+        AuditCommand::Export { store, since } => export(context, &audited(&store)?, since).await,
         AuditCommand::Key { file } => key(context, &file),
-    })
+    }
+}
+
+/// What is audited.
+enum Audited {
+    Folder(PathBuf),
+    Database(SecretString),
+}
+
+impl Audited {
+    fn what(&self) -> &'static str {
+        match self {
+            Self::Folder(_) => "folder",
+            Self::Database(_) => "database",
+        }
+    }
+
+    /// As it is shown: without the password that an address may have.
+    fn shown(&self) -> String {
+        match self {
+            Self::Folder(folder) => folder.display().to_string(),
+            Self::Database(address) => shown(address.expose_secret()),
+        }
+    }
+}
+
+/// The store that is meant: a folder or a database that is named, else what the configuration names, else the folder that a
+/// coordinator without a setting has.
+fn audited(store: &AuditedStore) -> Result<Audited> {
+    if store.data_dir.is_named() {
+        return folder(&store.data_dir).map(Audited::Folder);
+    }
+    if let Some(address) = store.database_url.clone().filter(|address| !address.expose_secret().is_empty()) {
+        return Ok(Audited::Database(address));
+    }
+    let Some(file) = &store.config else { return folder(&store.data_dir).map(Audited::Folder) };
+    let loading = Loading {
+        daemon: Some(Daemon::Coordinator),
+        file: Some(file.clone()),
+        environment: Environment::of_process(),
+    };
+    let config = loading.load(|_| {}).map_err(|error| Failure::usage(in_words(&error)))?;
+    match &config.coordinator.database_url {
+        Some(address) => Ok(Audited::Database(address.expose().into())),
+        None => {
+            let folder = config.coordinator_data_dir().map_err(|error| Failure::usage(in_words(&error)))?;
+            Ok(Audited::Folder(folder.to_owned()))
+        }
+    }
 }
 
 /// The data folder that is meant.
@@ -50,7 +100,12 @@ fn anchor_failure(error: AnchorError) -> Failure {
     }
 }
 
-fn verify(context: &mut Context<'_>, folder: &Path, files: &[PathBuf], key: Option<&Path>) -> Result<()> {
+async fn verify(
+    context: &mut Context<'_>,
+    audited: &Audited,
+    files: &[PathBuf],
+    key: Option<&Path>,
+) -> Result<()> {
     let key = key.map(PublicKey::read).transpose().map_err(anchor_failure)?;
     let mut anchors: Vec<Anchor> = Vec::new();
     for file in files {
@@ -67,16 +122,23 @@ fn verify(context: &mut Context<'_>, folder: &Path, files: &[PathBuf], key: Opti
     if !files.is_empty() && key.is_none() {
         context.output.note("without --public-key anybody may have signed the anchors")?;
     }
-    let report = audit::verify(folder, &anchors).map_err(|error| Failure::failed(in_words(&error)))?;
+    let report = match audited {
+        // Nothing else is under way.
+        Audited::Folder(folder) => tokio::task::block_in_place(|| audit::verify(folder, &anchors)),
+        Audited::Database(address) => audit::verify_database(address.expose_secret(), &anchors).await,
+    };
+    let report = report.map_err(|error| Failure::failed(in_words(&error)))?;
     if context.output.is_json() {
         context.output.json(&document(&report))?;
     } else {
-        context.output.page(Stream::Out, &page(folder, &report, anchors.len()))?;
+        context.output.page(Stream::Out, &page(audited, &report, anchors.len()))?;
     }
     match report.finding {
         None => Ok(()),
-        Some(finding) => Err(Failure::tampered(finding.what)
-            .next("keep the folder as it is, and compare it with a backup and its anchors")),
+        Some(finding) => Err(Failure::tampered(finding.what).next(format!(
+            "keep the {} as it is, and compare it with a backup and its anchors",
+            audited.what()
+        ))),
     }
 }
 
@@ -103,15 +165,19 @@ fn document(report: &AuditReport) -> serde_json::Value {
     })
 }
 
-fn page(folder: &Path, report: &AuditReport, anchors: usize) -> Page {
+fn page(audited: &Audited, report: &AuditReport, anchors: usize) -> Page {
     let mut page = Page::default();
     let line = match &report.finding {
-        None => Line::new().with(Look::Good, "sound").plain(format!(": {}", folder.display())),
-        Some(_) => Line::new().bad("tampered with or damaged").plain(format!(": {}", folder.display())),
+        None => Line::new().with(Look::Good, "sound"),
+        Some(_) => Line::new().bad("tampered with or damaged"),
     };
-    page.line(line);
+    page.line(line.plain(format!(": {}", audited.shown())));
     if let Some(head) = report.head {
-        page.field(2, "records", format!("{} in {} files", head.sequence, report.segments));
+        let records = match audited {
+            Audited::Folder(_) => format!("{} in {} files", head.sequence, report.segments),
+            Audited::Database(_) => head.sequence.to_string(),
+        };
+        page.field(2, "records", records);
         page.field(2, "chain", head.chain_hash.to_string());
     }
     if report.dropped > 0 {
@@ -138,7 +204,7 @@ fn page(folder: &Path, report: &AuditReport, anchors: usize) -> Page {
     page
 }
 
-fn export(context: &mut Context<'_>, folder: &Path, since: Option<Since>) -> Result<()> {
+async fn export(context: &mut Context<'_>, audited: &Audited, since: Option<Since>) -> Result<()> {
     let since = match since {
         None => None,
         Some(Since::At(at)) => Some(at),
@@ -147,7 +213,13 @@ fn export(context: &mut Context<'_>, folder: &Path, since: Option<Since>) -> Res
         }
     };
     let output = &mut *context.output;
-    let exported = audit::export(folder, since, &mut |line| output.json_line(&line));
+    let mut write = |line| output.json_line(&line);
+    let exported = match audited {
+        Audited::Folder(folder) => tokio::task::block_in_place(|| audit::export(folder, since, &mut write)),
+        Audited::Database(address) => {
+            audit::export_database(address.expose_secret(), since, &mut write).await
+        }
+    };
     match exported {
         Ok(exported) => match exported.report.finding {
             None => Ok(()),

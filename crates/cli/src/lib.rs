@@ -63,7 +63,7 @@ async fn dispatch(cli: Cli, output: &mut Output) -> Result<()> {
         Command::Agent { command: args::AgentCommand::List } => admin::agents(&mut context).await,
         Command::KillSwitch { command } => admin::kill_switch(&mut context, command).await,
         Command::Selftest { command } => Box::pin(selftest::run(&mut context, command)).await,
-        Command::Audit { command } => audit::run(&mut context, command),
+        Command::Audit { command } => Box::pin(audit::run(&mut context, command)).await,
         Command::Store { command } => Box::pin(store::run(&mut context, command)).await,
         Command::Eval { command } => eval::run(&mut context, command),
         Command::Completions { shell } => admin::completions(shell, context.output),

@@ -65,7 +65,7 @@ fn scheme(place: &str) -> Option<&str> {
 }
 
 /// A place as it is shown: without the password that an address may have.
-fn shown(place: &str) -> String {
+pub(crate) fn shown(place: &str) -> String {
     if scheme(place).is_none() {
         return place.to_owned();
     }

@@ -21,7 +21,7 @@ async fn help() {
       agent        The agents that the coordinator works with [alias: agents]
       kill-switch  Stop everything that would be carried out
       selftest     Try on this machine that Quell loses nothing and does nothing twice
-      audit        Whether a data folder is what was written, and what is in it
+      audit        Whether a data folder or a database is what was written, and what is in it
       store        Move a store to another place or backend, record by record
       eval         Measure the diagnosis on recorded failures
       completions  Write the completions of a shell

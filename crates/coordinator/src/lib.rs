@@ -224,7 +224,7 @@ pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
             quell_a2a::serve(listener, router, stopped).await;
         });
     }
-    upkeep::start(&site, config, &stop, &tasks)?;
+    upkeep::start(&site, config, &tenure, &stop, &tasks)?;
     runner.start();
     info!(http = %http_address, grpc = %grpc_address, "the coordinator listens");
     Ok(Coordinator { started, http: http_address, grpc: grpc_address, site, stop, tasks })

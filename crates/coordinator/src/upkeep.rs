@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use quell_service::Config;
 use quell_store::audit::{AnchorFile, SigningKey};
-use quell_store::{Retention, RetentionBudget};
+use quell_store::{Retention, RetentionBudget, Work};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 
 use crate::StartError;
 use crate::site::Site;
+use crate::tenure::Tenure;
 
 /// How often is looked whether an anchor is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -31,6 +32,7 @@ const PART_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) fn start(
     site: &Arc<Site>,
     config: &Config,
+    tenure: &Tenure,
     stop: &CancellationToken,
     tasks: &TaskTracker,
 ) -> Result<(), StartError> {
@@ -45,10 +47,16 @@ pub(crate) fn start(
         };
         tasks.spawn(anchors.run(stop.clone()));
     }
-    let (site, stop) = (Arc::clone(site), stop.clone());
+    let (site, tenure, stop) = (Arc::clone(site), tenure.clone(), stop.clone());
     tasks.spawn(async move {
         while let Some(due) = stop.run_until_cancelled(due(&site)).await {
-            retain(&site, &due, &stop).await;
+            let Some(term) = tenure.begun().await else { return };
+            match site.store.claim(term.coordinator, &[Work::Retention]).await {
+                // Another coordinator sees to it, until it stops or dies.
+                Ok(leases) if leases.is_empty() => {}
+                Ok(_) => retain(&site, &due, &term.over).await,
+                Err(error) => warn!(%error, "whether retention is for this coordinator is not known"),
+            }
         }
     });
     Ok(())
@@ -72,7 +80,7 @@ async fn due(site: &Site) -> Retention {
     }
 }
 
-/// Drops all that is over, in parts.
+/// Drops all that is over, in parts. The lease only spares others the same work: what the store drops it drops once.
 async fn retain(site: &Site, retention: &Retention, stop: &CancellationToken) {
     loop {
         match site.store.retain(retention, site.now(), &RetentionBudget::default()).await {

@@ -10,7 +10,8 @@ use crate::lease::{CoordinatorId, Work};
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Every failure of a store. After an error nothing of the request is stored, except for [`StoreError::Failed`], where that is
-/// unknown until the store is opened again.
+/// unknown until the store is opened again, and for alerts that were being received when the database went away
+/// ([`StoreError::Unavailable`]): they may be stored all the same, and are to be sent again, which changes nothing.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {

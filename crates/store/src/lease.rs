@@ -28,6 +28,8 @@ impl fmt::Display for CoordinatorId {
 pub enum Work {
     /// Making incidents of received alerts.
     Correlation,
+    /// Dropping what is over.
+    Retention,
     /// Seeing to the duties of an incident.
     Incident(IncidentId),
 }
@@ -36,6 +38,7 @@ impl fmt::Display for Work {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Correlation => formatter.write_str("correlation"),
+            Self::Retention => formatter.write_str("retention"),
             Self::Incident(id) => write!(formatter, "incident {id}"),
         }
     }

@@ -32,6 +32,6 @@ pub use crate::error::StoreError;
 pub use crate::lease::{CoordinatorId, Lease, Work};
 pub use crate::list::{Cursor, InvalidCursor, LIST_LIMIT_MAX, ListQuery, Page, Row, StatusFilter};
 pub use crate::memory::MemoryStore;
-pub use crate::postgres::{Import, JournalRecord, PostgresStore};
+pub use crate::postgres::{Import, PostgresStore};
 pub use crate::retention::{ChainHead, Retained, Retention, RetentionBudget};
 pub use crate::store::{CHANGES_KEPT_MAX, Changed, IncidentStore};

@@ -30,7 +30,8 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct State {
-    received: Vec<Received>,
+    /// What retention dropped is none; positions stay.
+    received: Vec<Option<Received>>,
     correlated: ReceivedPosition,
     incidents: BTreeMap<IncidentId, Stored>,
     messages: HashMap<MessageKey, MessageRecord>,
@@ -91,6 +92,16 @@ impl State {
         Ok(incident)
     }
 
+    /// Drops what was received before an instant and is correlated; how many batches.
+    fn drop_received(&mut self, before: Option<Timestamp>) -> u64 {
+        let correlated = usize::try_from(self.correlated.0).unwrap_or(usize::MAX);
+        let over = |received: &Option<Received>| {
+            received.as_ref().is_none_or(|received| before.is_some_and(|before| received.at < before))
+        };
+        let over = self.received.iter_mut().take(correlated).take_while(|received| over(received));
+        over.filter_map(Option::take).count() as u64
+    }
+
     fn list(&self, query: &ListQuery) -> Page {
         let wanted = |incident: &&Arc<Incident>| {
             query.wants(incident.status(), incident.priority)
@@ -113,7 +124,7 @@ impl State {
 impl IncidentStore for MemoryStore {
     async fn receive(&self, received: Received) -> Result<ReceivedPosition, StoreError> {
         let mut state = self.state();
-        state.received.push(received);
+        state.received.push(Some(received));
         Ok(ReceivedPosition(state.received.len() as u64))
     }
 
@@ -124,8 +135,8 @@ impl IncidentStore for MemoryStore {
     ) -> Result<Vec<(ReceivedPosition, Received)>, StoreError> {
         let state = self.state();
         let places = (1..).map(ReceivedPosition).zip(&state.received);
-        let found = places.filter(|(position, _)| *position > after).take(batches_max);
-        Ok(found.map(|(position, received)| (position, received.clone())).collect())
+        let there = places.filter_map(|(position, received)| Some((position, received.clone()?)));
+        Ok(there.filter(|(position, _)| *position > after).take(batches_max).collect())
     }
 
     async fn correlated(&self) -> Result<ReceivedPosition, StoreError> {
@@ -237,8 +248,11 @@ impl IncidentStore for MemoryStore {
         now: Timestamp,
         budget: &RetentionBudget,
     ) -> Result<Retained, StoreError> {
-        let Some(before) = retention.closed_before(now) else { return Ok(Retained::default()) };
         let mut state = self.state();
+        let payloads_given_up = state.drop_received(retention.received_before(now));
+        let Some(before) = retention.closed_before(now) else {
+            return Ok(Retained { payloads_given_up, ..Retained::default() });
+        };
         let over = |stored: &Stored| is_finished(&stored.incident) && stored.incident.updated_at < before;
         let over: Vec<_> =
             state.incidents.iter().filter(|(_, stored)| over(stored)).map(|(id, _)| *id).collect();
@@ -249,7 +263,7 @@ impl IncidentStore for MemoryStore {
             state.messages.retain(|_, message| message.incident_id != *id);
             state.alerts.retain(|_, (_, incident)| incident != id);
         }
-        Ok(Retained { incidents: dropped.len() as u64, more, ..Retained::default() })
+        Ok(Retained { incidents: dropped.len() as u64, payloads_given_up, more, ..Retained::default() })
     }
 
     fn changes(&self) -> broadcast::Receiver<Changed> {

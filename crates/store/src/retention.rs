@@ -52,7 +52,7 @@ pub struct RetentionBudget {
     pub incidents_max: usize,
     /// Bytes of received alerts that are read.
     pub read_bytes_max: u64,
-    /// Segments of the journal that are written anew.
+    /// Segments of the journal that are written anew; where it has none, parts of some thousand records.
     pub segments_max: usize,
 }
 
@@ -71,7 +71,7 @@ pub struct Retained {
     pub incidents: u64,
     /// Records of which the payload was given up.
     pub payloads_given_up: u64,
-    /// Segments written anew.
+    /// Segments written anew, or parts that lost their payloads.
     pub segments: u64,
     /// Bytes by which they are shorter.
     pub bytes_freed: u64,

@@ -116,6 +116,17 @@ impl PostgresCluster {
             .map(|_| ())
     }
 
+    /// Runs statements in a database.
+    ///
+    /// # Errors
+    /// When the server refuses one of them.
+    pub fn execute(&self, database: &str, statements: &str) -> Result<(), ClusterError> {
+        let port = self.port.to_string();
+        let on = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-d", database];
+        let how = ["-q", "-X", "-v", "ON_ERROR_STOP=1", "-c", statements];
+        self.run("psql", on.iter().chain(&how).map(OsStr::new)).map(|_| ())
+    }
+
     /// The address of a database.
     pub fn url(&self, database: &str) -> String {
         self.url_by(self.port, database)

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use secrecy::SecretString;
 
-use super::{Since, since};
+use super::{Since, secret, since};
 
 /// Which data folder.
 #[derive(Debug, Args)]
@@ -22,6 +23,11 @@ pub(crate) struct DataDir {
 }
 
 impl DataDir {
+    /// Whether a folder was named, and not only found.
+    pub(crate) fn is_named(&self) -> bool {
+        self.data_dir.is_some()
+    }
+
     /// The folder as the coordinator finds it; none without any variable.
     pub(crate) fn folder(&self) -> Option<PathBuf> {
         let state = self.xdg_state_home.clone().filter(|path| path.is_absolute());
@@ -30,6 +36,19 @@ impl DataDir {
         let by_default = || Some(state.as_ref()?.join("quell").join("coordinator"));
         self.data_dir.clone().or_else(by_variable).or_else(by_default)
     }
+}
+
+/// Which store: a folder or a database.
+#[derive(Debug, Args)]
+pub(crate) struct AuditedStore {
+    #[command(flatten)]
+    pub(crate) data_dir: DataDir,
+    /// The database of coordinators (`coordinator.database_url`), such as postgres://quell@db.example/quell
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL", value_parser = secret)]
+    pub(crate) database_url: Option<SecretString>,
+    /// The coordinator's configuration: whichever store it names, where neither a folder nor a database is named
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -41,11 +60,15 @@ Examples:
       Checks every record, digest and chain hash of this machine's coordinator.
   quell audit verify --data-dir /backup/coordinator --anchor anchors.jsonl --public-key audit.key.pub
       Also finds a cut end and a journal that was rewritten as a whole.
+  quell audit verify --database-url postgres://auditor@db.example/quell
+      The same in a database; a user that may only read is enough.
+  quell audit verify --config /etc/quell/quell.yaml
+      Whichever store that coordinator has.
 
 Exit codes: 0 sound, 1 it could not be read, 4 tampered with or damaged.")]
     Verify {
         #[command(flatten)]
-        data_dir: DataDir,
+        store: AuditedStore,
         /// Signed anchors (`coordinator.audit.anchor_file`) that were kept elsewhere; may be given several times
         #[arg(long, value_name = "FILE")]
         anchor: Vec<PathBuf>,
@@ -60,7 +83,7 @@ Examples:
   quell audit export --since 24h | jq -c 'select(.kind == \"appended\") | [.time, .actor, .event_types]'")]
     Export {
         #[command(flatten)]
-        data_dir: DataDir,
+        store: AuditedStore,
         /// Only from then on, such as 24h or 2026-05-01T12:00:00Z
         #[arg(long, value_name = "WHEN", value_parser = since)]
         since: Option<Since>,

@@ -140,8 +140,14 @@ impl Ran {
 
 /// Runs the binary with nothing of this environment that could change its answers.
 pub async fn quell(arguments: &[&str], typed: Option<&str>) -> Ran {
+    quell_in(&[], arguments, typed).await
+}
+
+/// The same with some variables.
+pub async fn quell_in(variables: &[(&str, &str)], arguments: &[&str], typed: Option<&str>) -> Ran {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_quell"));
     command.args(arguments).args(["--now", NOW]).env_clear().kill_on_drop(true);
+    command.envs(variables.iter().copied());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();

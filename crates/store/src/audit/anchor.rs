@@ -281,8 +281,8 @@ pub struct AnchorFile {
 impl AnchorFile {
     /// Opens it, or creates it in a folder that is there. A last line that was never finished is taken away.
     pub fn open(path: &Path) -> Result<Self, AnchorError> {
-        let opened =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).open(path);
+        // Each line at the end as it is then: several coordinators of one machine may share a file.
+        let opened = OpenOptions::new().read(true).append(true).create(true).mode(0o644).open(path);
         let mut file = opened.map_err(failed("open", path))?;
         let finished = (|| {
             let length = file.metadata()?.len();

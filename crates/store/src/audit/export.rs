@@ -14,7 +14,7 @@ use crate::embedded::record::{APPENDED, CORRELATED, RECEIVED, RETAINED, SWITCHED
 /// Why an export ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The folder cannot be read.
+    /// The folder or the database cannot be read.
     #[error(transparent)]
     Audit(#[from] AuditError),
     /// The output cannot be written.
@@ -33,10 +33,10 @@ pub struct Exported {
 
 /// Writes each durable record as a JSON object: all, or those from an instant on. One that has no time of its own, or no payload
 /// any more, counts as of the time of the one before it.
-pub fn export(
+pub fn export<'a>(
     folder: &Path,
     since: Option<Timestamp>,
-    write: &mut dyn FnMut(Value) -> io::Result<()>,
+    write: &'a mut (dyn FnMut(Value) -> io::Result<()> + Send + 'a),
 ) -> Result<Exported, ExportError> {
     let journal = folder.join(JOURNAL_FOLDER);
     if !journal.is_dir() {
@@ -50,22 +50,49 @@ pub fn export(
     let mut gathered = Gathered::default();
     walk(folder, &[], &mut |entry| gathered.take(&entry))?;
     gathered.sort();
-    let mut records = 0;
-    let mut outcome = Ok(());
-    let mut last_time = Timestamp::MIN;
+    let mut export = Export::new(gathered, since, write);
     let report = walk(folder, &[], &mut |entry| {
-        if outcome.is_err() || entry.sequence > end {
-            return;
-        }
-        let (time, line) = line_of(&entry, &gathered);
-        last_time = time.unwrap_or(last_time).max(last_time);
-        if since.is_none_or(|since| last_time >= since) {
-            outcome = write(line);
-            records += 1;
+        if entry.sequence <= end {
+            export.take(&entry);
         }
     })?;
-    outcome?;
-    Ok(Exported { records, report })
+    export.finish(report)
+}
+
+/// Takes one line.
+pub(super) type Write<'a> = dyn FnMut(Value) -> io::Result<()> + Send + 'a;
+
+/// An export that is under way.
+pub(super) struct Export<'a> {
+    gathered: Gathered,
+    since: Option<Timestamp>,
+    write: &'a mut Write<'a>,
+    records: u64,
+    outcome: io::Result<()>,
+    last_time: Timestamp,
+}
+
+impl<'a> Export<'a> {
+    pub(super) fn new(gathered: Gathered, since: Option<Timestamp>, write: &'a mut Write<'a>) -> Self {
+        Self { gathered, since, write, records: 0, outcome: Ok(()), last_time: Timestamp::MIN }
+    }
+
+    pub(super) fn take(&mut self, entry: &Entry) {
+        if self.outcome.is_err() {
+            return;
+        }
+        let (time, line) = line_of(entry, &self.gathered);
+        self.last_time = time.unwrap_or(self.last_time).max(self.last_time);
+        if self.since.is_none_or(|since| self.last_time >= since) {
+            self.outcome = (self.write)(line);
+            self.records += 1;
+        }
+    }
+
+    pub(super) fn finish(self, report: AuditReport) -> Result<Exported, ExportError> {
+        self.outcome?;
+        Ok(Exported { records: self.records, report })
+    }
 }
 
 fn line_of(entry: &Entry, gathered: &Gathered) -> (Option<Timestamp>, Value) {

@@ -1,9 +1,10 @@
-//! Whether a data folder is what was written: nothing changed, removed or inserted.
+//! Whether a data folder, or a database, is what was written: nothing changed, removed or inserted.
 //!
-//! Everything here reads only and takes no lock, so it may run beside a coordinator. The chain alone finds edits in place; who can
-//! rewrite the whole folder can make a chain that holds. [`Anchor`]s that were signed with a key and kept elsewhere find that too.
+//! Everything here reads only and takes no lock, so it may run beside coordinators. The chain alone finds edits in place; who can
+//! rewrite the whole of it can make a chain that holds. [`Anchor`]s that were signed with a key and kept elsewhere find that too.
 
 mod anchor;
+mod database;
 mod export;
 
 use std::path::{Path, PathBuf};
@@ -12,11 +13,13 @@ use quell_journal::{Damage, DamageReason, Entry, Error as JournalError, Head};
 use uuid::Uuid;
 
 pub use self::anchor::{Anchor, AnchorError, AnchorFile, Anchors, PublicKey, SigningKey};
+pub use self::database::{export_database, verify_database};
 pub use self::export::{ExportError, Exported, export};
 use crate::embedded::JOURNAL_FOLDER;
 use crate::embedded::record::{RETAINED, decode_retained};
+use crate::error::StoreError;
 
-/// The folder could not be judged.
+/// The folder or the database could not be judged.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
     /// There is no journal in it.
@@ -34,6 +37,14 @@ pub enum AuditError {
         #[source]
         source: JournalError,
     },
+    /// The database cannot be read. The error does not have its address, which has the password.
+    #[error(transparent)]
+    Database(#[from] StoreError),
+    /// No coordinator has ever used the database.
+    #[error(
+        "the database has no journal: name the one that a coordinator keeps its data in (`coordinator.database_url`)"
+    )]
+    EmptyDatabase,
 }
 
 /// What [`verify`] found.
@@ -41,7 +52,7 @@ pub enum AuditError {
 pub struct AuditReport {
     /// The identity of the journal; none when it could not be told.
     pub journal_id: Option<Uuid>,
-    /// How many segment files there are.
+    /// How many segment files there are; a database has none.
     pub segments: usize,
     /// The last sound record.
     pub head: Option<Head>,
@@ -77,12 +88,32 @@ pub struct Finding {
 pub fn verify(folder: &Path, anchors: &[Anchor]) -> Result<AuditReport, AuditError> {
     let mut gathered = Gathered::default();
     let mut report = walk(folder, anchors, &mut |entry| gathered.take(&entry))?;
-    report.dropped = gathered.dropped.iter().map(|place| place.last - place.first + 1).sum();
-    report.retention_records = gathered.retention_records;
-    if report.finding.is_none() {
-        report.finding = gathered.not_given_up(folder);
-    }
+    gathered.finish(&mut report, Some(folder));
     Ok(report)
+}
+
+impl AuditReport {
+    /// Before anything was read.
+    fn empty(journal_id: Option<Uuid>) -> Self {
+        Self {
+            journal_id,
+            segments: 0,
+            head: None,
+            dropped: 0,
+            retention_records: 0,
+            anchors_agreeing: 0,
+            torn_tail_bytes: 0,
+            finding: None,
+        }
+    }
+}
+
+/// An anchor of another journal tells that this one has taken its place.
+fn replaced(journal_id: Uuid, anchors: &[Anchor]) -> Option<Finding> {
+    let other = anchors.iter().find(|anchor| anchor.journal_id != journal_id)?;
+    let what =
+        format!("the whole journal was replaced: this is {journal_id}, anchored was {}", other.journal_id);
+    Some(Finding { sequence: 1, segment: None, offset: 0, what })
 }
 
 /// Shows each sound record; the report is without what follows from their payloads.
@@ -92,16 +123,7 @@ fn walk(folder: &Path, anchors: &[Anchor], visit: &mut dyn FnMut(Entry)) -> Resu
         return Err(AuditError::NoJournal { folder: folder.to_owned() });
     }
     let heads: Vec<Head> = anchors.iter().map(|anchor| anchor.head).collect();
-    let mut report = AuditReport {
-        journal_id: None,
-        segments: 0,
-        head: None,
-        dropped: 0,
-        retention_records: 0,
-        anchors_agreeing: 0,
-        torn_tail_bytes: 0,
-        finding: None,
-    };
+    let mut report = AuditReport::empty(None);
     match quell_journal::verify_each(&journal, &heads, visit) {
         Ok(found) => {
             report.journal_id = Some(found.journal_id);
@@ -109,15 +131,7 @@ fn walk(folder: &Path, anchors: &[Anchor], visit: &mut dyn FnMut(Entry)) -> Resu
             report.head = Some(found.head);
             report.anchors_agreeing = found.anchors_agreeing;
             report.torn_tail_bytes = found.torn_tail_bytes;
-            report.finding = found.first_bad.map(of_damage);
-            let other = anchors.iter().find(|anchor| anchor.journal_id != found.journal_id);
-            if let Some(other) = other {
-                let what = format!(
-                    "the whole journal was replaced: this is {}, anchored was {}",
-                    found.journal_id, other.journal_id
-                );
-                report.finding = Some(Finding { sequence: 1, segment: None, offset: 0, what });
-            }
+            report.finding = replaced(found.journal_id, anchors).or(found.first_bad.map(of_damage));
             Ok(report)
         }
         Err(error) => {
@@ -230,6 +244,15 @@ impl Gathered {
         }
     }
 
+    /// Says in the report what retention has dropped, and whether it was retention.
+    fn finish(mut self, report: &mut AuditReport, folder: Option<&Path>) {
+        report.dropped = self.dropped.iter().map(|place| place.last - place.first + 1).sum();
+        report.retention_records = self.retention_records;
+        if report.finding.is_none() {
+            report.finding = self.not_given_up(folder);
+        }
+    }
+
     /// In order of their first record.
     fn sort(&mut self) {
         self.given_up.sort_unstable();
@@ -242,8 +265,8 @@ impl Gathered {
         self.given_up.get(at).filter(|(_, last, _)| *last >= sequence).map(|(.., by)| *by)
     }
 
-    /// The first payload that is gone and that no retention record gives up.
-    fn not_given_up(&mut self, folder: &Path) -> Option<Finding> {
+    /// The first payload that is gone and that no retention record gives up. A database has no files.
+    fn not_given_up(&mut self, folder: Option<&Path>) -> Option<Finding> {
         self.sort();
         for place in &self.dropped {
             let missing = (place.first..=place.last).find(|sequence| self.retention_of(*sequence).is_none());
@@ -251,7 +274,7 @@ impl Gathered {
                 let name = format!("{:020}.journal", place.segment);
                 return Some(Finding {
                     sequence,
-                    segment: Some(folder.join(JOURNAL_FOLDER).join(name)),
+                    segment: folder.map(|folder| folder.join(JOURNAL_FOLDER).join(name)),
                     offset: if sequence == place.first { place.offset } else { 0 },
                     what: format!(
                         "the payload of record {sequence} was removed, and no retention record says so"

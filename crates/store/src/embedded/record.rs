@@ -20,7 +20,7 @@ use quell_incident::workflow::Claim;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use super::retained::decode_retained;
+pub(crate) use super::retained::{RetainedRecord, decode_retained};
 use crate::append::{Append, MessageKey, Received, ReceivedPosition};
 use crate::error::StoreError;
 

@@ -34,14 +34,14 @@ pub(crate) struct RetainedRecord {
     /// Text, as all whole numbers of 64 bits are.
     received_up_to: String,
     correlated: String,
-    locks: Vec<(TargetName, LockState)>,
-    cool_downs: Vec<CoolDown>,
-    site: SiteGates,
+    pub(crate) locks: Vec<(TargetName, LockState)>,
+    pub(crate) cool_downs: Vec<CoolDown>,
+    pub(crate) site: SiteGates,
 }
 
 impl RetainedRecord {
     /// What is given up, with all that still counts of the records before.
-    pub(super) fn new(
+    pub(crate) fn new(
         at: Timestamp,
         policy: Retention,
         incidents: Vec<IncidentId>,
@@ -65,7 +65,7 @@ impl RetainedRecord {
         }
     }
 
-    pub(super) fn encode(&self) -> Result<Vec<u8>, StoreError> {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, StoreError> {
         encode(self)
     }
 
@@ -80,10 +80,21 @@ impl RetainedRecord {
         Ok(ranges)
     }
 
+    /// Up to where retention had looked at received alerts. It was checked when the record was decoded.
+    pub(crate) fn received_up_to(&self) -> u64 {
+        self.received_up_to.parse().unwrap_or(0)
+    }
+
+    /// Up to where correlation was done.
+    pub(crate) fn correlated(&self) -> ReceivedPosition {
+        ReceivedPosition(self.correlated.parse().unwrap_or(0))
+    }
+
     /// What it changes; `sequence` is its own.
     pub(super) fn change(self, sequence: u64) -> RetainedChange {
         // It was checked when it was decoded.
         let ranges = self.ranges().unwrap_or_default();
+        let (received_up_to, correlated) = (self.received_up_to(), self.correlated());
         let ranges = ranges.into_iter().map(|(first, last)| DropRange { first, last, retention: sequence });
         let mut ledger = Ledger::default();
         ledger.site = self.site;
@@ -96,8 +107,8 @@ impl RetainedRecord {
         RetainedChange {
             incidents: self.incidents,
             ranges: ranges.collect(),
-            received_up_to: self.received_up_to.parse().unwrap_or(0),
-            correlated: ReceivedPosition(self.correlated.parse().unwrap_or(0)),
+            received_up_to,
+            correlated,
             ledger,
         }
     }

@@ -13,9 +13,9 @@ use sqlx::PgConnection;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::cache::Cache;
-use super::database::within;
+use super::database::{is_away, within};
 use super::load::{self, Trouble};
-use super::world::{Needs, Site, World, Writes};
+use super::world::{Head, Needs, Site, World, Writes};
 use super::{follow, write};
 use crate::append::{Append, ReceivedPosition};
 use crate::embedded::state::Known;
@@ -52,6 +52,10 @@ pub(super) enum Outcome {
 }
 
 impl Request {
+    pub(super) fn is_received(&self) -> bool {
+        matches!(self.asked, Asked::Receive { .. })
+    }
+
     /// Whoever asked may have gone.
     pub(super) fn answer(self, outcome: Outcome) {
         match (self.asked, outcome) {
@@ -93,15 +97,24 @@ pub(super) struct Decided {
     pub(super) after: u64,
     /// What others appended since this store told of changes.
     pub(super) by_others: Vec<follow::Told>,
+    /// The journal's end after it.
+    pub(super) head: Head,
 }
 
-/// Carries requests in one transaction. After anything but success the connection is of no use.
+/// Carries requests in one transaction. After anything but success the connection is of no use. `known` is the journal's end, as far as
+/// that is known already.
 pub(super) async fn attempt(
     connection: &mut PgConnection,
     requests: &[Request],
     cache: &Cache,
     told: u64,
+    known: Option<&Head>,
 ) -> Attempt {
+    if let Some(head) = known
+        && let Some(attempt) = receive_only(connection, requests, head).await
+    {
+        return attempt;
+    }
     let statements = decide_and_write(connection, requests, cache, told);
     let decided = match within(STATEMENTS_TIMEOUT, statements).await {
         Ok(decided) => decided,
@@ -118,14 +131,40 @@ pub(super) async fn attempt(
     }
 }
 
+/// Received alerts rely on nothing but the journal's end: they are written in one statement, which is its own transaction, if that is
+/// where it is thought to be. None: there is more to be done, or somebody else has written meanwhile; nothing is stored then.
+async fn receive_only(connection: &mut PgConnection, requests: &[Request], head: &Head) -> Option<Attempt> {
+    if !requests.iter().all(Request::is_received) {
+        return None;
+    }
+    let mut world = World::new(head.clone());
+    let outcomes: Vec<_> = requests.iter().map(|request| decide(&mut world, &request.asked)).collect();
+    let World { head: end, writes, .. } = world;
+    if writes.records.is_empty() {
+        return None;
+    }
+    let written = within(STATEMENTS_TIMEOUT, write::received(connection, &writes, head, &end)).await;
+    if let Ok(false) = written {
+        return None;
+    }
+    let last = Some((end.sequence, end.chain_hash));
+    let (after, by_others) = (head.sequence, Vec::new());
+    let decided = Decided { outcomes, writes, last, after, by_others, head: end };
+    Some(match written {
+        Ok(_) => Attempt::Committed(decided),
+        // It may have been committed all the same.
+        Err(trouble) if is_away(&trouble) => Attempt::Unknown(decided, trouble),
+        Err(trouble) => Attempt::Failed(trouble),
+    })
+}
+
 async fn decide_and_write(
     connection: &mut PgConnection,
     requests: &[Request],
     cache: &Cache,
     told: u64,
 ) -> Result<Decided, Trouble> {
-    sqlx::raw_sql("BEGIN ISOLATION LEVEL READ COMMITTED").execute(&mut *connection).await?;
-    let head = load::lock_head(connection).await?;
+    let head = load::begin_and_lock_head(connection).await?;
     let after = head.sequence;
     let mut world = World::new(head);
     load::load(connection, &mut world, &needs(requests), cache).await?;
@@ -139,7 +178,7 @@ async fn decide_and_write(
     }
     let World { head, writes, .. } = world;
     let last = (!writes.records.is_empty()).then_some((head.sequence, head.chain_hash));
-    Ok(Decided { outcomes, writes, last, after, by_others })
+    Ok(Decided { outcomes, writes, last, after, by_others, head })
 }
 
 fn decide(world: &mut World, asked: &Asked) -> Outcome {

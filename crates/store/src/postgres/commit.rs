@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::batch::{Attempt, Decided, Request, attempt};
 use super::database::{connect, is_away, of, within};
 use super::load::{self, Trouble};
+use super::world::Head;
 use super::{Shared, follow};
 use crate::error::StoreError;
 
@@ -23,6 +24,8 @@ const BATCH_REQUESTS_MAX: usize = 1_024;
 const BATCH_BYTES_MAX: usize = 8 << 20;
 /// How often a transaction is tried again when its connection was lost before the commit.
 const ATTEMPTS_MAX: u32 = 3;
+/// For so many transactions after one that found another end than this store had left.
+const OTHERS_WRITE_TRANSACTIONS: u32 = 16;
 const BACK_OFF_FIRST: Duration = Duration::from_millis(50);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 /// The transaction that is looked for may still hold the journal's end until the server notices that its client has gone.
@@ -33,6 +36,12 @@ pub(super) struct Committer {
     pub(super) queue: mpsc::Receiver<Request>,
     pub(super) options: PgConnectOptions,
     pub(super) connection: Option<PgConnection>,
+    /// The journal's end after the last transaction of this store.
+    pub(super) head: Option<Head>,
+    /// Its sequence, kept also when that is not known for sure any more.
+    pub(super) last: u64,
+    /// In so many transactions nothing is made of it, as others write as well.
+    pub(super) others_write: u32,
 }
 
 impl Committer {
@@ -64,6 +73,8 @@ impl Committer {
     async fn carry(&mut self, batch: Vec<Request>) {
         let shared = Arc::clone(&self.shared);
         for attempts in 1.. {
+            // Whatever goes wrong, it is to be looked up again.
+            let known = self.head.take().filter(|_| self.others_write == 0 && attempts == 1);
             let connection = match self.connected().await {
                 Ok(connection) => connection,
                 Err(trouble) => {
@@ -74,9 +85,12 @@ impl Committer {
                 }
             };
             let told = shared.told.load(Ordering::SeqCst);
-            let attempt = Box::pin(attempt(connection, &batch, &shared.cache, told)).await;
+            let attempt = Box::pin(attempt(connection, &batch, &shared.cache, told, known.as_ref())).await;
             let trouble = match attempt {
-                Attempt::Committed(decided) => return self.answer(batch, decided).await,
+                Attempt::Committed(decided) => {
+                    self.learn(&decided);
+                    return self.answer(batch, decided).await;
+                }
                 Attempt::Failed(trouble) => {
                     self.connection = None;
                     trouble
@@ -84,13 +98,24 @@ impl Committer {
                 Attempt::Unknown(decided, trouble) => {
                     self.connection = None;
                     tracing::warn!(error = %trouble, "the answer to a commit never came; looking whether it was made");
-                    match decided.last {
-                        Some((sequence, chain_hash)) if !self.is_stored(sequence, chain_hash).await => {
-                            trouble
+                    // There may have been nothing to be stored.
+                    let Some((sequence, chain_hash)) = decided.last else {
+                        return self.answer(batch, decided).await;
+                    };
+                    let stored = match self.look(sequence, chain_hash).await {
+                        Ok(stored) => stored,
+                        // Whoever sends alerts sends them again, and taking them twice changes nothing: nobody waits for a database.
+                        Err(trouble) if batch.iter().all(Request::is_received) => {
+                            tracing::error!(error = %trouble, "the database is away");
+                            refuse(batch, &trouble);
+                            return self.come_back().await;
                         }
-                        // There was nothing to be stored, or it is.
-                        _ => return self.answer(batch, decided).await,
+                        Err(_) => self.is_stored(sequence, chain_hash).await,
+                    };
+                    if stored {
+                        return self.answer(batch, decided).await;
                     }
+                    trouble
                 }
             };
             if is_away(&trouble) && attempts < ATTEMPTS_MAX {
@@ -109,9 +134,19 @@ impl Committer {
         }
     }
 
+    /// Notes where the journal ends now. Where others write too, it is seldom still so when it is needed.
+    fn learn(&mut self, decided: &Decided) {
+        self.others_write = match self.last == decided.after {
+            true => self.others_write.saturating_sub(1),
+            false => OTHERS_WRITE_TRANSACTIONS,
+        };
+        self.last = decided.head.sequence;
+        self.head = Some(decided.head.clone());
+    }
+
     async fn answer(&self, batch: Vec<Request>, decided: Decided) {
         decided.keep(&self.shared.cache);
-        let Decided { outcomes, writes, last, after, by_others } = decided;
+        let Decided { outcomes, writes, last, after, by_others, .. } = decided;
         if let Some((last, _)) = last
             && !writes.changed.is_empty()
         {
@@ -158,25 +193,29 @@ impl Committer {
         self.shared.away.store(false, Ordering::SeqCst);
     }
 
-    /// Whether a record of which nobody knows is stored. The journal's end is locked first: the transaction that wrote it holds that
-    /// until it is over, one way or the other.
+    /// Whether a record of which nobody knows is stored, for as long as it takes.
     async fn is_stored(&mut self, sequence: u64, chain_hash: ChainHash) -> bool {
         loop {
-            if let Ok(connection) = self.connected().await {
-                match within(LOOK_TIMEOUT, look(connection, sequence, chain_hash)).await {
-                    Ok(stored) => return stored,
-                    Err(trouble) => {
-                        tracing::warn!(error = %trouble, "cannot look for the commit");
-                        self.connection = None;
-                    }
-                }
-            }
             self.come_back().await;
             if self.connection.is_none() {
                 // Closed before it was known: nobody waits for the answer any more.
                 return false;
             }
+            if let Ok(stored) = self.look(sequence, chain_hash).await {
+                return stored;
+            }
         }
+    }
+
+    /// The same, once. The journal's end is locked first: the transaction that wrote it holds that until it is over, one way or the
+    /// other.
+    async fn look(&mut self, sequence: u64, chain_hash: ChainHash) -> Result<bool, Trouble> {
+        let connection = self.connected().await?;
+        let found = within(LOOK_TIMEOUT, look(connection, sequence, chain_hash)).await;
+        found.inspect_err(|trouble| {
+            tracing::warn!(error = %trouble, "cannot look for the commit");
+            self.connection = None;
+        })
     }
 }
 

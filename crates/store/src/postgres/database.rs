@@ -10,16 +10,26 @@ use sqlx::{ConnectOptions as _, SqlSafeStr as _};
 
 use crate::error::StoreError;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How an address of a database begins.
+pub(super) const SCHEMES: [&str; 2] = ["postgres", "postgresql"];
+
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const STATEMENT_TIMEOUT_MILLISECONDS: u32 = 10_000;
 /// A process that is stopped while it holds the journal's head would hold up all others: it loses its connection instead.
 const IDLE_IN_TRANSACTION_TIMEOUT_MILLISECONDS: u32 = 5_000;
 /// Another coordinator may be migrating, and many rows take their time.
 const MIGRATION_TIMEOUT_MILLISECONDS: u32 = 600_000;
 
+/// The newest version in [`migrations`].
+pub(super) const KNOWN_SCHEMA: i64 = 2;
+
 fn migrations() -> Vec<Migration> {
     let initial = include_str!("migrations/0001_initial.sql").into_sql_str();
-    vec![Migration::new(1, "initial".into(), MigrationType::Simple, initial, false)]
+    let retention = include_str!("migrations/0002_retention.sql").into_sql_str();
+    vec![
+        Migration::new(1, "initial".into(), MigrationType::Simple, initial, false),
+        Migration::new(KNOWN_SCHEMA, "retention".into(), MigrationType::Simple, retention, false),
+    ]
 }
 
 /// How the database is reached.
@@ -27,7 +37,10 @@ fn migrations() -> Vec<Migration> {
 /// # Errors
 /// [`StoreError::Database`] for a text that is not a database's address. The text is not part of the error: it has the password.
 pub(super) fn connect_options(url: &str) -> Result<PgConnectOptions, StoreError> {
-    let options = PgConnectOptions::from_str(url).map_err(|_| StoreError::Database {
+    // The parser takes any scheme.
+    let is_known = SCHEMES.iter().any(|scheme| url.split_once("://").is_some_and(|(of, _)| of == *scheme));
+    let options = PgConnectOptions::from_str(url).ok().filter(|_| is_known);
+    let options = options.ok_or_else(|| StoreError::Database {
         action: "read the database's address",
         source: "expected `postgres://user:password@host:port/database`".into(),
     })?;
@@ -82,12 +95,12 @@ pub(super) async fn migrate(options: &PgConnectOptions) -> Result<(), StoreError
         ("idle_in_transaction_session_timeout", timeout.as_str()),
     ]);
     let mut connection = connect(&options).await.map_err(|error| of("connect to the database", &error))?;
-    let migrations = migrations();
-    let known = migrations.iter().map(|migration| migration.version).max().unwrap_or(0);
-    let migrator = Migrator::with_migrations(migrations);
+    let migrator = Migrator::with_migrations(migrations());
     match migrator.run_direct(None, &mut connection, false).await {
         Ok(()) => Ok(()),
-        Err(MigrateError::VersionMissing(found)) => Err(StoreError::NewerSchema { found, known }),
+        Err(MigrateError::VersionMissing(found)) => {
+            Err(StoreError::NewerSchema { found, known: KNOWN_SCHEMA })
+        }
         Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
             Err(of("migrate the database", &error))
         }
@@ -173,8 +186,15 @@ mod tests {
 
     #[test]
     fn an_address_that_is_none_is_not_repeated() {
-        let error = connect_options("postgres://quell:secret@[").unwrap_err();
-        assert!(!format!("{error:?}").contains("secret"));
+        for address in ["postgres://quell:secret@[", "mysql://quell:secret@127.0.0.1/site", "quell:secret"] {
+            let error = connect_options(address).unwrap_err();
+            assert!(!format!("{error:?}").contains("secret"));
+        }
+    }
+
+    #[test]
+    fn the_newest_migration_is_the_known_schema() {
+        assert_eq!(migrations().last().unwrap().version, KNOWN_SCHEMA);
     }
 
     #[test]

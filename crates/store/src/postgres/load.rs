@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use quell_incident::gate::{CoolDown, LockState};
 use quell_incident::ids::{FencingToken, IncidentId, TargetName};
 use quell_journal::ChainHash;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::cache::Cache;
@@ -42,6 +42,14 @@ pub(super) fn head_of((sequence, chain, correlated, site): HeadRow) -> Result<He
 pub(super) async fn lock_head(connection: &mut PgConnection) -> Result<Head, Trouble> {
     let sql = "SELECT sequence, chain_hash, correlated, site FROM journal_head FOR UPDATE";
     head_of(sqlx::query_as(sql).fetch_one(connection).await?)
+}
+
+/// The same in a transaction that begins with it: the server is asked once.
+pub(super) async fn begin_and_lock_head(connection: &mut PgConnection) -> Result<Head, Trouble> {
+    let sql = "BEGIN ISOLATION LEVEL READ COMMITTED; \
+               SELECT sequence, chain_hash, correlated, site FROM journal_head FOR UPDATE";
+    let row = sqlx::raw_sql(sql).fetch_one(connection).await?;
+    head_of((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
 }
 
 /// Loads what requests need. The head is locked, so all of it is as it will be when the transaction commits.
@@ -93,12 +101,17 @@ async fn leases(connection: &mut PgConnection, wanted: &[Lease]) -> Result<Vec<L
 pub(super) fn work_id(work: Work) -> Uuid {
     match work {
         Work::Correlation => Uuid::nil(),
+        Work::Retention => Uuid::max(),
         Work::Incident(id) => id.0,
     }
 }
 
 pub(super) fn lease_of(work: Uuid, coordinator: CoordinatorId, token: i64) -> Lease {
-    let work = if work.is_nil() { Work::Correlation } else { Work::Incident(IncidentId(work)) };
+    let work = match work {
+        nil if nil.is_nil() => Work::Correlation,
+        max if max.is_max() => Work::Retention,
+        id => Work::Incident(IncidentId(id)),
+    };
     Lease { work, coordinator, token: token as u64 }
 }
 
@@ -125,14 +138,24 @@ pub(super) async fn locks(
 ) -> Result<BTreeMap<TargetName, LockState>, Trouble> {
     let targets: Vec<String> = targets.iter().map(|target| (*target).to_owned()).collect();
     let sql = "SELECT target, token, holder FROM locks WHERE target = ANY($1)";
-    let rows: Vec<(String, i64, Option<Uuid>)> =
-        sqlx::query_as(sql).bind(targets).fetch_all(connection).await?;
-    let lock = |(target, token, holder): (String, i64, Option<Uuid>)| {
-        let target = TargetName::declared(&target).map_err(damaged)?;
-        let token = FencingToken(token as u64);
-        Ok((target, LockState { token, holder: holder.map(IncidentId) }))
-    };
-    rows.into_iter().map(lock).collect()
+    let rows: Vec<LockRow> = sqlx::query_as(sql).bind(targets).fetch_all(connection).await?;
+    rows.into_iter().map(lock_of).collect()
+}
+
+pub(super) async fn all_locks(
+    connection: &mut PgConnection,
+) -> Result<BTreeMap<TargetName, LockState>, Trouble> {
+    let rows: Vec<LockRow> =
+        sqlx::query_as("SELECT target, token, holder FROM locks").fetch_all(connection).await?;
+    rows.into_iter().map(lock_of).collect()
+}
+
+type LockRow = (String, i64, Option<Uuid>);
+
+fn lock_of((target, token, holder): LockRow) -> Result<(TargetName, LockState), Trouble> {
+    let target = TargetName::declared(&target).map_err(damaged)?;
+    let token = FencingToken(token as u64);
+    Ok((target, LockState { token, holder: holder.map(IncidentId) }))
 }
 
 pub(super) async fn cool_downs_of(
@@ -176,7 +199,7 @@ pub(super) async fn incidents(
 
 async fn replay(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<(Known, ChainHash)>, Trouble> {
     let sql = "SELECT e.incident_id, j.payload, j.chain_hash FROM incident_events e JOIN journal j USING (sequence) \
-               WHERE e.incident_id = ANY($1) ORDER BY e.incident_id, e.revision";
+               WHERE e.incident_id = ANY($1) AND j.payload IS NOT NULL ORDER BY e.incident_id, e.revision";
     let rows: Vec<(Uuid, Vec<u8>, Vec<u8>)> = sqlx::query_as(sql).bind(ids).fetch_all(connection).await?;
     let mut replayed: Vec<(Known, ChainHash)> = Vec::new();
     for (id, payload, hash) in rows {

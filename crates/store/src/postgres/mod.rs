@@ -13,12 +13,16 @@
 //! tables follow from it and change in the same transaction; an incident itself is folded from its records, and kept in memory by
 //! the chain hash of the last of them.
 //!
+//! **Alone.** A store that finds the journal's end where it had left it writes what is received in one statement, on the condition
+//! that it is still there; if not, nothing is written and the transaction above is made.
+//!
 //! **Failure.** A transaction that is lost before its commit is tried again; one whose commit was never answered is looked for,
 //! and its requests wait until that is known. While the database is away requests are refused as [`StoreError::Unavailable`].
 //!
 //! **Leases.** A lease is a row that is held while its coordinator's row is alive, by the database's clock. A fenced append locks the
 //! lease's row until its commit, so nobody takes over in between; a claim is one statement, so nobody stops in the middle of one.
 
+mod audit;
 mod batch;
 mod cache;
 mod commit;
@@ -27,6 +31,7 @@ mod follow;
 mod import;
 mod load;
 mod read;
+mod retain;
 mod store;
 mod transfer;
 mod world;
@@ -43,10 +48,11 @@ use tokio::sync::{Notify, Semaphore, broadcast, mpsc};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+pub(crate) use self::audit::{JournalReader, RawRecord};
 use self::batch::{Asked, Request};
 use self::cache::Cache;
 use self::commit::Committer;
-pub use self::import::{Import, JournalRecord};
+pub use self::import::Import;
 pub(crate) use self::transfer::Postgres;
 use crate::error::StoreError;
 use crate::store::{CHANGES_KEPT_MAX, Changed};
@@ -134,6 +140,9 @@ impl PostgresStore {
             queue: requests,
             options: committing,
             connection: Some(connection),
+            head: None,
+            last: sequence as u64,
+            others_write: 0,
         };
         tokio::spawn(committer.run());
         let wake = Arc::new(Notify::new());

@@ -58,7 +58,8 @@ impl Shared {
         // The sizes before a batch are those of all that are asked for, so few are read that are not returned.
         let sql = "SELECT sequence, payload FROM (
                 SELECT sequence, payload, sum(octet_length(payload)) OVER (ORDER BY sequence) - octet_length(payload) AS before
-                FROM (SELECT sequence, payload FROM journal WHERE kind = 1 AND sequence > $1 ORDER BY sequence LIMIT $2) AS next
+                FROM (SELECT sequence, payload FROM journal
+                    WHERE kind = 1 AND sequence > $1 AND payload IS NOT NULL ORDER BY sequence LIMIT $2) AS next
             ) AS sized WHERE before < $3 ORDER BY sequence";
         let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(sql)
             .bind(i64::try_from(after.0).unwrap_or(i64::MAX))
@@ -79,7 +80,7 @@ impl Shared {
     pub(super) async fn log(&self, id: IncidentId) -> Result<Vec<Envelope>, StoreError> {
         let mut connection = self.reader().await?;
         let sql = "SELECT j.sequence, j.payload FROM incident_events e JOIN journal j USING (sequence) \
-                   WHERE e.incident_id = $1 ORDER BY e.revision";
+                   WHERE e.incident_id = $1 AND j.payload IS NOT NULL ORDER BY e.revision";
         let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(sql)
             .bind(id.0)
             .fetch_all(&mut *connection)
@@ -106,6 +107,32 @@ impl Shared {
             .await
             .map_err(failed("look for an alert's incident"))?;
         Ok(row.map(|(id,)| IncidentId(id)))
+    }
+
+    pub(super) async fn incidents_of_alerts(
+        &self,
+        keys: &[AlertKey],
+    ) -> Result<Vec<Option<IncidentId>>, StoreError> {
+        let mut connection = self.reader().await?;
+        let sources: Vec<&str> = keys.iter().map(|key| key.source.as_str()).collect();
+        let fingerprints: Vec<&str> = keys.iter().map(|key| key.fingerprint.as_str()).collect();
+        let sql = "SELECT w.place, a.incident_id
+            FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w (source, fingerprint, place)
+            JOIN alerts a ON a.source = w.source AND a.fingerprint = w.fingerprint";
+        let rows: Vec<(i64, Uuid)> = sqlx::query_as(sql)
+            .bind(sources)
+            .bind(fingerprints)
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(failed("look for alerts' incidents"))?;
+        let mut found = vec![None; keys.len()];
+        for (place, id) in rows {
+            // Places begin with 1.
+            if let Some(of_key) = found.get_mut((place - 1) as usize) {
+                *of_key = Some(IncidentId(id));
+            }
+        }
+        Ok(found)
     }
 
     pub(super) async fn unfinished(&self) -> Result<Vec<IncidentId>, StoreError> {

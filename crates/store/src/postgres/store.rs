@@ -24,7 +24,7 @@ use crate::error::StoreError;
 use crate::lease::{CoordinatorId, Lease, Work};
 use crate::ledger::Ledger;
 use crate::list::{ListQuery, Page};
-use crate::retention::ChainHead;
+use crate::retention::{ChainHead, Retained, Retention, RetentionBudget};
 use crate::store::{Changed, IncidentStore};
 
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -112,6 +112,10 @@ impl IncidentStore for PostgresStore {
         self.shared.incident_of_alert(key).await
     }
 
+    async fn incidents_of_alerts(&self, keys: &[AlertKey]) -> Result<Vec<Option<IncidentId>>, StoreError> {
+        self.shared.incidents_of_alerts(keys).await
+    }
+
     async fn unfinished(&self) -> Result<Vec<IncidentId>, StoreError> {
         self.shared.unfinished().await
     }
@@ -158,6 +162,15 @@ impl IncidentStore for PostgresStore {
         let mut connection = self.shared.reader().await?;
         let found = load::messages(&mut connection, std::iter::once(key)).await;
         Ok(found.map_err(failed("look for a message"))?.remove(key))
+    }
+
+    async fn retain(
+        &self,
+        retention: &Retention,
+        now: Timestamp,
+        budget: &RetentionBudget,
+    ) -> Result<Retained, StoreError> {
+        Box::pin(self.retain_within(retention, now, budget)).await
     }
 
     async fn chain_head(&self) -> Result<Option<ChainHead>, StoreError> {

@@ -1,13 +1,10 @@
 //! A PostgreSQL database as one end of a copy: the same records with the same chain as in a folder.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
-use quell_journal::{Head, StoredContent, StoredRecord};
+use quell_journal::{Head, StoredRecord};
 use uuid::Uuid;
 
-use super::world::link;
-use super::{Import, JournalRecord, PostgresStore};
+use super::{Import, PostgresStore};
 use crate::error::StoreError;
 use crate::transfer::{Backend, RecordSink, RecordSource, TransferError, in_words};
 
@@ -17,18 +14,18 @@ pub(crate) struct Postgres;
 #[async_trait]
 impl Backend for Postgres {
     fn schemes(&self) -> &'static [&'static str] {
-        &["postgres", "postgresql"]
+        &super::database::SCHEMES
     }
 
     async fn source(&self, address: &str) -> Result<Box<dyn RecordSource>, TransferError> {
         // An empty database gets an identity by being opened; it has no records to copy either way.
         let store = PostgresStore::open(address, Uuid::now_v7()).await.map_err(source)?;
-        Ok(Box::new(Source { store: Arc::new(store), chain: None }))
+        Ok(Box::new(Source { store }))
     }
 
     async fn sink(&self, address: &str) -> Result<Box<dyn RecordSink>, TransferError> {
         let store = PostgresStore::open(address, Uuid::now_v7()).await.map_err(target)?;
-        Ok(Box::new(Sink { store: Arc::new(store), import: None }))
+        Ok(Box::new(Sink { store, import: None }))
     }
 }
 
@@ -44,9 +41,7 @@ fn target(error: StoreError) -> TransferError {
 }
 
 struct Source {
-    store: Arc<PostgresStore>,
-    /// The record that was read last, which the next one follows on.
-    chain: Option<Head>,
+    store: PostgresStore,
 }
 
 #[async_trait]
@@ -64,37 +59,12 @@ impl RecordSource for Source {
         sequence: u64,
         records_max: usize,
     ) -> Result<Vec<StoredRecord>, TransferError> {
-        let records = self.store.records_after(sequence, records_max).await.map_err(source)?;
-        let mut before = match self.chain {
-            Some(head) if head.sequence == sequence => head,
-            _ => self.store.head_at(sequence).await.map_err(source)?,
-        };
-        let mut stored = Vec::with_capacity(records.len());
-        for record in records {
-            let JournalRecord { sequence, kind, payload, chain_hash } = record;
-            // Whether its request ended with it stands in the chain alone.
-            let follows = |flags| {
-                let link = link(sequence, kind, flags, &payload).map_err(source)?;
-                Ok::<_, TransferError>(before.chain_hash.next(&link) == chain_hash)
-            };
-            let last_of_request = follows(1)?;
-            if !last_of_request && !follows(0)? {
-                return Err(TransferError::NotTheChain {
-                    sequence,
-                    why: "does not follow on the one before",
-                });
-            }
-            before = Head { sequence, chain_hash };
-            let content = StoredContent::Payload(payload);
-            stored.push(StoredRecord { sequence, kind, last_of_request, content, chain_hash });
-        }
-        self.chain = Some(before);
-        Ok(stored)
+        self.store.records_after(sequence, records_max).await.map_err(source)
     }
 }
 
 struct Sink {
-    store: Arc<PostgresStore>,
+    store: PostgresStore,
     /// One transaction: as long as it is not finished the database stays empty.
     import: Option<Import>,
 }
@@ -113,20 +83,6 @@ impl RecordSink for Sink {
     }
 
     async fn append(&mut self, records: Vec<StoredRecord>) -> Result<(), TransferError> {
-        let record = |record: StoredRecord| match record.content {
-            StoredContent::Payload(payload) => Ok(JournalRecord {
-                sequence: record.sequence,
-                kind: record.kind,
-                payload,
-                chain_hash: record.chain_hash,
-            }),
-            StoredContent::Dropped { .. } => Err(TransferError::Target(format!(
-                "record {} was dropped by retention, and PostgreSQL takes only whole records: copy into a folder, or \
-                 move the site before `coordinator.retention` drops anything",
-                record.sequence
-            ))),
-        };
-        let records = records.into_iter().map(record).collect::<Result<Vec<_>, _>>()?;
         self.begun()?.write(&records).await.map_err(target)
     }
 

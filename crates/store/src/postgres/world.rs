@@ -61,7 +61,8 @@ pub(super) struct Writes {
 pub(super) struct NewRecord {
     pub(super) link: Link,
     pub(super) at: Option<Timestamp>,
-    pub(super) payload: Arc<[u8]>,
+    /// None where retention had dropped it before it came here.
+    pub(super) payload: Option<Arc<[u8]>>,
     pub(super) chain_hash: ChainHash,
 }
 
@@ -100,10 +101,15 @@ impl World {
         }
     }
 
-    fn record(&mut self, kind: u16, at: Option<Timestamp>, payload: Arc<[u8]>) -> Result<u64, StoreError> {
+    pub(super) fn record(
+        &mut self,
+        kind: u16,
+        at: Option<Timestamp>,
+        payload: Arc<[u8]>,
+    ) -> Result<u64, StoreError> {
         let link = link(self.head.sequence + 1, kind, WHOLE_REQUEST, &payload)?;
         let chain_hash = self.head.chain_hash.next(&link);
-        self.take_record(NewRecord { link, at, payload, chain_hash });
+        self.take_record(NewRecord { link, at, payload: Some(payload), chain_hash });
         Ok(link.sequence)
     }
 
@@ -176,7 +182,7 @@ impl World {
         self.change_ledger(&ledger);
     }
 
-    fn change_ledger(&mut self, change: &LedgerChange) {
+    pub(super) fn change_ledger(&mut self, change: &LedgerChange) {
         self.ledger.apply(change);
         self.writes.locks.extend(change.locks.clone());
         for over in &change.cool_downs_over {

@@ -8,8 +8,9 @@ use uuid::Uuid;
 use super::database::{json, microseconds, text};
 use super::follow::CHANNEL;
 use super::load::{Trouble, damaged};
-use super::world::{ChangedIncident, Head, Writes};
+use super::world::{ChangedIncident, Head, NewRecord, Writes};
 use crate::embedded::keys;
+use crate::embedded::record::RECEIVED;
 use crate::embedded::state::Known;
 use crate::list::{Cursor, Row};
 
@@ -20,11 +21,7 @@ pub(super) async fn write(
 ) -> Result<(), Trouble> {
     journal(connection, writes, head).await?;
     if !writes.events.is_empty() {
-        events(connection, writes).await?;
         incidents(connection, writes).await?;
-    }
-    if !writes.alerts.is_empty() {
-        alerts(connection, writes).await?;
     }
     if !writes.messages.is_empty() {
         messages(connection, writes).await?;
@@ -39,24 +36,35 @@ pub(super) async fn write(
 }
 
 async fn journal(connection: &mut PgConnection, writes: &Writes, head: &Head) -> Result<(), Trouble> {
-    let records = &writes.records;
+    let (records, events) = (&writes.records, || writes.events.iter());
     let sequences: Vec<i64> = records.iter().map(|record| record.link.sequence as i64).collect();
     let kinds: Vec<i16> = records.iter().map(|record| record.link.kind as i16).collect();
     let flags: Vec<i16> = records.iter().map(|record| record.link.flags as i16).collect();
     let at: Vec<Option<i64>> = records.iter().map(|record| record.at.map(microseconds)).collect();
-    let payloads: Vec<&[u8]> = records.iter().map(|record| &*record.payload).collect();
+    let payloads: Vec<Option<&[u8]>> = records.iter().map(|record| record.payload.as_deref()).collect();
+    let gone = |record: &NewRecord| record.payload.is_none().then_some(record.link.payload_length as i32);
+    let gone: Vec<Option<i32>> = records.iter().map(gone).collect();
     let digests: Vec<&[u8]> = records.iter().map(|record| &record.link.payload_digest[..]).collect();
     let chain: Vec<&[u8]> = records.iter().map(|record| &record.chain_hash.as_bytes()[..]).collect();
     // Nobody hears of it unless the transaction commits. Received alerts alone wake nobody: they change no incident.
     let sql = "WITH added AS (
-            INSERT INTO journal (sequence, kind, flags, at, payload, payload_digest, chain_hash)
+            INSERT INTO journal (sequence, kind, flags, at, payload, payload_digest, chain_hash, payload_bytes)
             SELECT r.sequence, r.kind, r.flags,
                 coalesce('epoch'::timestamptz + r.at * interval '1 microsecond', clock_timestamp()),
-                r.payload, r.digest, r.chain
-            FROM unnest($1::bigint[], $2::smallint[], $3::smallint[], $4::bigint[], $5::bytea[], $6::bytea[], $7::bytea[])
-                AS r (sequence, kind, flags, at, payload, digest, chain)
+                r.payload, r.digest, r.chain, r.gone
+            FROM unnest($1::bigint[], $2::smallint[], $3::smallint[], $4::bigint[], $5::bytea[], $6::bytea[], $7::bytea[],
+                    $14::integer[])
+                AS r (sequence, kind, flags, at, payload, digest, chain, gone)
         ), moved AS (
             UPDATE journal_head SET sequence = $8, chain_hash = $9, correlated = $10, site = $11
+        ), events AS (
+            INSERT INTO incident_events (incident_id, revision, events, sequence)
+            SELECT * FROM unnest($15::uuid[], $16::bigint[], $17::integer[], $18::bigint[])
+        ), alerts AS (
+            INSERT INTO alerts AS a (source, fingerprint, incident_id, place)
+            SELECT * FROM unnest($19::text[], $20::text[], $21::uuid[], $22::bytea[])
+            ON CONFLICT (source, fingerprint) DO UPDATE SET incident_id = excluded.incident_id, place = excluded.place
+            WHERE excluded.place < a.place
         )
         SELECT CASE WHEN $12 THEN pg_notify($13, '')::text END";
     sqlx::query(sql)
@@ -73,21 +81,53 @@ async fn journal(connection: &mut PgConnection, writes: &Writes, head: &Head) ->
         .bind(serde_json::to_string(&head.site).map_err(damaged)?)
         .bind(!writes.changed.is_empty())
         .bind(CHANNEL)
+        .bind(gone)
+        .bind(events().map(|event| event.incident_id.0).collect::<Vec<Uuid>>())
+        .bind(events().map(|event| event.first_revision.0 as i64).collect::<Vec<_>>())
+        .bind(events().map(|event| event.events as i32).collect::<Vec<_>>())
+        .bind(events().map(|event| event.sequence as i64).collect::<Vec<_>>())
+        .bind(writes.alerts.keys().map(|key| key.source.as_str()).collect::<Vec<_>>())
+        .bind(writes.alerts.keys().map(|key| key.fingerprint.as_str()).collect::<Vec<_>>())
+        .bind(writes.alerts.values().map(|newest| newest.id.0).collect::<Vec<Uuid>>())
+        .bind(writes.alerts.values().map(place).collect::<Vec<_>>())
         .execute(connection)
         .await?;
     Ok(())
 }
 
-async fn events(connection: &mut PgConnection, writes: &Writes) -> Result<(), Trouble> {
-    let events = &writes.events;
-    let ids: Vec<Uuid> = events.iter().map(|event| event.incident_id.0).collect();
-    let revisions: Vec<i64> = events.iter().map(|event| event.first_revision.0 as i64).collect();
-    let counts: Vec<i32> = events.iter().map(|event| event.events as i32).collect();
-    let sequences: Vec<i64> = events.iter().map(|event| event.sequence as i64).collect();
-    let sql = "INSERT INTO incident_events (incident_id, revision, events, sequence)
-        SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::integer[], $4::bigint[])";
-    sqlx::query(sql).bind(ids).bind(revisions).bind(counts).bind(sequences).execute(connection).await?;
-    Ok(())
+/// Received alerts alone, if the journal still ends where it is thought to: one statement, all or nothing. Whether it did.
+pub(super) async fn received(
+    connection: &mut PgConnection,
+    writes: &Writes,
+    before: &Head,
+    head: &Head,
+) -> Result<bool, Trouble> {
+    let records = || writes.records.iter();
+    // Whoever holds the end is waited for, and then it is not there any more: the row is compared again after the wait.
+    let sql = "WITH moved AS (
+            UPDATE journal_head SET sequence = $1, chain_hash = $2 WHERE sequence = $3 AND chain_hash = $4 RETURNING true
+        ), added AS (
+            INSERT INTO journal (sequence, kind, flags, at, payload, payload_digest, chain_hash)
+            SELECT $3 + r.place, $5, r.flags, 'epoch'::timestamptz + r.at * interval '1 microsecond', r.payload, r.digest, r.chain
+            FROM unnest($6::smallint[], $7::bigint[], $8::bytea[], $9::bytea[], $10::bytea[])
+                WITH ORDINALITY AS r (flags, at, payload, digest, chain, place)
+            WHERE EXISTS (SELECT FROM moved)
+        )
+        SELECT EXISTS (SELECT FROM moved)";
+    let (moved,): (bool,) = sqlx::query_as(sql)
+        .bind(head.sequence as i64)
+        .bind(&head.chain_hash.as_bytes()[..])
+        .bind(before.sequence as i64)
+        .bind(&before.chain_hash.as_bytes()[..])
+        .bind(RECEIVED as i16)
+        .bind(records().map(|record| record.link.flags as i16).collect::<Vec<_>>())
+        .bind(records().map(|record| record.at.map(microseconds)).collect::<Vec<Option<i64>>>())
+        .bind(records().map(|record| record.payload.as_deref()).collect::<Vec<_>>())
+        .bind(records().map(|record| &record.link.payload_digest[..]).collect::<Vec<_>>())
+        .bind(records().map(|record| &record.chain_hash.as_bytes()[..]).collect::<Vec<_>>())
+        .fetch_one(connection)
+        .await?;
+    Ok(moved)
 }
 
 /// Texts and documents that change seldom, and are large.
@@ -275,19 +315,6 @@ async fn update_documents(
 
 pub(super) fn place(place: &Cursor) -> Vec<u8> {
     keys::place_bytes(place).to_vec()
-}
-
-async fn alerts(connection: &mut PgConnection, writes: &Writes) -> Result<(), Trouble> {
-    let sources: Vec<&str> = writes.alerts.keys().map(|key| key.source.as_str()).collect();
-    let fingerprints: Vec<&str> = writes.alerts.keys().map(|key| key.fingerprint.as_str()).collect();
-    let ids: Vec<Uuid> = writes.alerts.values().map(|newest| newest.id.0).collect();
-    let places: Vec<Vec<u8>> = writes.alerts.values().map(place).collect();
-    let sql = "INSERT INTO alerts AS a (source, fingerprint, incident_id, place)
-        SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[], $4::bytea[])
-        ON CONFLICT (source, fingerprint) DO UPDATE SET incident_id = excluded.incident_id, place = excluded.place
-        WHERE excluded.place < a.place";
-    sqlx::query(sql).bind(sources).bind(fingerprints).bind(ids).bind(places).execute(connection).await?;
-    Ok(())
 }
 
 async fn messages(connection: &mut PgConnection, writes: &Writes) -> Result<(), Trouble> {

@@ -12,7 +12,8 @@ use quell_incident::workflow::Claim;
 use quell_journal::ChainHash;
 use quell_store::testing::{ClusterError, PostgresCluster};
 use quell_store::{
-    EmbeddedStore, IncidentStore, Lease, ListQuery, PostgresStore, ReceivedPosition, StoreError, Work,
+    EmbeddedStore, IncidentStore, Lease, ListQuery, PostgresStore, ReceivedPosition, StoreError,
+    StoredContent, StoredRecord, Work,
 };
 use sqlx::{Connection as _, PgConnection};
 use tokio::task::JoinSet;
@@ -81,18 +82,7 @@ pub(crate) async fn verify_chain(store: &PostgresStore) -> u64 {
         for record in records {
             assert_eq!(record.sequence, sequence + 1, "without gaps");
             sequence = record.sequence;
-            let link = quell_journal::Link {
-                sequence,
-                kind: record.kind,
-                flags: 1,
-                payload_length: record.payload.len() as u32,
-                payload_digest: sha2::Digest::finalize(sha2::Digest::chain_update(
-                    <sha2::Sha256 as sha2::Digest>::new(),
-                    &record.payload,
-                ))
-                .into(),
-            };
-            chain = chain.next(&link);
+            chain = record.chain_after(chain).unwrap();
             assert_eq!(chain, record.chain_hash, "record {sequence}");
         }
     }
@@ -248,7 +238,7 @@ async fn a_database_is_opened_by_many_and_by_the_right_version() {
     let newer = "INSERT INTO _sqlx_migrations VALUES (1000, 'later', now(), true, '', 0)";
     sqlx::raw_sql(newer).execute(&mut connection).await.unwrap();
     let error = PostgresStore::open(&cluster.url("site"), JOURNAL).await.unwrap_err();
-    assert!(matches!(error, StoreError::NewerSchema { found: 1000, known: 1 }), "{error:?}");
+    assert!(matches!(error, StoreError::NewerSchema { found: 1000, known: 2 }), "{error:?}");
 
     let error = PostgresStore::open(&cluster.url("nowhere"), JOURNAL).await.unwrap_err();
     assert!(matches!(error, StoreError::Database { .. } | StoreError::Unavailable(_)), "{error:?}");
@@ -272,19 +262,13 @@ async fn records_go_from_one_backend_to_the_other() {
     let (journal, _) =
         quell_journal::Journal::open(&folder.path().join("journal"), embedded::options().journal).unwrap();
     let entries = journal.iter_from(1).map(|entry| entry.unwrap());
-    let records: Vec<_> = entries
-        .map(|entry| quell_store::JournalRecord {
-            sequence: entry.sequence,
-            kind: entry.kind,
-            payload: entry.payload,
-            chain_hash: entry.chain_hash,
-        })
-        .collect();
+    let records: Vec<StoredRecord> = entries.map(StoredRecord::from).collect();
 
     let target = fresh(&cluster, "site").await;
     // One that was changed, one that is missing, and an import that nobody finishes: nothing of it stays.
     let mut changed = records.clone();
-    changed[7].payload.push(b' ');
+    let StoredContent::Payload(payload) = &mut changed[7].content else { panic!() };
+    payload.push(b' ');
     let mut gap = records.clone();
     gap.remove(3);
     for (bad, sequence) in [(changed, 8), (gap, 5)] {

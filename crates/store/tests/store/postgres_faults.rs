@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quell_incident::ids::{Digest, Revision};
-use quell_store::{IncidentStore, PostgresStore, ReceivedPosition, StoreError, Work};
+use quell_store::{IncidentStore, PostgresStore, Received, ReceivedPosition, StoreError, Work};
 use sqlx::Connection as _;
 use tokio::task::JoinSet;
 
 use crate::conformance::leases::{coordinator, is_lost, work_of};
 use crate::fixtures::*;
 use crate::postgres::{JOURNAL, SOON, cluster, fresh, open, sql, until, verify_chain};
-use crate::proxy::Proxy;
+use crate::proxy::{MARKER, Proxy};
 use crate::view;
 
 /// A coordinator that stands still within a commit keeps its lease until then: nobody takes over in between.
@@ -146,6 +146,18 @@ async fn a_transaction_that_is_cut_off_is_made_once_or_not_at_all() {
     }
     assert_eq!(verify_chain(&store).await, 6);
 
+    // What is received alone is one statement, and that is cut off.
+    for (cuts, after) in (6..).zip([true, false, true]) {
+        store.receive(received(1)).await.unwrap();
+        proxy.cut_commit(0, after);
+        let batch = Received { group_key: Some(MARKER.to_owned()), ..received(2) };
+        let position = store.receive(batch.clone()).await.unwrap();
+        assert_eq!(proxy.cuts(), cuts, "after: {after}");
+        let (last, again) = view::received(&*store, ReceivedPosition::default()).await.pop().unwrap();
+        assert_eq!((last, again), (position, batch), "it is there once, at its position");
+    }
+    assert_eq!(verify_chain(&store).await, 12);
+
     // A backend that is ended in the middle of a transaction, which waits for the journal's end.
     let mut holding = sql(&cluster, "site").await;
     let mut transaction = holding.begin().await.unwrap();
@@ -167,7 +179,7 @@ async fn a_transaction_that_is_cut_off_is_made_once_or_not_at_all() {
     for position in requests.join_all().await {
         position.unwrap();
     }
-    assert_eq!(view::received(&*store, ReceivedPosition::default()).await.len(), 5);
-    assert_eq!(verify_chain(&store).await, 11);
+    assert_eq!(view::received(&*store, ReceivedPosition::default()).await.len(), 11);
+    assert_eq!(verify_chain(&store).await, 17);
     assert_eq!(store.message(&message(3)).await.unwrap().unwrap().incident_id, incident.id);
 }

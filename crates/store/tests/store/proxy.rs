@@ -10,6 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 const PASS: u8 = 0;
 const CUT_BEFORE: u8 = 1;
 const CUT_AFTER: u8 = 2;
+/// What is received with this in it is committed with the statement that has it.
+pub(crate) const MARKER: &str = "cut here";
 /// A simple query of that text, as it stands on the wire.
 const COMMIT: &[u8] = b"COMMIT\0";
 
@@ -17,6 +19,8 @@ const COMMIT: &[u8] = b"COMMIT\0";
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     next: Arc<AtomicU8>,
+    /// Commits that still go through.
+    spared: Arc<AtomicUsize>,
     cuts: Arc<AtomicUsize>,
 }
 
@@ -26,6 +30,7 @@ impl Proxy {
         let proxy = Self {
             port: listener.local_addr().unwrap().port(),
             next: Arc::new(AtomicU8::new(PASS)),
+            spared: Arc::new(AtomicUsize::new(0)),
             cuts: Arc::new(AtomicUsize::new(0)),
         };
         let accepting = proxy.clone();
@@ -48,6 +53,20 @@ impl Proxy {
         self.next.store(CUT_AFTER, Ordering::SeqCst);
     }
 
+    /// The commit after so many others is the one: it does not reach the server, or its answer does not reach the client.
+    pub(crate) fn cut_commit(&self, after_commits: usize, answered: bool) {
+        self.spared.store(after_commits, Ordering::SeqCst);
+        self.next.store(if answered { CUT_AFTER } else { CUT_BEFORE }, Ordering::SeqCst);
+    }
+
+    fn next(&self) -> u8 {
+        let spare = |left: usize| left.checked_sub(1);
+        match self.spared.fetch_update(Ordering::SeqCst, Ordering::SeqCst, spare) {
+            Ok(_) => PASS,
+            Err(_) => self.next.swap(PASS, Ordering::SeqCst),
+        }
+    }
+
     pub(crate) fn cuts(&self) -> usize {
         self.cuts.load(Ordering::SeqCst)
     }
@@ -59,8 +78,8 @@ impl Proxy {
                 read = client.read(&mut from_client) => {
                     let Ok(bytes @ 1..) = read else { return };
                     let sent = &from_client[..bytes];
-                    if sent.ends_with(COMMIT) {
-                        match self.next.swap(PASS, Ordering::SeqCst) {
+                    if sent.ends_with(COMMIT) || contains(sent, MARKER) {
+                        match self.next() {
                             CUT_BEFORE => {
                                 self.cuts.fetch_add(1, Ordering::SeqCst);
                                 return;
@@ -87,4 +106,8 @@ impl Proxy {
             }
         }
     }
+}
+
+fn contains(sent: &[u8], marker: &str) -> bool {
+    sent.windows(marker.len()).any(|part| part == marker.as_bytes())
 }

@@ -5,19 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use quell_incident::gate::LockState;
-use quell_incident::ids::{Digest, FencingToken};
+use quell_incident::ids::Digest;
 use quell_incident::severity::Priority;
 use quell_incident::workflow::Claim;
 use quell_journal::{SimulatedDisk, Survival};
 use quell_store::{
-    EmbeddedStore, IncidentStore, ListQuery, MemoryStore, Options, ReceivedPosition, Retained, Retention,
-    RetentionBudget, audit,
+    EmbeddedStore, IncidentStore, ListQuery, Options, ReceivedPosition, Retained, Retention, RetentionBudget,
+    audit,
 };
 
 use crate::embedded::options;
 use crate::fixtures::*;
-use crate::view;
+use crate::{conformance, view};
 
 fn small_segments() -> Options {
     let mut options = options();
@@ -72,60 +71,11 @@ fn journal_bytes(folder: &Path) -> u64 {
     files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
 }
 
-async fn is_gone<S: IncidentStore + ?Sized>(store: &S, number: u64) {
-    let id = incident_id(number);
-    assert_eq!(store.incident(id).await.unwrap(), None, "{number}");
-    assert_eq!(store.log(id).await.unwrap(), Vec::new());
-    assert_eq!(store.incident_of_alert(&alert_key(number)).await.unwrap(), None);
-    assert_eq!(store.message(&message(number)).await.unwrap(), None);
-    let listed = store.list(&ListQuery::default()).await.unwrap();
-    assert!(listed.rows.iter().all(|row| row.id != id));
-}
-
-async fn what_is_over_goes_and_what_is_open_stays<S: IncidentStore + ?Sized>(store: &S) {
-    for number in 0..10 {
-        lived(store, number).await;
-    }
-    // Open, and holding a lock whose token must not go back.
-    let open = opened(store, 50).await;
-    let held = store.append(claim(&open, vec![Claim::Take(lock("db-1", 1))])).await.unwrap();
-    let released = vec![Claim::Release(lock("db-1", 1)), Claim::Take(lock("db-2", 1))];
-    store.append(claim(&held, released)).await.unwrap();
-    let nothing = store.retain(&Retention::default(), later(), &RetentionBudget::default()).await.unwrap();
-    assert_eq!(nothing, Retained::default(), "without periods nothing goes");
-    assert_eq!(store.retain(&tiny(), at(40), &RetentionBudget::default()).await.unwrap().incidents, 0);
-
-    let sum = retained_all(store, later()).await;
-    assert_eq!(sum.incidents, 10);
-    for number in 0..10 {
-        is_gone(store, number).await;
-    }
-    let page = store.list(&ListQuery::default()).await.unwrap();
-    assert_eq!((page.total, page.rows[0].id), (1, open.id));
-    assert_eq!(store.unfinished().await.unwrap(), [open.id]);
-    assert_eq!(store.incident_of_alert(&alert_key(50)).await.unwrap(), Some(open.id));
-    assert_eq!(
-        store.log(open.id).await.unwrap().len() as u64,
-        store.incident(open.id).await.unwrap().unwrap().revision.0
-    );
-    let locks = store.locks(&[target("db-1"), target("db-2")]).await.unwrap();
-    assert_eq!(locks[&target("db-1")], LockState { token: FencingToken(1), holder: None });
-    assert_eq!(locks[&target("db-2")], LockState { token: FencingToken(1), holder: Some(open.id) });
-    // An alert that fires again, or still, opens another incident.
-    lived(store, 60).await;
-    opened(store, 70).await;
-    assert_eq!(store.list(&ListQuery::default()).await.unwrap().total, 3);
-}
-
 #[tokio::test]
-async fn in_memory() {
-    what_is_over_goes_and_what_is_open_stays(&MemoryStore::new()).await;
-}
-
-#[tokio::test]
-async fn embedded() {
+async fn the_journal_says_what_went() {
     let folder = tempfile::tempdir().unwrap();
-    what_is_over_goes_and_what_is_open_stays(&opened_small(folder.path())).await;
+    let store = Arc::new(opened_small(folder.path()));
+    conformance::retention::what_is_over_goes_and_what_is_open_stays(Arc::clone(&store)).await;
     let report = audit::verify(folder.path(), &[]).unwrap();
     assert_eq!(report.finding, None);
     assert!(report.retention_records >= 1);
@@ -169,25 +119,6 @@ async fn after_it_the_store_is_the_same_with_and_without_its_index_and_the_chain
         assert_eq!(view::of(&store).await, seen, "rebuilt: {rebuilt}");
         assert_eq!(retained_all(&store, later()).await.incidents, 0);
     }
-}
-
-#[tokio::test]
-async fn received_alerts_go_only_when_they_are_correlated_and_old() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = opened_small(folder.path());
-    let mut positions = Vec::new();
-    for number in 0..60 {
-        positions.push(store.receive(received(number)).await.unwrap());
-    }
-    assert_eq!(retained_all(&store, later()).await.payloads_given_up, 0, "none is correlated");
-    store.set_correlated(positions[39], None).await.unwrap();
-    // Those received in the last thirty seconds stay.
-    assert_eq!(retained_all(&store, at(50)).await.payloads_given_up, 20);
-    assert_eq!(retained_all(&store, later()).await.payloads_given_up, 20);
-    let rest = store.received_after(store.correlated().await.unwrap(), 100).await.unwrap();
-    let rest: Vec<_> = rest.into_iter().map(|(_, batch)| batch).collect();
-    assert_eq!(rest, (40..60).map(received).collect::<Vec<_>>());
-    assert_eq!(audit::verify(folder.path(), &[]).unwrap().finding, None);
 }
 
 /// The bound: what is kept, a hundred bytes for each record that ever was, the retention records, and one segment that is open.

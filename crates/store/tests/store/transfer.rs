@@ -83,12 +83,23 @@ async fn to_postgresql_and_back() {
     assert_eq!((report.finding, report.head), (None, Some(copied.head)));
     assert_eq!(view::of(&reopened(back.path())).await, seen);
 
-    // What retention dropped cannot become whole again.
-    let (dropped, ..) = source().await;
-    cluster.create_database("incomplete").unwrap();
-    let mut sink = backend.sink(&cluster.url("incomplete")).await.unwrap();
-    let refused = copy(&mut FolderSource::open(dropped.path()).unwrap(), sink.as_mut()).await.unwrap_err();
-    assert!(refused.to_string().contains("was dropped by retention"), "{refused}");
+    // What retention dropped comes without its payloads, in both directions, and what still counts of it comes along.
+    let (dropped, seen, anchor) = source().await;
+    cluster.create_database("dropped").unwrap();
+    let address = cluster.url("dropped");
+    let mut sink = backend.sink(&address).await.unwrap();
+    let copied = copy(&mut FolderSource::open(dropped.path()).unwrap(), sink.as_mut()).await.unwrap();
+    assert!(copied.dropped > 0, "{copied:?}");
+    let store = quell_store::PostgresStore::open(&address, crate::postgres::JOURNAL).await.unwrap();
+    assert_eq!(view::of(&store).await, seen);
+    // It goes on with what was given up and is still there.
+    retained_all(&store, at(0)).await;
+    assert_eq!(view::of(&store).await, seen);
+    let back = tempfile::tempdir().unwrap();
+    let mut database = backend.source(&address).await.unwrap();
+    let returned = copy(database.as_mut(), &mut FolderSink::new(back.path())).await.unwrap();
+    assert!(returned.dropped >= copied.dropped && returned.head == copied.head, "{returned:?}");
+    is_the_same(back.path(), &seen, &anchor).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -66,7 +66,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
 fn run_loop(args: &LoopArgs) -> Result<()> {
     let interrupt = Interrupt::install()?;
     let profile = if args.dev { Profile::Dev } else { Profile::Release };
-    let built = build(profile);
+    let built = build(profile, &workspace::BINARIES);
     interrupt.check()?;
     let binaries = built?;
     let mut folder =
@@ -132,8 +132,9 @@ fn measure(
     Ok(())
 }
 
-fn build(profile: Profile) -> Result<BTreeMap<String, PathBuf>> {
-    let mut binaries = workspace::build(profile)?;
+/// These programs and the floor.
+fn build(profile: Profile, binaries: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
+    let mut binaries = workspace::build_these(profile, binaries, &[])?;
     let floor = ["--package", "quell-xtask", "--features", "floor"];
     binaries.extend(workspace::build_these(profile, &["quell-floor"], &floor)?);
     Ok(binaries)

@@ -30,7 +30,8 @@ pub(crate) async fn one_coordinator<S: IncidentStore + ?Sized>(store: Arc<S>) {
     for alive in [one, other, one] {
         store.renew(alive, LONG).await.unwrap();
     }
-    let work = [Work::Correlation, Work::Incident(incident_id(1)), Work::Incident(incident_id(2))];
+    let incidents = [1, 2].map(|number| Work::Incident(incident_id(number)));
+    let work = [Work::Correlation, Work::Retention, incidents[0], incidents[1]];
     assert_eq!(store.claim(one, &[]).await.unwrap(), []);
     let mut leases = store.claim(one, &work).await.unwrap();
     leases.sort_by_key(|lease| lease.work);
@@ -50,7 +51,7 @@ pub(crate) async fn one_coordinator<S: IncidentStore + ?Sized>(store: Arc<S>) {
 
     store.release(one).await.unwrap();
     let taken = store.claim(other, &work).await.unwrap();
-    assert_eq!(taken.len(), 3);
+    assert_eq!(taken.len(), 4);
     store.release(one).await.unwrap();
     store.renew(one, LONG).await.unwrap();
     assert_eq!(store.claim(one, &work).await.unwrap(), [], "it begins with nothing");

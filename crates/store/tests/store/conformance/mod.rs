@@ -3,6 +3,7 @@
 mod appends;
 pub(crate) mod leases;
 mod lists;
+pub(crate) mod retention;
 mod streams;
 
 use std::sync::Arc;
@@ -43,6 +44,13 @@ pub(crate) async fn run<S: IncidentStore + ?Sized + 'static>(fresh: impl AsyncFn
     case("appends are fenced", &fresh, leases::appends_are_fenced).await;
     case("the correlated mark is fenced", &fresh, leases::the_correlated_mark_is_fenced).await;
     case("cool-downs", &fresh, streams::cool_downs).await;
+    case("what is over goes", &fresh, retention::what_is_over_goes_and_what_is_open_stays).await;
+    let goes = retention::received_alerts_go_only_when_they_are_correlated_and_old;
+    case("received alerts go", &fresh, goes).await;
+    case("what still counts is kept", &fresh, retention::cool_downs_and_switches_outlive_what_set_them).await;
+    let kept = retention::a_finished_incident_that_was_noted_on_is_kept_from_then_on;
+    case("a finished incident is kept from its last event on", &fresh, kept).await;
+    case("an alert of a newer incident", &fresh, retention::an_alert_of_a_newer_incident_stays_with_it).await;
 }
 
 async fn case<S: IncidentStore + ?Sized, F: Future<Output = ()>>(

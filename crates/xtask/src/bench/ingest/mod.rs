@@ -65,7 +65,7 @@ const STEADY_PER_SECOND: f64 = 1_000.0;
 pub(crate) fn run(args: &IngestArgs) -> Result<()> {
     let interrupt = Interrupt::install()?;
     let profile = if args.dev { Profile::Dev } else { Profile::Release };
-    let built = super::build(profile);
+    let built = super::build(profile, &["quell-coordinator"]);
     interrupt.check()?;
     let mut folder =
         tempfile::Builder::new().prefix("quell-bench-").tempdir().context("no temporary folder")?;
@@ -107,18 +107,18 @@ impl Bench<'_> {
         show::saturation_head(self.args.runs, self.args.seconds);
         let mut saturation = Vec::new();
         for (batch, connections) in SHAPES {
-            let (mut floors, mut ours, mut bare) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut floors, mut ours) = (Vec::new(), Vec::new());
             // Turn by turn, so that a slow minute of the machine is everybody's.
             for run in 0..self.args.runs {
                 self.interrupt.check()?;
                 let name = format!("{batch}-{run}");
-                floors.push(self.floor(&name, batch, connections)?);
+                floors.push(match cluster {
+                    Some(cluster) => cluster.floor(&name, batch, connections, self.args.seconds)?,
+                    None => self.floor(&name, batch, connections)?,
+                });
                 ours.push(self.coordinator(&name, cluster, batch, connections, None)?);
-                if let Some(cluster) = cluster {
-                    bare.push(cluster.floor(&name, batch, 8, self.args.seconds)?);
-                }
             }
-            saturation.push(show::saturation(batch, &floors, &ours, &bare));
+            saturation.push(show::saturation(batch, &floors, &ours));
         }
         document.insert("saturation".to_owned(), json!(saturation));
 

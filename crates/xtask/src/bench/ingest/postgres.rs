@@ -9,16 +9,14 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::geteuid;
 
+use super::Measured;
+use super::measure::processor_milliseconds;
+
 /// A cluster that ends with this value.
 pub(super) struct Cluster {
     programs: PathBuf,
     folder: PathBuf,
     address: SocketAddr,
-}
-
-/// Rows per second that a bare table takes.
-pub(super) struct Floor {
-    pub(super) rows_per_second: f64,
 }
 
 impl Cluster {
@@ -70,19 +68,20 @@ impl Cluster {
         Ok(text.lines().next().unwrap_or_default().parse()?)
     }
 
-    /// Bytes of its folder.
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
+    /// Where its tables are: the log of changes beside them is as large as it was set to be, whatever is stored.
+    pub(super) fn folder(&self) -> PathBuf {
+        self.folder.join("data/base")
     }
 
-    /// A bare table with so many rows in a transaction, over so many connections, for a few seconds.
-    pub(super) fn floor(&self, name: &str, rows: u64, connections: u64, seconds: u64) -> Result<Floor> {
+    /// A bare table that takes so many rows in each transaction, one for an alert, over as many connections as the load has; with the
+    /// server's own processor time, without that of whoever sends the rows.
+    pub(super) fn floor(&self, name: &str, rows: u64, connections: u64, seconds: u64) -> Result<Measured> {
         let database = format!("floor_{}", name.replace('-', "_"));
         self.database(&database)?;
         let table =
             "create table received (id bigserial primary key, payload bytea not null, digest bytea not null)";
         run(self.client("psql").args(["-q", "-d", &database, "-c", table]))?;
-        // As many bytes as an alert of the load has.
+        // As many bytes as an alert of the load has, which the server makes by itself: nothing is sent or parsed.
         let row = format!(
             "(decode(repeat('5a', {PAYLOAD_BYTES}), 'hex'), sha256(decode(repeat('5a', 64), 'hex')))"
         );
@@ -92,19 +91,52 @@ impl Cluster {
             &script,
             format!("begin;\ninsert into received (payload, digest) values {values};\ncommit;\n"),
         )?;
-        let (clients, time) = (connections.to_string(), seconds.to_string());
-        let mut bench = self.client("pgbench");
-        bench
-            .args(["-n", "-M", "prepared", "-c", &clients, "-j", "2", "-T", &time, "-f"])
-            .arg(script)
-            .arg(&database);
-        let output = bench.output().context("pgbench cannot be run")?;
-        ensure!(output.status.success(), "pgbench failed: {}", String::from_utf8_lossy(&output.stderr));
-        let said = String::from_utf8_lossy(&output.stdout);
+        // What it costs to connect is no part of it: once with one transaction for each connection.
+        let times = self.folder.join(format!("{database}.times"));
+        let pgbench = |limit: [&str; 2]| -> Result<(String, f64)> {
+            let before = processor_milliseconds(self.pid()?)?;
+            let mut bench = self.client("pgbench");
+            bench.args(["-n", "-M", "prepared", "-j", "2", "-c", &connections.to_string()]).args(limit);
+            bench.arg("--log").arg(format!("--log-prefix={}", times.display()));
+            let output =
+                bench.arg("-f").arg(&script).arg(&database).output().context("pgbench cannot be run")?;
+            ensure!(output.status.success(), "pgbench failed: {}", String::from_utf8_lossy(&output.stderr));
+            let used = processor_milliseconds(self.pid()?)? - before;
+            Ok((String::from_utf8_lossy(&output.stdout).into_owned(), used))
+        };
+        let (_, to_connect) = pgbench(["-t", "1"])?;
+        self.milliseconds_logged(&times)?;
+        let (said, used) = pgbench(["-T", &seconds.to_string()])?;
+        let milliseconds = self.milliseconds_logged(&times)?;
+        run(self.client("dropdb").arg(&database))?;
         let rate =
             said.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse::<f64>().ok());
         let transactions_per_second = rate.context("pgbench named no rate")?;
-        Ok(Floor { rows_per_second: transactions_per_second * rows as f64 })
+        let transactions = milliseconds.len() as u64;
+        Ok(Measured {
+            alerts_per_second: transactions_per_second * rows as f64,
+            processor_milliseconds_per_alert: (used - to_connect) / (transactions * rows) as f64,
+            milliseconds,
+        })
+    }
+
+    /// How long each transaction took, by the logs that pgbench wrote, which are removed.
+    fn milliseconds_logged(&self, prefix: &Path) -> Result<Vec<f64>> {
+        let prefix = prefix.file_name().and_then(OsStr::to_str).context("no name")?;
+        let mut milliseconds = Vec::new();
+        for entry in std::fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if !entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix)) {
+                continue;
+            }
+            // client_id transaction_no time script_no time_epoch time_us
+            let text = std::fs::read_to_string(entry.path())?;
+            let microseconds = text.lines().filter_map(|line| line.split(' ').nth(2)?.parse::<f64>().ok());
+            milliseconds.extend(microseconds.map(|one| one / 1000.0));
+            std::fs::remove_file(entry.path())?;
+        }
+        ensure!(!milliseconds.is_empty(), "pgbench logged no transaction");
+        Ok(milliseconds)
     }
 
     fn client(&self, name: &str) -> Command {
@@ -157,15 +189,18 @@ fn run(command: &mut Command) -> Result<()> {
 
 /// Where the server's programs are: on the path, or where Debian has them.
 fn programs() -> Option<PathBuf> {
-    if let Some(file) = quell_child::find("initdb") {
-        return file.parent().map(Path::to_path_buf);
+    // What is on the path may be a link to one of them, with the others beside it.
+    let on_path = quell_child::find("initdb").and_then(|file| file.canonicalize().ok());
+    let on_path = on_path.and_then(|file| file.parent().map(Path::to_path_buf));
+    if let Some(folder) = on_path.filter(|folder| folder.join("pgbench").is_file()) {
+        return Some(folder);
     }
     let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
     let mut found: Vec<(u32, PathBuf)> = versions
         .filter_map(|entry| {
             let version = entry.file_name().to_str()?.parse().ok()?;
             let folder = entry.path().join("bin");
-            folder.join("initdb").is_file().then_some((version, folder))
+            folder.join("pgbench").is_file().then_some((version, folder))
         })
         .collect();
     found.sort();

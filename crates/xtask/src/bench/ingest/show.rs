@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::Measured;
 use super::measure::median;
-use super::{Measured, postgres};
 use crate::bench::report::percentile;
 
 /// What stands above [`saturation`]'s rows.
@@ -18,12 +18,7 @@ pub(super) fn saturation_head(runs: u32, seconds: u64) {
 }
 
 /// One shape of the load.
-pub(super) fn saturation(
-    batch: u64,
-    floors: &[Measured],
-    ours: &[Measured],
-    bare: &[postgres::Floor],
-) -> Value {
+pub(super) fn saturation(batch: u64, floors: &[Measured], ours: &[Measured]) -> Value {
     let rate = |all: &[Measured]| median(all.iter().map(|one| one.alerts_per_second));
     let mut rows = Vec::new();
     let mut row = |name: &str, all: &[Measured]| {
@@ -44,17 +39,6 @@ pub(super) fn saturation(
     };
     row("floor", floors);
     row("coordinator", ours);
-    if !bare.is_empty() {
-        let bare = median(bare.iter().map(|one| one.rows_per_second));
-        println!(
-            "{batch:<14} {:<12} {bare:>10.0} rows/s; the coordinator has {:.2} of it",
-            "pgbench",
-            rate(ours) / bare
-        );
-        rows.push(
-            json!({"server": "pgbench", "rows_per_second": bare, "coordinator_of_it": rate(ours) / bare}),
-        );
-    }
     json!({"alerts_per_webhook": batch, "rows": rows})
 }
 

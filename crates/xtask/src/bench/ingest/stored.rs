@@ -97,7 +97,10 @@ pub(super) fn incidents(bench: &Bench<'_>, cluster: Option<&Cluster>) -> Result<
 }
 
 fn bytes(server: &Server, cluster: Option<&Cluster>) -> u64 {
-    disk_bytes(cluster.map_or(&server.folder, Cluster::folder))
+    match cluster {
+        Some(cluster) => disk_bytes(&cluster.folder()),
+        None => disk_bytes(&server.folder),
+    }
 }
 
 /// Waits until so many of something are there.
