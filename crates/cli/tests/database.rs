@@ -1,5 +1,10 @@
 //! `quell audit` on a PostgreSQL database, beside a store that is open.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot be set up has failed, or says that it was skipped"
+)]
 
 mod support;
 
