@@ -1,4 +1,5 @@
 //! Measuring the engines on a small suite that is written here: what people see, and what is said of files with mistakes.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod support;
 
