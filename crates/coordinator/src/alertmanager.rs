@@ -1,6 +1,8 @@
 //! Alertmanager's webhook payload, version 4, as alerts of our own. What can be used is used: one alert that cannot does not lose the
 //! others, and is named in the answer.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use quell_incident::alert::{Alert, AlertKey, AlertStatus, Fingerprint, Labels};
 use quell_incident::ids::SourceName;
@@ -12,6 +14,8 @@ const ALERTS_MAX: usize = 100_000;
 const LABELS_MAX: usize = 256;
 /// One label's or annotation's value in bytes at the most.
 const VALUE_BYTES_MAX: usize = 64 * 1024;
+/// What is kept of a group key or of the address of a rule.
+const TEXT_CHARACTERS_MAX: usize = 4_000;
 
 /// A payload as far as it could be used.
 #[derive(Debug)]
@@ -37,28 +41,34 @@ pub(crate) struct Rejected {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Wire {
+struct Wire<A> {
     version: Option<String>,
     group_key: Option<String>,
     #[serde(default, deserialize_with = "null_is_absent")]
     truncated_alerts: u64,
-    alerts: Option<Vec<serde_json::Value>>,
+    alerts: Option<Vec<A>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct WireAlert {
-    status: Option<String>,
+struct WireAlert<'a> {
+    #[serde(borrow)]
+    status: Option<Text<'a>>,
     #[serde(default, deserialize_with = "null_is_absent")]
     labels: Labels,
     #[serde(default, deserialize_with = "null_is_absent")]
     annotations: Labels,
-    starts_at: Option<String>,
-    ends_at: Option<String>,
+    starts_at: Option<Text<'a>>,
+    ends_at: Option<Text<'a>>,
     #[serde(rename = "generatorURL")]
     generator_url: Option<String>,
-    fingerprint: Option<String>,
+    fingerprint: Option<Text<'a>>,
 }
+
+/// Text that is only looked at: borrowed from the body where nothing in it is escaped.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// An empty map of Go is often written as `null`.
 fn null_is_absent<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
@@ -76,10 +86,14 @@ pub(crate) fn parse(
     now: Timestamp,
 ) -> Result<Payload, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| format!("the body is not UTF-8: {error}"))?;
+    if !bare && let Ok(wire) = serde_json::from_str::<Wire<WireAlert<'_>>>(text) {
+        return payload(wire, source, now, Ok);
+    }
+    // Something in it is odd. Read as a tree, a single alert that is odd is told from the others.
     let value: serde_json::Value =
         serde_json::from_str(text).map_err(|error| format!("the body is not JSON: {error}"))?;
     if bare && value.get("alerts").is_none() && value.get("labels").is_some() {
-        let alert = alert(value, source, now)?;
+        let alert = alert(of_tree(value)?, source, now)?;
         return Ok(Payload {
             alerts: vec![alert],
             group_key: None,
@@ -87,8 +101,22 @@ pub(crate) fn parse(
             rejected: Vec::new(),
         });
     }
-    let wire: Wire = serde_json::from_value(value)
+    let wire: Wire<serde_json::Value> = serde_json::from_value(value)
         .map_err(|error| format!("the body is not an Alertmanager webhook payload of version 4: {error}"))?;
+    payload(wire, source, now, of_tree)
+}
+
+fn of_tree(value: serde_json::Value) -> Result<WireAlert<'static>, String> {
+    WireAlert::deserialize(value).map_err(|error| error.to_string())
+}
+
+/// What of a payload can be used; `of` reads an alert.
+fn payload<'a, A>(
+    wire: Wire<A>,
+    source: &SourceName,
+    now: Timestamp,
+    of: impl Fn(A) -> Result<WireAlert<'a>, String>,
+) -> Result<Payload, String> {
     match wire.version.as_deref() {
         Some("4") => {}
         Some(other) => {
@@ -103,8 +131,8 @@ pub(crate) fn parse(
     }
     let mut alerts = Vec::with_capacity(wire_alerts.len());
     let mut rejected = Vec::new();
-    for (index, value) in wire_alerts.into_iter().enumerate() {
-        match alert(value, source, now) {
+    for (index, wire) in wire_alerts.into_iter().enumerate() {
+        match of(wire).and_then(|wire| alert(wire, source, now)) {
             Ok(alert) => alerts.push(alert),
             Err(why) => rejected.push(Rejected { index, why }),
         }
@@ -112,13 +140,26 @@ pub(crate) fn parse(
     if let (true, Some(first)) = (alerts.is_empty(), rejected.first()) {
         return Err(format!("no alert of the payload can be used; alert {}: {}", first.index, first.why));
     }
-    let group_key = wire.group_key.map(|key| key.chars().take(4_000).collect());
+    let group_key = wire.group_key.map(|key| cut(key, TEXT_CHARACTERS_MAX));
     Ok(Payload { alerts, group_key, truncated_alerts: wire.truncated_alerts, rejected })
 }
 
-fn alert(value: serde_json::Value, source: &SourceName, now: Timestamp) -> Result<Alert, String> {
-    let wire: WireAlert = serde_json::from_value(value).map_err(|error| error.to_string())?;
-    let status = match wire.status.as_deref() {
+/// The first so many characters.
+fn cut(mut text: String, characters_max: usize) -> String {
+    if text.len() > characters_max
+        && let Some((end, _)) = text.char_indices().nth(characters_max)
+    {
+        text.truncate(end);
+    }
+    text
+}
+
+fn of<'a>(text: &'a Option<Text<'_>>) -> Option<&'a str> {
+    text.as_ref().map(|text| text.0.as_ref())
+}
+
+fn alert(wire: WireAlert<'_>, source: &SourceName, now: Timestamp) -> Result<Alert, String> {
+    let status = match of(&wire.status) {
         Some("firing") | None => AlertStatus::Firing,
         Some("resolved") => AlertStatus::Resolved,
         Some(other) => {
@@ -130,15 +171,12 @@ fn alert(value: serde_json::Value, source: &SourceName, now: Timestamp) -> Resul
         return Err("it has no labels, so nothing tells it from others".to_owned());
     }
     within_limits(&wire.labels, &wire.annotations)?;
-    let fingerprint = wire
-        .fingerprint
-        .as_deref()
-        .and_then(Fingerprint::given)
-        .unwrap_or_else(|| Fingerprint::of(&wire.labels));
-    let starts_at = instant(wire.starts_at.as_deref(), "startsAt")?.unwrap_or(now);
+    let fingerprint =
+        of(&wire.fingerprint).and_then(Fingerprint::given).unwrap_or_else(|| Fingerprint::of(&wire.labels));
+    let starts_at = instant(of(&wire.starts_at), "startsAt")?.unwrap_or(now);
     // An alert that begins in the future has begun by being sent; Go's zero time means "not known".
     let starts_at = if starts_at > now { now } else { starts_at };
-    let ends_at = instant(wire.ends_at.as_deref(), "endsAt")?.filter(|_| status == AlertStatus::Resolved);
+    let ends_at = instant(of(&wire.ends_at), "endsAt")?.filter(|_| status == AlertStatus::Resolved);
     Ok(Alert {
         key: AlertKey { source: source.clone(), fingerprint },
         status,
@@ -146,7 +184,7 @@ fn alert(value: serde_json::Value, source: &SourceName, now: Timestamp) -> Resul
         annotations: wire.annotations,
         starts_at,
         ends_at,
-        generator_url: wire.generator_url.map(|url| url.chars().take(4_000).collect()),
+        generator_url: wire.generator_url.map(|url| cut(url, TEXT_CHARACTERS_MAX)),
     })
 }
 
@@ -175,10 +213,10 @@ fn instant(text: Option<&str>, field: &str) -> Result<Option<Timestamp>, String>
     if text.starts_with("0001-01-01T00:00:00") {
         return Ok(None);
     }
-    let shown: String = text.chars().take(40).collect();
-    text.parse()
-        .map(Some)
-        .map_err(|_| format!("`{field}` is `{shown}`, expected a time such as 2026-01-31T12:00:00Z"))
+    text.parse().map(Some).map_err(|_| {
+        let shown: String = text.chars().take(40).collect();
+        format!("`{field}` is `{shown}`, expected a time such as 2026-01-31T12:00:00Z")
+    })
 }
 
 #[cfg(test)]
@@ -249,6 +287,31 @@ mod tests {
         let payload = read(&body, false).unwrap();
         assert_eq!(payload.alerts.len(), 1);
         assert_eq!(payload.rejected[0].index, 0);
+    }
+
+    #[test]
+    fn what_is_escaped_or_null_or_doubled_reads_the_same() {
+        let plain = r#"{"version":"4","groupKey":"{}","alerts":[{"status":"resolved","labels":{"a":"b"},"fingerprint":"0f"}]}"#;
+        let of = |text: &str| {
+            let payload = parse(text.as_bytes(), &SourceName::declared("am").unwrap(), false, now()).unwrap();
+            (payload.alerts, payload.group_key, payload.rejected.len())
+        };
+        for odd in [
+            plain.replace("resolved", r"\u0072esolved"),
+            plain.replace(r#""0f""#, r#""\u0030f""#),
+            plain.replace(r#""labels""#, r#""annotations":null,"labels""#),
+            plain.replace(r#""status""#, r#""status":"firing","status""#),
+            plain.replace(r#""version""#, r#""truncatedAlerts":null,"version""#),
+        ] {
+            assert_eq!(of(&odd), of(plain), "{odd}");
+        }
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let long = "ä".repeat(TEXT_CHARACTERS_MAX + 1);
+        assert_eq!(cut(long.clone(), TEXT_CHARACTERS_MAX).chars().count(), TEXT_CHARACTERS_MAX);
+        assert_eq!(cut("ä".to_owned(), 1), "ä");
     }
 
     #[test]

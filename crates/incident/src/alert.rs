@@ -1,10 +1,11 @@
 //! Alerts as they come in, and what in them may not be trusted.
 
-use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ids::SourceName;
 
@@ -33,6 +34,9 @@ impl<'a> Untrusted<'a> {
 
     /// The text for people: control characters replaced, cut at 500 characters.
     pub fn for_people(&self) -> String {
+        if self.0.len() <= 500 && !self.0.chars().any(char::is_control) {
+            return self.0.to_owned();
+        }
         self.0.chars().take(500).map(|c| if c.is_control() { ' ' } else { c }).collect()
     }
 }
@@ -43,25 +47,45 @@ impl fmt::Debug for Untrusted<'_> {
     }
 }
 
-/// Labels or annotations: names and telemetry's text, sorted by name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Labels(BTreeMap<String, String>);
+/// Labels or annotations: names and telemetry's text, sorted by name. There are few of them in an alert and many alerts in memory, so
+/// they are a list and not a tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels(Vec<(Box<str>, Box<str>)>);
 
 impl Labels {
     /// The value of a label, if it is there and not empty (to Prometheus an empty label is an absent one).
     pub fn get(&self, name: &str) -> Option<Untrusted<'_>> {
-        self.0.get(name).filter(|value| !value.is_empty()).map(|value| Untrusted(value))
+        let (_, value) = self.0.get(self.place(name).ok()?)?;
+        (!value.is_empty()).then_some(Untrusted(value))
     }
 
     /// All of them by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Untrusted<'_>)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), Untrusted(value)))
+        self.0.iter().map(|(name, value)| (name.as_ref(), Untrusted(value)))
     }
 
     /// Sets one.
     pub fn insert(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        self.0.insert(name.into(), value.into());
+        self.put(name.into().into(), value.into().into());
+    }
+
+    fn put(&mut self, name: Box<str>, value: Box<str>) {
+        match self.place(&name) {
+            Ok(place) => {
+                if let Some((_, known)) = self.0.get_mut(place) {
+                    *known = value;
+                }
+            }
+            Err(place) => self.0.insert(place, (name, value)),
+        }
+    }
+
+    /// Where one is, or where it belongs. Most come in their order.
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        match self.0.last() {
+            Some((last, _)) if **last < *name => Err(self.0.len()),
+            _ => self.0.binary_search_by(|(known, _)| (**known).cmp(name)),
+        }
     }
 
     /// These, and those of the others whose names are missing or empty here.
@@ -70,7 +94,7 @@ impl Labels {
         let mut all = self.clone();
         for (name, value) in &others.0 {
             if !value.is_empty() && self.get(name).is_none() {
-                all.insert(name, value);
+                all.put(name.clone(), value.clone());
             }
         }
         all
@@ -89,14 +113,46 @@ impl Labels {
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
-        Self(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+        let mut labels = Self::default();
+        pairs.into_iter().for_each(|(name, value)| labels.insert(name, value));
+        labels
+    }
+}
+
+impl Serialize for Labels {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Labels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(LabelsVisitor)
+    }
+}
+
+struct LabelsVisitor;
+
+impl<'de> Visitor<'de> for LabelsVisitor {
+    type Value = Labels;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a map of names and texts")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Labels, A::Error> {
+        let mut labels = Labels::default();
+        while let Some((name, value)) = map.next_entry()? {
+            labels.put(name, value);
+        }
+        Ok(labels)
     }
 }
 
 /// What Alertmanager calls the fingerprint: 64-bit FNV-1a over the sorted labels, as 16 hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Fingerprint(String);
+pub struct Fingerprint(Arc<str>);
 
 impl Fingerprint {
     /// Takes a fingerprint that a source sent. Other sources use other forms, so any text up to 128 characters is one; `None` when
@@ -104,7 +160,7 @@ impl Fingerprint {
     pub fn given(text: &str) -> Option<Self> {
         let text = text.trim();
         let fits = !text.is_empty() && text.len() <= 128 && !text.chars().any(char::is_control);
-        fits.then(|| Self(text.to_owned()))
+        fits.then(|| Self(Arc::from(text)))
     }
 
     /// Computes it as the Prometheus data model does (`LabelSet.Fingerprint`): over names and values in the order of the names,
@@ -117,7 +173,7 @@ impl Fingerprint {
             let hash = add(name.bytes().fold(hash, add), 0xff);
             add(value.bytes().fold(hash, add), 0xff)
         });
-        Self(format!("{hash:016x}"))
+        Self(format!("{hash:016x}").into())
     }
 
     /// The fingerprint as text.
@@ -164,26 +220,68 @@ impl fmt::Display for AlertKey {
 }
 
 /// One message about one alert, in our own shape whatever source it came from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "StoredAlert")]
 pub struct Alert {
     /// The configured source and the fingerprint.
-    #[serde(flatten)]
     pub key: AlertKey,
     /// Firing or resolved.
     pub status: AlertStatus,
     /// What identifies it; telemetry's text.
     pub labels: Labels,
     /// What describes it; telemetry's text.
-    #[serde(default)]
     pub annotations: Labels,
     /// When this episode began.
     pub starts_at: Timestamp,
     /// When it ended, if it has.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<Timestamp>,
     /// Where the source shows its rule; for people only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generator_url: Option<String>,
+}
+
+/// An alert's stored form, with the key's parts beside the others. Thousands are written and read per second, and serde's `flatten`
+/// would take each apart into a tree first.
+#[derive(Serialize, Deserialize)]
+struct StoredAlert<L = Labels, U = String> {
+    source: SourceName,
+    fingerprint: Fingerprint,
+    status: AlertStatus,
+    labels: L,
+    #[serde(default)]
+    annotations: L,
+    starts_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ends_at: Option<Timestamp>,
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    generator_url: Option<U>,
+}
+
+impl Serialize for Alert {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let AlertKey { source, fingerprint } = self.key.clone();
+        let Self { status, starts_at, ends_at, .. } = *self;
+        let generator_url = self.generator_url.as_deref();
+        let (labels, annotations) = (&self.labels, &self.annotations);
+        StoredAlert { source, fingerprint, status, labels, annotations, starts_at, ends_at, generator_url }
+            .serialize(serializer)
+    }
+}
+
+impl From<StoredAlert> for Alert {
+    fn from(stored: StoredAlert) -> Self {
+        let StoredAlert {
+            source,
+            fingerprint,
+            status,
+            labels,
+            annotations,
+            starts_at,
+            ends_at,
+            generator_url,
+        } = stored;
+        let key = AlertKey { source, fingerprint };
+        Self { key, status, labels, annotations, starts_at, ends_at, generator_url }
+    }
 }
 
 impl Alert {
@@ -257,6 +355,41 @@ mod tests {
             };
             assert_eq!(alert.affected_system(), expected, "{instance}");
         }
+    }
+
+    #[test]
+    fn the_stored_form_has_the_parts_of_the_key_beside_the_others() {
+        let stored = concat!(
+            r#"{"source":"am","fingerprint":"0f","status":"firing","labels":{"alertname":"A"},"annotations":{},"#,
+            r#""starts_at":"2026-11-20T18:00:00Z"}"#
+        );
+        let alert: Alert = serde_json::from_str(stored).unwrap();
+        assert_eq!(alert.key.to_string(), "am/0f");
+        assert_eq!(serde_json::to_string(&alert).unwrap(), stored);
+        let ended = Alert {
+            ends_at: Some(alert.starts_at),
+            generator_url: Some("http://prometheus/graph".to_owned()),
+            status: AlertStatus::Resolved,
+            ..alert
+        };
+        let stored = serde_json::to_string(&ended).unwrap();
+        assert!(
+            stored
+                .ends_with(r#""ends_at":"2026-11-20T18:00:00Z","generator_url":"http://prometheus/graph"}"#)
+        );
+        assert_eq!(serde_json::from_str::<Alert>(&stored).unwrap(), ended);
+        let without_annotations = stored.replace(r#""annotations":{},"#, "");
+        assert_eq!(serde_json::from_str::<Alert>(&without_annotations).unwrap(), ended);
+    }
+
+    #[test]
+    fn labels_are_sorted_and_the_last_of_one_name_counts() {
+        let labels: Labels = serde_json::from_str(r#"{"c":"1","a":"2","b":"3","a":"4","d":""}"#).unwrap();
+        assert_eq!(serde_json::to_string(&labels).unwrap(), r#"{"a":"4","b":"3","c":"1","d":""}"#);
+        assert!(labels.get("a").is_some_and(|value| value.is("4")));
+        assert!(labels.get("d").is_none() && labels.get("e").is_none(), "an empty label is an absent one");
+        assert_eq!(labels, [("d", ""), ("b", "x"), ("a", "4"), ("c", "1"), ("b", "3")].into_iter().collect());
+        assert!(serde_json::from_str::<Labels>(r#"{"a":1}"#).is_err());
     }
 
     #[test]

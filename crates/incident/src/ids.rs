@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
@@ -60,7 +61,7 @@ macro_rules! text_name {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(transparent)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Takes a declared name: visible ASCII characters without blanks or quotes, of a bounded length.
@@ -75,7 +76,7 @@ macro_rules! text_name {
                 if !text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'`' | b'\\')) {
                     return Err(InvalidName::new($what, text, "expected visible ASCII characters without quotes"));
                 }
-                Ok(Self(text.to_owned()))
+                Ok(Self(Arc::from(text)))
             }
 
             /// The name as text.
@@ -155,7 +156,7 @@ text_name!(
 impl TaskKey {
     /// The key of an incident's `serial`th request to an agent.
     pub(crate) fn of(incident: IncidentId, skill: &str, serial: u32) -> Self {
-        Self(format!("{incident}/{skill}/{serial}"))
+        Self(format!("{incident}/{skill}/{serial}").into())
     }
 }
 
@@ -170,7 +171,7 @@ impl StepKey {
         undo: bool,
     ) -> Self {
         let undo = if undo { "/undo" } else { "" };
-        Self(format!("{incident}/{attempt}/{}/{step}/{try_number}{undo}", plan.short()))
+        Self(format!("{incident}/{attempt}/{}/{step}/{try_number}{undo}", plan.short()).into())
     }
 }
 

@@ -60,13 +60,12 @@ impl Mapping {
         let name = alert.name();
         let label = |wanted: &str| alert.labels.get(wanted).map(|text| text.for_people()).unwrap_or_default();
         let annotation = |wanted: &str| alert.annotations.get(wanted).map(|text| text.for_people());
-        let row = self.alerts.iter().find(|row| row.alertname == name);
-        let severity_label = label("severity");
+        let row = self.row(&name);
+        let (priority, severity) = urgency(row, &label("severity"));
         let component = label("component");
         let system = alert.affected_system();
         let what = row.and_then(|row| row.title.clone()).unwrap_or_else(|| name.clone());
         let title = if system == "unknown" { what } else { format!("{what} on {system}") };
-        let own_severity = severity_label.parse().unwrap_or(Severity::Medium);
         let tags = match row {
             Some(row) if !row.tags.is_empty() => row.tags.clone(),
             _ if component.is_empty() => Vec::new(),
@@ -77,14 +76,30 @@ impl Mapping {
                 .or_else(|| annotation("summary"))
                 .unwrap_or_else(|| title.clone()),
             title,
-            severity: row.and_then(|row| row.severity).unwrap_or(own_severity),
-            priority: row.and_then(|row| row.priority).unwrap_or_else(|| priority_of_label(&severity_label)),
+            severity,
+            priority,
             alert_name: name,
             tags,
             component,
             service: label("service"),
         }
     }
+
+    /// How urgent an alert is, as [`head`](Self::head) has it: of one that joins an incident nothing else of it is wanted.
+    pub fn urgency(&self, alert: &Alert) -> (Priority, Severity) {
+        let severity_label = alert.labels.get("severity").map(|text| text.for_people()).unwrap_or_default();
+        urgency(self.row(&alert.name()), &severity_label)
+    }
+
+    fn row(&self, alert_name: &str) -> Option<&MappingRow> {
+        self.alerts.iter().find(|row| row.alertname == alert_name)
+    }
+}
+
+fn urgency(row: Option<&MappingRow>, severity_label: &str) -> (Priority, Severity) {
+    let priority = row.and_then(|row| row.priority).unwrap_or_else(|| priority_of_label(severity_label));
+    let severity = row.and_then(|row| row.severity);
+    (priority, severity.unwrap_or_else(|| severity_label.parse().unwrap_or(Severity::Medium)))
 }
 
 /// The priority that a severity label stands for when no row says otherwise.

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::alert::AlertKey;
+use crate::alert::{AlertKey, Fingerprint};
+use crate::ids::SourceName;
 
 /// Members that stand in a single shard; most incidents never have more.
 const UNSHARDED_MAX: usize = 64;
@@ -18,24 +19,48 @@ const SHARDS: usize = 256;
 
 /// An alert of an incident, in its shortest form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredMember", into = "StoredMember")]
 pub struct Member {
     /// Which.
-    #[serde(flatten)]
-    pub key: Arc<AlertKey>,
+    pub key: AlertKey,
     /// When this episode began, as its source says.
     pub starts_at: Timestamp,
     /// When it cleared, if it has.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cleared_at: Option<Timestamp>,
     /// What silences or inhibits it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suppressed_by: Option<Arc<str>>,
+}
+
+/// The stored form, with the key's parts beside the others.
+#[derive(Serialize, Deserialize)]
+struct StoredMember {
+    source: SourceName,
+    fingerprint: Fingerprint,
+    starts_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cleared_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    suppressed_by: Option<Arc<str>>,
+}
+
+impl From<StoredMember> for Member {
+    fn from(stored: StoredMember) -> Self {
+        let StoredMember { source, fingerprint, starts_at, cleared_at, suppressed_by } = stored;
+        Self { key: AlertKey { source, fingerprint }, starts_at, cleared_at, suppressed_by }
+    }
+}
+
+impl From<Member> for StoredMember {
+    fn from(member: Member) -> Self {
+        let Member { key: AlertKey { source, fingerprint }, starts_at, cleared_at, suppressed_by } = member;
+        Self { source, fingerprint, starts_at, cleared_at, suppressed_by }
+    }
 }
 
 impl Member {
     /// An alert that fires.
     pub fn firing(key: AlertKey, starts_at: Timestamp) -> Self {
-        Self { key: Arc::new(key), starts_at, cleared_at: None, suppressed_by: None }
+        Self { key, starts_at, cleared_at: None, suppressed_by: None }
     }
 
     /// Whether it fires, as far as messages said.
@@ -72,7 +97,7 @@ impl Members {
     /// One of them.
     pub fn get(&self, key: &AlertKey) -> Option<&Member> {
         let shard = self.shards.get(self.shard_of(key))?;
-        shard.binary_search_by(|member| (*member.key).cmp(key)).ok().and_then(|place| shard.get(place))
+        shard.binary_search_by(|member| member.key.cmp(key)).ok().and_then(|place| shard.get(place))
     }
 
     /// All of them, in no order that means anything.
@@ -123,7 +148,7 @@ impl Members {
     fn change<T>(&mut self, key: &AlertKey, change: impl FnOnce(&mut Member) -> T) -> Option<T> {
         let at = self.shard_of(key);
         let shard = self.shards.get_mut(at)?;
-        let place = shard.binary_search_by(|member| (*member.key).cmp(key)).ok()?;
+        let place = shard.binary_search_by(|member| member.key.cmp(key)).ok()?;
         Arc::make_mut(shard).get_mut(place).map(change)
     }
 
@@ -153,8 +178,6 @@ fn hash(key: &AlertKey) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::Fingerprint;
-    use crate::ids::SourceName;
 
     fn key(number: usize) -> AlertKey {
         AlertKey {
@@ -184,6 +207,14 @@ mod tests {
         assert_eq!((members.len(), members.firing()), (1_000, 501));
         assert_eq!(members.get(&key(0)).unwrap().starts_at, at(4));
         assert!(members.get(&key(1_000)).is_none() && !members.clear(&key(1_000), at(5)));
+    }
+
+    #[test]
+    fn the_stored_form_has_the_parts_of_the_key_beside_the_others() {
+        let stored = r#"{"source":"am","fingerprint":"000000000000000a","starts_at":"1970-01-01T00:00:01Z"}"#;
+        let member: Member = serde_json::from_str(stored).unwrap();
+        assert_eq!(member, Member::firing(key(10), at(1)));
+        assert_eq!(serde_json::to_string(&member).unwrap(), stored);
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub fn to_json(incident: &Incident) -> Value {
 /// The alerts that fire and are silenced or inhibited, with what does so.
 fn suppressed(incident: &Incident) -> impl Iterator<Item = (&AlertKey, &str)> {
     let firing = incident.members.iter().filter(|member| member.fires());
-    firing.filter_map(|member| Some((member.key.as_ref(), member.suppressed_by.as_deref()?)))
+    firing.filter_map(|member| Some((&member.key, member.suppressed_by.as_deref()?)))
 }
 
 fn fingerprints(incident: &Incident) -> Vec<&str> {

@@ -60,6 +60,13 @@ enum State {
     Closing,
 }
 
+/// Records that are within the limits, with their digests: what takes time of a request before it is in the queue.
+#[derive(Debug)]
+pub struct PreparedRequest {
+    records: Vec<Prepared>,
+    bytes: usize,
+}
+
 #[derive(Debug)]
 struct Request {
     records: Vec<Prepared>,
@@ -118,8 +125,8 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn submit(&self, records: Vec<Record>) -> Result<Ticket, Error> {
-        let (records, bytes) = self.prepare(records)?;
+    pub(crate) fn submit(&self, request: PreparedRequest) -> Result<Ticket, Error> {
+        let PreparedRequest { records, bytes } = request;
         let mut queue = self.queue();
         match &queue.state {
             State::Open => {}
@@ -142,7 +149,7 @@ impl Shared {
     }
 
     /// Checks the limits and computes the digests, outside of the queue's lock.
-    fn prepare(&self, records: Vec<Record>) -> Result<(Vec<Prepared>, usize), Error> {
+    pub(crate) fn prepare(&self, records: Vec<Record>) -> Result<PreparedRequest, Error> {
         if records.is_empty() {
             return Err(Error::EmptyRequest);
         }
@@ -162,7 +169,7 @@ impl Shared {
             return Err(Error::RequestTooLarge { bytes: request_bytes, bytes_max });
         }
         let prepared = records.into_iter().zip(lengths).map(|(record, length)| Prepared::new(record, length));
-        Ok((prepared.collect(), request_bytes))
+        Ok(PreparedRequest { records: prepared.collect(), bytes: request_bytes })
     }
 
     pub(crate) fn resume(&self) -> Result<Head, Error> {
@@ -426,7 +433,7 @@ mod tests {
             assert_eq!(resumed.join().unwrap().unwrap().sequence, 5);
             assert!(locked, "the head is read before the lock is taken");
         });
-        let ticket = shared.submit(vec![Record::new(1, "x")]).unwrap();
+        let ticket = shared.submit(shared.prepare(vec![Record::new(1, "x")]).unwrap()).unwrap();
         assert_eq!(ticket.first_sequence(), 6);
     }
 }

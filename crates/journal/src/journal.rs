@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use uuid::Uuid;
 
-use crate::commit::{Committer, Shared, Stats, View};
+use crate::commit::{Committer, PreparedRequest, Shared, Stats, View};
 use crate::compact::{Dropped, SegmentInfo};
 use crate::disk::LockAttempt;
 use crate::error::Error;
@@ -76,7 +76,17 @@ impl Journal {
     ///
     /// Never blocks on the disk. An error means that nothing was taken.
     pub fn submit(&self, records: Vec<Record>) -> Result<Ticket, Error> {
-        self.shared.submit(records)
+        self.submit_prepared(self.prepare(records)?)
+    }
+
+    /// Checks a request's limits and computes its digests: for who submits under a lock of their own and must not do that there.
+    pub fn prepare(&self, records: Vec<Record>) -> Result<PreparedRequest, Error> {
+        self.shared.prepare(records)
+    }
+
+    /// [`Journal::submit`] with a request of this journal's [`Journal::prepare`].
+    pub fn submit_prepared(&self, request: PreparedRequest) -> Result<Ticket, Error> {
+        self.shared.submit(request)
     }
 
     /// Submits and waits until the records are durable.

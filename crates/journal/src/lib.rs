@@ -83,7 +83,7 @@ mod verify;
 
 pub use uuid::Uuid;
 
-pub use crate::commit::Stats;
+pub use crate::commit::{PreparedRequest, Stats};
 pub use crate::compact::{Dropped, SegmentInfo};
 pub use crate::disk::{Access, Disk, DiskFile, LockAttempt, RealDisk};
 pub use crate::error::{Damage, DamageReason, Error};

@@ -15,10 +15,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quell_incident::correlation::{GroupId, group_of, learned_settle};
+use quell_incident::correlation::{GroupId, GroupKey, learned_settle};
 use quell_incident::{Incident, IncidentId};
 use quell_store::{Lease, Received, ReceivedPosition, StoreError, Work};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -31,7 +32,12 @@ use crate::site::{Settings, Site};
 use crate::tenure::{Tenure, Term};
 
 /// Received batches that are read at once; the store also bounds their bytes.
-const BATCHES_MAX: usize = 512;
+const BATCHES_MAX: usize = 4_096;
+/// After a turn correlation pauses for as long as that took, and at the most this: more alerts then share the next turn, and who
+/// receives them comes first. When it is behind it goes on at once.
+const BREATH_MAX: Duration = Duration::from_millis(50);
+/// So many alerts in one turn are many.
+const ALERTS_BEHIND_MIN: usize = 4_000;
 /// How often messages are taken again because the incident they went to was over meanwhile.
 const AGAIN_MAX: usize = 5;
 /// How often alerts are looked for that another coordinator received, and whether nobody correlates any more.
@@ -113,32 +119,35 @@ async fn correlate(
     }
     loop {
         let position = *reached.borrow();
-        if !take_batches(site, lease, &mut memory, position, reached).await? {
-            if site.store.is_shared() {
-                // Other coordinators receive as well, and nothing tells of that.
-                let _ = tokio::time::timeout(LOOK_EVERY, received.notified()).await;
-            } else {
-                received.notified().await;
-            }
+        let begun = Instant::now();
+        let alerts = take_batches(site, lease, &mut memory, position, reached).await?;
+        if (1..ALERTS_BEHIND_MIN).contains(&alerts) {
+            tokio::time::sleep(begun.elapsed().min(BREATH_MAX)).await;
+        } else if alerts == 0 && site.store.is_shared() {
+            // Other coordinators receive as well, and nothing tells of that.
+            let _ = tokio::time::timeout(LOOK_EVERY, received.notified()).await;
+        } else if alerts == 0 {
+            received.notified().await;
         }
     }
 }
 
-/// Whether there was anything to take. The position is only moved on when everything before it is part of incidents.
+/// How many alerts there were to take. The position is only moved on when everything before it is part of incidents.
 async fn take_batches(
     site: &Site,
     lease: &Lease,
     memory: &mut Memory,
     after: ReceivedPosition,
     reached: &watch::Sender<ReceivedPosition>,
-) -> Result<bool, StoreError> {
+) -> Result<usize, StoreError> {
     let batches = site.store.received_after(after, BATCHES_MAX).await?;
-    let Some((last, _)) = batches.last() else { return Ok(false) };
+    let Some((last, _)) = batches.last() else { return Ok(0) };
     let last = *last;
-    let messages: Vec<_> = batches.into_iter().flat_map(|(_, received)| messages_of(received)).collect();
-    let alerts = messages.len() as u64;
+    let mut messages = Vec::with_capacity(batches.iter().map(|(_, received)| received.alerts.len()).sum());
+    batches.into_iter().for_each(|(_, received)| messages_of(received, &mut messages));
+    let alerts = messages.len();
     take_all(site, lease, memory, messages).await?;
-    site.metrics.correlated(alerts);
+    site.metrics.correlated(alerts as u64);
     reached.send_replace(last);
     site.faults.reach("coordinator.correlated.before").await;
     site.store.set_correlated(last, Some(lease)).await?;
@@ -146,19 +155,21 @@ async fn take_batches(
         let unfinished: HashSet<_> = site.store.unfinished().await?.into_iter().collect();
         memory.forget(&unfinished, &site.settings().join, site.now());
     }
-    Ok(true)
+    // An empty message was something to take as well.
+    Ok(alerts.max(1))
 }
 
-fn messages_of(received: Received) -> impl Iterator<Item = Message> {
+fn messages_of(received: Received, messages: &mut Vec<Message>) {
     let Received { at, source, alerts, group_key, truncated_alerts: truncated, .. } = received;
     let of_message = GroupId::of_message(&source, group_key.as_deref());
-    alerts.into_iter().map(move |alert| Message {
-        group: group_of(group_key.as_deref(), &alert),
+    let mut group_key = group_key.as_deref().and_then(GroupKey::of);
+    messages.extend(alerts.into_iter().map(|alert| Message {
+        group: group_key.as_mut().and_then(|key| key.group_of(&alert)),
         alert: Arc::new(alert),
         of_message: of_message.clone(),
         truncated,
         at,
-    })
+    }));
 }
 
 /// Takes messages together. Those whose incident was over when it was told of them are taken again.

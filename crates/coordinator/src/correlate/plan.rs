@@ -140,8 +140,7 @@ impl Planner<'_> {
         let alert = &message.alert;
         let join = &self.settings.join;
         let candidates = self.memory.candidates(alert, message.group.as_ref(), message.at, join);
-        let head = self.settings.mapping.head(alert);
-        let urgency = (head.priority, head.severity);
+        let urgency = self.settings.mapping.urgency(alert);
         let earlier = linked_to.and_then(|id| self.view.incidents.get(&id));
         // An alert is looked for in the newest incident that it fired in: in an older one its end would not be found.
         let is_newer = |id: &IncidentId| match (earlier, self.view.incidents.get(id)) {
@@ -154,6 +153,7 @@ impl Planner<'_> {
             Some((id, joined)) => (id, Some(joined)),
             None => {
                 let id = (self.new_id)();
+                let head = self.settings.mapping.head(alert);
                 let class = Class::of(&alert.key.source, &head);
                 let settle = (self.settle)(&class, head.priority);
                 let opening = Opening { head, alert: Arc::clone(alert), linked_to, settle };

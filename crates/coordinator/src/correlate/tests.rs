@@ -87,7 +87,7 @@ impl House {
         let lease = self.site.store.claim(coordinator, &[quell_store::Work::Correlation]).await.unwrap()[0];
         loop {
             let after = *self.position.borrow();
-            if !take_batches(&self.site, &lease, &mut self.memory, after, &self.position).await.unwrap() {
+            if take_batches(&self.site, &lease, &mut self.memory, after, &self.position).await.unwrap() == 0 {
                 return;
             }
         }

@@ -9,8 +9,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use quell_incident::AlertStatus;
 use quell_incident::ids::SourceName;
+use quell_incident::{AlertKey, AlertStatus};
 use quell_service::{Problem, Scope};
 use quell_store::{Received, ReceivedPosition, StoreError};
 use serde_json::json;
@@ -18,7 +18,7 @@ use tracing::{error, warn};
 
 use super::Web;
 use super::body::Body;
-use crate::alertmanager::{self, Payload};
+use crate::alertmanager::{self, Payload, Rejected};
 
 /// What an overloaded sender is told.
 const RETRY_AFTER_SECONDS: u64 = 2;
@@ -33,8 +33,7 @@ pub(super) async fn alertmanager(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let (payload, _) = take(&web, &headers, body, false).await?;
-    Ok(accepted(&payload))
+    Ok(accepted(&take(&web, &headers, body, false).await?))
 }
 
 /// `POST /webhook/alert`: the same, or one bare alert, which is answered with its incident.
@@ -44,12 +43,12 @@ pub(super) async fn alert(
     body: Body,
 ) -> Result<Response, Problem> {
     let bare = body.0.as_ref().is_ok_and(|bytes| is_bare(bytes));
-    let (payload, position) = take(&web, &headers, body, bare).await?;
+    let taken = take(&web, &headers, body, bare).await?;
     if !bare {
-        return Ok(accepted(&payload));
+        return Ok(accepted(&taken));
     }
     let mut correlated = web.correlated.clone();
-    match tokio::time::timeout(CORRELATED_WITHIN, correlated.reached(position)).await {
+    match tokio::time::timeout(CORRELATED_WITHIN, correlated.reached(taken.position)).await {
         Ok(true) => {}
         Ok(false) => {
             return Err(Problem::unavailable(
@@ -63,8 +62,7 @@ pub(super) async fn alert(
             return Ok((StatusCode::ACCEPTED, Json(later)).into_response());
         }
     }
-    let key = payload.alerts.first().map(|alert| alert.key.clone());
-    let id = match key {
+    let id = match taken.first {
         Some(key) => {
             web.site.store.incident_of_alert(&key).await.map_err(|error| unavailable(&web, &error))?
         }
@@ -78,20 +76,23 @@ fn is_bare(bytes: &[u8]) -> bool {
         .is_ok_and(|value| value.get("alerts").is_none() && value.get("labels").is_some())
 }
 
-fn accepted(payload: &Payload) -> Response {
-    if payload.rejected.is_empty() {
-        return Json(json!({"status": "ok"})).into_response();
-    }
-    Json(json!({"status": "ok", "accepted": payload.alerts.len(), "rejected": payload.rejected}))
-        .into_response()
+/// Alerts that are on disk.
+struct Taken {
+    position: ReceivedPosition,
+    accepted: usize,
+    rejected: Vec<Rejected>,
+    /// The first of them.
+    first: Option<AlertKey>,
 }
 
-async fn take(
-    web: &Web,
-    headers: &HeaderMap,
-    body: Body,
-    bare: bool,
-) -> Result<(Payload, ReceivedPosition), Problem> {
+fn accepted(taken: &Taken) -> Response {
+    if taken.rejected.is_empty() {
+        return Json(json!({"status": "ok"})).into_response();
+    }
+    Json(json!({"status": "ok", "accepted": taken.accepted, "rejected": taken.rejected})).into_response()
+}
+
+async fn take(web: &Web, headers: &HeaderMap, body: Body, bare: bool) -> Result<Taken, Problem> {
     web.require(headers, Scope::Webhook)?;
     let rejected = |problem: Problem| {
         web.site.metrics.webhook("rejected");
@@ -100,21 +101,19 @@ async fn take(
     let bytes = body.0.map_err(rejected)?;
     let source = if bare { bare_source() } else { Some(web.source.clone()) };
     let source = source.ok_or_else(Problem::internal)?;
-    let payload = alertmanager::parse(&bytes, &source, bare, web.site.now()).map_err(|why| {
-        warn!(%source, why, "a webhook was rejected");
-        rejected(Problem::bad_request(why))
-    })?;
-    for alert in &payload.rejected {
+    let now = web.site.now();
+    let Payload { alerts, group_key, truncated_alerts, rejected: unusable } =
+        alertmanager::parse(&bytes, &source, bare, now).map_err(|why| {
+            warn!(%source, why, "a webhook was rejected");
+            rejected(Problem::bad_request(why))
+        })?;
+    for alert in &unusable {
         warn!(%source, index = alert.index, why = alert.why, "an alert of a webhook was rejected");
     }
-    let received = Received {
-        at: web.site.now(),
-        source,
-        alerts: payload.alerts.clone(),
-        group_key: payload.group_key.clone(),
-        truncated_alerts: payload.truncated_alerts,
-        trace: headers.get("traceparent").and_then(|value| value.to_str().ok()).map(str::to_owned),
-    };
+    let (accepted, first) = (alerts.len(), alerts.first().map(|alert| alert.key.clone()));
+    let resolved = alerts.iter().filter(|alert| alert.status == AlertStatus::Resolved).count();
+    let trace = headers.get("traceparent").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let received = Received { at: now, source, alerts, group_key, truncated_alerts, trace };
     web.site.faults.reach("coordinator.receive.before").await;
     // A sender that hangs up drops this handler; what is on disk by then must be correlated all the same.
     let (site, notify) = (Arc::clone(&web.site), Arc::clone(&web.received));
@@ -127,11 +126,9 @@ async fn take(
     let position =
         receiving.await.unwrap_or(Err(StoreError::Closed)).map_err(|error| unavailable(web, &error))?;
     web.site.metrics.webhook("accepted");
-    for (status, name) in [(AlertStatus::Firing, "firing"), (AlertStatus::Resolved, "resolved")] {
-        let count = payload.alerts.iter().filter(|alert| alert.status == status).count();
-        web.site.metrics.alerts(name, count as u64);
-    }
-    Ok((payload, position))
+    web.site.metrics.alerts("firing", (accepted - resolved) as u64);
+    web.site.metrics.alerts("resolved", resolved as u64);
+    Ok(Taken { position, accepted, rejected: unusable, first })
 }
 
 fn bare_source() -> Option<SourceName> {

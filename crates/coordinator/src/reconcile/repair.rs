@@ -40,7 +40,7 @@ impl Repair {
             let ours = incident.members.iter().filter(|member| member.fires());
             own.extend(ours.filter(|member| member.key.source == self.ground.source).map(|member| {
                 // Of a storm only a sample is there in full, and the others came by the same way.
-                let full = incident.alerts.get(member.key.as_ref());
+                let full = incident.alerts.get(&member.key);
                 let like_it = full.or_else(|| incident.alerts.values().next());
                 Own {
                     key: AlertKey::clone(&member.key),

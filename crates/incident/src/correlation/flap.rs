@@ -1,7 +1,5 @@
 //! Flapping: an alert that changes between firing and resolved again and again.
 
-use std::collections::BTreeSet;
-
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -40,14 +38,22 @@ pub struct Flapping {
 
 /// When an alert changed. A set of instants as the source says them: a message that comes again, or late, counts once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Transitions(BTreeSet<Timestamp>);
+pub struct Transitions(Vec<Timestamp>);
 
 impl Transitions {
     /// Notes a change.
     pub fn note(&mut self, at: Timestamp) {
-        self.0.insert(at);
+        let place = self.0.partition_point(|known| *known < at);
+        if self.0.get(place) == Some(&at) {
+            return;
+        }
+        if self.0.is_empty() {
+            // Most alerts change once or twice, and tens of thousands are remembered.
+            self.0.reserve_exact(1);
+        }
+        self.0.insert(place, at);
         if self.0.len() > KEPT_MAX {
-            self.0.pop_first();
+            self.0.remove(0);
         }
     }
 
@@ -63,7 +69,7 @@ impl Transitions {
             return None;
         }
         let since = now.saturating_sub(rule.window).unwrap_or(Timestamp::MIN);
-        let transitions = self.0.range(since..=now).count();
+        let transitions = self.0.iter().filter(|at| (since..=now).contains(at)).count();
         (transitions >= rule.transitions).then(|| Flapping { key: key.clone(), transitions, until })
     }
 }

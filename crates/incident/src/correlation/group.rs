@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::alert::{Alert, Fingerprint, Labels};
+use crate::ids::SourceName;
 
 /// A group of one source, as 16 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -17,28 +18,48 @@ impl std::fmt::Display for GroupId {
 
 impl GroupId {
     /// The group as its source names it, whatever that says of its alerts.
-    pub fn of_message(source: &crate::ids::SourceName, group_key: Option<&str>) -> Self {
+    pub fn of_message(source: &SourceName, group_key: Option<&str>) -> Self {
         let parts = [("key", group_key.unwrap_or_default()), ("source", source.as_str())];
         Self(Fingerprint::of(&parts.into_iter().collect::<Labels>()))
     }
 }
 
-/// The group of an alert that came with this group key; `None` when the key does not say that its alerts belong together.
+/// What the group key of a message says of its alerts: nothing, when it does not say that they belong together.
 ///
 /// A key ends in the labels that the source grouped by: `{}/{severity="critical"}:{alertname="Down", cluster="eu"}`. Without labels
 /// everything that has no better place is in one group, so it says nothing. An alert that does not carry those labels was put there by
 /// somebody else's hand. One label alone, such as a service, holds for too much: then only alerts of the same name are a group.
-pub fn group_of(group_key: Option<&str>, alert: &Alert) -> Option<GroupId> {
-    let group_key = group_key?;
-    let labels = group_labels(group_key)?;
-    let fits = |(name, value): &(String, String)| alert.labels.get(name).is_some_and(|own| own.is(value));
-    if labels.is_empty() || !labels.iter().all(fits) {
-        return None;
+#[derive(Debug)]
+pub struct GroupKey<'a> {
+    text: &'a str,
+    labels: Vec<(String, String)>,
+    /// The group of the last alert, which is mostly the next one's as well, by source and name.
+    last: Option<(SourceName, String, GroupId)>,
+}
+
+impl<'a> GroupKey<'a> {
+    /// Reads a key; `None` when it says nothing of any alert.
+    pub fn of(text: &'a str) -> Option<Self> {
+        let labels = group_labels(text)?;
+        (!labels.is_empty()).then_some(Self { text, labels, last: None })
     }
-    let name = if labels.len() < 2 { alert.name() } else { String::new() };
-    let parts =
-        [("key", group_key.to_owned()), ("name", name), ("source", alert.key.source.as_str().to_owned())];
-    Some(GroupId(Fingerprint::of(&parts.into_iter().collect::<Labels>())))
+
+    /// The group of an alert that came with it.
+    pub fn group_of(&mut self, alert: &Alert) -> Option<GroupId> {
+        let fits = |(name, value): &(String, String)| alert.labels.get(name).is_some_and(|own| own.is(value));
+        if !self.labels.iter().all(fits) {
+            return None;
+        }
+        let source = &alert.key.source;
+        let name = if self.labels.len() < 2 { alert.name() } else { String::new() };
+        if let Some((_, _, group)) = self.last.as_ref().filter(|last| last.0 == *source && last.1 == name) {
+            return Some(group.clone());
+        }
+        let parts = [("key", self.text), ("name", &name), ("source", source.as_str())];
+        let group = GroupId(Fingerprint::of(&parts.into_iter().collect::<Labels>()));
+        self.last = Some((source.clone(), name, group.clone()));
+        Some(group)
+    }
 }
 
 /// The labels at the end of a group key; `None` when it does not have that form.
@@ -96,7 +117,10 @@ mod tests {
 
     use super::*;
     use crate::alert::{AlertKey, AlertStatus};
-    use crate::ids::SourceName;
+
+    fn group_of(group_key: Option<&str>, alert: &Alert) -> Option<GroupId> {
+        GroupKey::of(group_key?)?.group_of(alert)
+    }
 
     fn alert(labels: &[(&str, &str)]) -> Alert {
         let labels: Labels = labels.iter().copied().collect();
@@ -138,8 +162,13 @@ mod tests {
     fn one_label_holds_for_alerts_of_one_name_only() {
         let test = alert(&[("alertname", "TestIncident"), ("component", "email")]);
         let down = alert(&[("alertname", "EmailServiceDown"), ("component", "email")]);
-        let key = Some(r#"{}:{component="email"}"#);
+        let text = r#"{}:{component="email"}"#;
+        let key = Some(text);
         assert_ne!(group_of(key, &test), group_of(key, &down));
+        let mut same = GroupKey::of(text).unwrap();
+        for alert in [&test, &test, &down, &test] {
+            assert_eq!(same.group_of(alert), group_of(key, alert), "whatever came before");
+        }
         let key = Some(r#"{}:{alertname="TestIncident"}"#);
         assert!(group_of(key, &test).is_some() && group_of(key, &down).is_none());
     }

@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 pub use flap::{Flapping, FlappingRule, Transitions};
-pub use group::{GroupId, group_of};
+pub use group::{GroupId, GroupKey};
 pub use settle::{SETTLED_KEPT_MAX, SettleRule, learned_settle};
 
 use crate::alert::Alert;

@@ -14,18 +14,20 @@ use quell_incident::ids::IncidentId;
 use quell_incident::severity::{Priority, Status};
 use quell_journal::{ChainHash, Position};
 
+use super::firing::alerts_of;
 use super::keys;
 use super::seal::Seal;
 use super::state::{AppendedChange, Change, Known, Listed};
 use crate::append::{MessageKey, MessageRecord};
 use crate::list::{Cursor, ListQuery, Page, Row};
+use crate::memory::is_finished;
 
 /// What is wrong with an index. It is never worse than having to make it anew.
 pub(super) type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 /// The shape of keys and values. With the version of events in it, a program that knows more events reads all logs anew.
 fn format_name() -> String {
-    format!("quell-index/3 events/{EVENT_VERSION}")
+    format!("quell-index/4 events/{EVENT_VERSION}")
 }
 
 /// How long a handle that was just dropped may keep sled's lock.
@@ -196,9 +198,10 @@ impl Index {
             .collect()
     }
 
-    pub(super) fn incident_of_alert(&self, key: &AlertKey) -> Result<Option<IncidentId>, Trouble> {
+    /// The newest incident that an alert fired in, of those that are over.
+    pub(super) fn place_of_alert(&self, key: &AlertKey) -> Result<Option<Cursor>, Trouble> {
         let Some(value) = self.db.get(keys::alert(key))? else { return Ok(None) };
-        Ok(Some(keys::alert_place_from(&value)?.id))
+        keys::alert_place_from(&value).map(Some)
     }
 
     pub(super) fn message(&self, key: &MessageKey) -> Result<Option<MessageRecord>, Trouble> {
@@ -338,7 +341,13 @@ fn add_append(
         *counts.entry((now.status, now.priority)).or_default() += 1;
     }
     draft.put(keys::row(id), serde_json::to_vec(&Row::of(incident))?);
-    for alert in &appended.alerts_fired {
+    if !is_finished(incident) {
+        // Until then its alerts are found in memory.
+        return Ok(());
+    }
+    let was_over = appended.before.is_some_and(|before| before.status == now.status);
+    let all = (!was_over).then(|| alerts_of(incident, &appended.alerts_fired)).into_iter().flatten();
+    for alert in all.chain(appended.alerts_fired.iter().filter(|_| was_over)) {
         let key = keys::alert(alert);
         draft.put(keys::back_reference(id, &key), Vec::new());
         let newest = draft.get(&key)?.map(|value| keys::alert_place_from(&value)).transpose()?;

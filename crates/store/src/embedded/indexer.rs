@@ -18,11 +18,11 @@ const SUSPICION_PAUSE: Duration = Duration::from_secs(60);
 pub(super) fn run(shared: &Shared) {
     let mut rebuilt_at: Option<Instant> = None;
     loop {
-        let result = match shared.work.next(BATCH_CHANGES_MAX) {
+        let (result, work) = match shared.work.next(BATCH_CHANGES_MAX) {
             Next::End => return,
             Next::Rebuild(_) if rebuilt_at.is_some_and(|at| at.elapsed() < SUSPICION_PAUSE) => continue,
-            Next::Rebuild(trouble) => Err(trouble),
-            Next::Apply(work) => apply(shared, work),
+            Next::Rebuild(trouble) => (Err(trouble), Vec::new()),
+            Next::Apply(work) => (apply(shared, &work), work),
         };
         let indexed = match result {
             Ok(indexed) => indexed,
@@ -34,17 +34,18 @@ pub(super) fn run(shared: &Shared) {
         };
         shared.decisions().state.forget_up_to(indexed);
         shared.change_durable(|state| state.forget_up_to(indexed));
+        shared.alerts.forget(&work, &shared.durable());
         shared.indexed.send_modify(|so_far| *so_far = indexed.max(*so_far));
     }
 }
 
-fn apply(shared: &Shared, mut work: Vec<Work>) -> Result<u64, Trouble> {
+fn apply(shared: &Shared, work: &[Work]) -> Result<u64, Trouble> {
     let Some(index) = shared.index() else { return Err("it is gone".into()) };
     // An index that was made anew has all that was durable by then.
     let applied = index.applied().sequence;
-    work.retain(|work| work.sequence > applied);
+    let new = work.partition_point(|work| work.sequence <= applied);
     let done = replay::guarded(|| {
-        index.apply(&work)?;
+        index.apply(work.get(new..).unwrap_or_default())?;
         Ok(index.applied().sequence)
     });
     done.map_err(|obstacle| match obstacle {

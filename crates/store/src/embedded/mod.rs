@@ -18,16 +18,18 @@
 //! durable one and resumes the journal. Any other failure of the journal is final until the store is opened again.
 //!
 //! **Memory.** Held are incidents that are not finished, and finished ones until the index has them. Finished ones are replayed
-//! from their log when asked for. Received alerts are never held.
+//! from their log when asked for. Received alerts are held, a few megabytes of them, until correlation takes them (`handover`).
 //!
 //! **The index** is behind the journal by what the indexer has not done yet; queries that need it wait for it. It is never
-//! flushed on purpose. When it is odd in any way it is made anew from the journal, also while running; queries of it are then
+//! flushed on purpose. Alerts of incidents that are not over are found in memory (`firing`) and come into it when those are over. When it is odd in any way it is made anew from the journal, also while running; queries of it are then
 //! refused as [`StoreError::IndexAway`].
 //!
 //! **Retention** gives up payloads in two steps: a record in the journal says which and why, and carries what of them still counts
 //! (locks, cool-downs, switches); the index forgets the incidents with it. Then closed segments are written anew without those
 //! payloads. Killed in between, the second step is found again in the index, which follows from the record.
 
+mod firing;
+mod handover;
 mod index;
 mod indexer;
 pub(crate) mod keys;

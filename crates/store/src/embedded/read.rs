@@ -66,25 +66,33 @@ impl Shared {
         kept.push_back(Arc::clone(incident));
     }
 
+    /// Reads batches from the journal, and says up to where it has read; those after `enough` only when there are none before.
     pub(super) fn received_after(
         &self,
         after: ReceivedPosition,
+        enough: u64,
         batches_max: usize,
-    ) -> Result<Vec<(ReceivedPosition, Received)>, StoreError> {
+    ) -> Result<(Vec<(ReceivedPosition, Received)>, u64), StoreError> {
         if batches_max == 0 {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), after.0));
         }
         let (empty_from, empty_to) = *self.nothing_received.lock().unwrap_or_else(PoisonError::into_inner);
         let in_empty = after.0 >= empty_from && after.0 <= empty_to;
         let read_after = if in_empty { empty_to } else { after.0 };
         let head = self.journal.last().sequence;
         if read_after >= head {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), head.max(after.0)));
         }
-        let mut found = Vec::new();
+        let mut found: Vec<(ReceivedPosition, Received)> = Vec::new();
         let mut bytes = 0;
         for entry in self.journal.iter_from(read_after + 1) {
             let entry = entry.map_err(|error| from_journal("read received alerts", error))?;
+            if entry.sequence > enough
+                && let Some((last, _)) = found.last()
+            {
+                let last = last.0.max(enough);
+                return Ok((found, last));
+            }
             if entry.kind != record::RECEIVED || entry.dropped {
                 continue;
             }
@@ -93,13 +101,14 @@ impl Shared {
             found.push((ReceivedPosition(entry.sequence), received));
             bytes += entry.payload.len();
             if found.len() >= batches_max || bytes >= RECEIVED_BYTES_MAX {
-                return Ok(found);
+                return Ok((found, entry.sequence));
             }
         }
         let last = found.last().map(|(position, _)| position.0);
         let from = last.unwrap_or(if in_empty { empty_from } else { after.0 });
         let mut nothing = self.nothing_received.lock().unwrap_or_else(PoisonError::into_inner);
         *nothing = (from, head.max(from));
-        Ok(found)
+        // Reading may have gone beyond what was the head before it.
+        Ok((found, head.max(from)))
     }
 }

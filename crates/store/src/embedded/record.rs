@@ -33,12 +33,8 @@ pub(crate) const RETAINED: u16 = 5;
 /// The version of the records' own shape; events have theirs.
 const SCHEMA: u32 = 1;
 
-#[derive(Serialize, Deserialize)]
-struct Versioned<T> {
-    schema: u32,
-    #[serde(flatten)]
-    content: T,
-}
+/// How every record of this program begins, by [`SCHEMA`]: serde's `flatten` would take the content apart into a tree first.
+const BEGINNING: &[u8] = br#"{"schema":1,"#;
 
 /// Read before the rest, which a newer program may have shaped in another way.
 #[derive(Deserialize)]
@@ -176,7 +172,16 @@ pub(crate) fn decode_append(payload: &[u8]) -> Result<Appended, String> {
 }
 
 pub(super) fn encode<T: Serialize>(content: &T) -> Result<Vec<u8>, StoreError> {
-    serde_json::to_vec(&Versioned { schema: SCHEMA, content }).map_err(no_json)
+    let mut json = BEGINNING.to_vec();
+    json.pop();
+    let brace = json.len();
+    serde_json::to_writer(&mut json, content).map_err(no_json)?;
+    match json.get_mut(brace..) {
+        // The content's members follow the schema.
+        Some([first @ b'{', b'"', ..]) => *first = b',',
+        _ => return Err(StoreError::unsound("the content of a record is an object with members")),
+    }
+    Ok(json)
 }
 
 fn no_json(error: serde_json::Error) -> StoreError {
@@ -184,11 +189,30 @@ fn no_json(error: serde_json::Error) -> StoreError {
 }
 
 pub(super) fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
-    let SchemaOnly { schema } = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-    if schema > SCHEMA {
-        return Err(format!(
-            "it has schema {schema}, this program knows up to {SCHEMA}: run the version that wrote it, or a newer one"
-        ));
+    if !json.starts_with(BEGINNING) {
+        let SchemaOnly { schema } = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        if schema > SCHEMA {
+            return Err(format!(
+                "it has schema {schema}, this program knows up to {SCHEMA}: run the version that wrote it, or a newer one"
+            ));
+        }
     }
-    serde_json::from_slice(json).map(|Versioned { content, .. }| content).map_err(|error| error.to_string())
+    serde_json::from_slice(json).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_begins_with_its_schema_and_reads_back() {
+        let payload = encode_correlated(ReceivedPosition(7)).unwrap();
+        assert_eq!(payload, br#"{"schema":1,"up_to":"7"}"#);
+        assert_eq!(BEGINNING, format!("{{\"schema\":{SCHEMA},").as_bytes());
+        assert_eq!(decode_correlated(&payload).unwrap(), ReceivedPosition(7));
+        assert_eq!(decode_correlated(br#"{ "up_to": "8", "schema": 1 }"#).unwrap(), ReceivedPosition(8));
+        assert!(decode_correlated(br#"{"up_to":"8"}"#).unwrap_err().contains("schema"));
+        assert!(decode_correlated(br#"{"schema":12,"up_to":{}}"#).unwrap_err().contains("schema 12"));
+        assert!(encode(&()).is_err() && encode(&serde_json::json!({})).is_err());
+    }
 }

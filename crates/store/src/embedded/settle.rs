@@ -53,6 +53,12 @@ fn make_seen(shared: &Shared, work: Work) {
         Change::Switched(_) | Change::Correlated(_) | Change::Retained(_) => None,
     };
     let sequence = work.sequence;
+    match &work.change {
+        Change::Appended(appended) => shared.alerts.note(appended),
+        Change::Correlated(up_to) => shared.handover.forget_up_to(up_to.0),
+        Change::Retained(retained) => shared.handover.forget_up_to(retained.correlated.0),
+        Change::Switched(_) => {}
+    }
     shared.change_durable(|state| state.apply(sequence, &work.change));
     shared.work.push(work);
     shared.settled.send_modify(|settled| settled.sequence = sequence);
@@ -70,6 +76,8 @@ fn give_up(shared: &Shared, generation: u64) {
         return;
     }
     decisions.state = shared.durable().clone();
+    // Nothing is submitted until the journal goes on.
+    shared.handover.give_up(shared.journal.last().sequence);
     // First the journal: whoever hears of this stall has then read the old generation, and cannot have what was decided in the
     // new one given up. Nothing is decided in between, as the mutex is held. Alerts that come in between and meet the next stall
     // ask with the old generation too, for nothing: the next request asks again.

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use quell_incident::Incident;
 use quell_journal::{Journal, Record, Ticket};
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 
+use super::firing::AlertsHeld;
+use super::handover::Handover;
 use super::index::{Index, Trouble, Work};
 use super::state::{AppendedChange, Change, Known, Listed, State};
 use super::{Options, from_journal, record, replay};
@@ -19,6 +21,9 @@ use crate::lease::Leases;
 use crate::store::{CHANGES_KEPT_MAX, Changed};
 
 pub(super) const CLOSED_INCIDENTS_KEPT_MAX: usize = 64;
+
+/// What blocks at once at the most: a thread more for each incident that is looked up in a storm costs memory and is no faster.
+const QUERIES_MAX: usize = 8;
 
 pub(super) struct Shared {
     pub(super) journal: Journal,
@@ -42,6 +47,12 @@ pub(super) struct Shared {
     pub(super) work: WorkQueue,
     /// A few finished incidents that were asked for last.
     pub(super) closed_incidents: Mutex<VecDeque<Arc<Incident>>>,
+    /// For [`QUERIES_MAX`].
+    pub(super) queries: Arc<Semaphore>,
+    /// Where the alerts of held incidents fired.
+    pub(super) alerts: AlertsHeld,
+    /// Received alerts that correlation has not taken yet.
+    pub(super) handover: Handover,
     /// No batch was received after the first of these records up to the second: so that asking again and again does not read
     /// the same records again and again.
     pub(super) nothing_received: Mutex<(u64, u64)>,
@@ -118,6 +129,7 @@ impl Shared {
     ) -> (Self, mpsc::Receiver<ToSettle>) {
         let head = journal.last().sequence;
         let (to_settle, receiver) = mpsc::channel();
+        let alerts = AlertsHeld::of(&state);
         let decisions = Decisions {
             state: state.clone(),
             generation: 0,
@@ -141,6 +153,9 @@ impl Shared {
             changed: broadcast::channel(CHANGES_KEPT_MAX).0,
             work: WorkQueue::default(),
             closed_incidents: Mutex::default(),
+            queries: Arc::new(Semaphore::new(QUERIES_MAX)),
+            alerts,
+            handover: Handover::new(head),
             nothing_received: Mutex::default(),
             generation: AtomicU64::new(0),
         };

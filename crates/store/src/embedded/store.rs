@@ -13,13 +13,14 @@ use quell_incident::{AlertKey, Incident};
 use quell_journal::Record;
 use tokio::sync::broadcast;
 
+use super::handover::Found;
 use super::shared::{Answer, Refusal, Shared, Verdict};
 use super::state::{Change, State};
 use super::{EmbeddedStore, from_journal, record};
 use crate::append::{Append, MessageKey, MessageRecord, Received, ReceivedPosition};
 use crate::error::StoreError;
 use crate::lease::{CoordinatorId, Lease, Work};
-use crate::list::{ListQuery, Page};
+use crate::list::{Cursor, ListQuery, Page};
 use crate::memory::{switched, unfinished};
 use crate::retention::{ChainHead, Retained, Retention, RetentionBudget};
 use crate::store::{Changed, IncidentStore};
@@ -33,9 +34,18 @@ impl EmbeddedStore {
         &self,
         work: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Read {
+            action: "run the query",
+            source,
+        };
         let shared = Arc::clone(&self.shared);
-        let done = tokio::task::spawn_blocking(move || work(&shared)).await;
-        done.map_err(|error| StoreError::Read { action: "run the query", source: error.into() })?
+        let permit =
+            Arc::clone(&shared.queries).acquire_owned().await.map_err(|error| failed(error.into()))?;
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work(&shared)
+        });
+        done.await.map_err(|error| failed(error.into()))?
     }
 
     /// Waits until the index has what readers may have heard of.
@@ -111,9 +121,15 @@ impl EmbeddedStore {
 #[async_trait]
 impl IncidentStore for EmbeddedStore {
     async fn receive(&self, received: Received) -> Result<ReceivedPosition, StoreError> {
-        let record = Record::new(record::RECEIVED, record::encode_received(&received)?);
+        let payload = record::encode_received(&received)?;
+        let bytes = payload.len();
+        let Shared { journal, handover, .. } = &*self.shared;
         let generation = self.shared.generation();
-        let answer = match self.shared.journal.submit(vec![record]) {
+        // Before the lock: hashing is what takes time.
+        let submitted = journal
+            .prepare(vec![Record::new(record::RECEIVED, payload)])
+            .and_then(|request| handover.submit(received, bytes, || journal.submit_prepared(request)));
+        let answer = match submitted {
             Ok(ticket) => ticket.await,
             Err(error) => Err(error),
         };
@@ -134,7 +150,19 @@ impl IncidentStore for EmbeddedStore {
         after: ReceivedPosition,
         batches_max: usize,
     ) -> Result<Vec<(ReceivedPosition, Received)>, StoreError> {
-        self.blocking(move |shared| shared.received_after(after, batches_max)).await
+        let take = |after, batches_max| {
+            self.shared.handover.take(after, self.shared.journal.last().sequence, batches_max)
+        };
+        let enough = match take(after.0, batches_max) {
+            Found::Here(batches) => return Ok(batches),
+            Found::InJournal(enough) => enough,
+        };
+        let read = self.blocking(move |shared| shared.received_after(after, enough, batches_max));
+        let (mut found, read_up_to) = read.await?;
+        if let Found::Here(others) = take(read_up_to, batches_max.saturating_sub(found.len())) {
+            found.extend(others);
+        }
+        Ok(found)
     }
 
     async fn correlated(&self) -> Result<ReceivedPosition, StoreError> {
@@ -203,18 +231,24 @@ impl IncidentStore for EmbeddedStore {
     }
 
     async fn incident_of_alert(&self, key: &AlertKey) -> Result<Option<IncidentId>, StoreError> {
-        self.index_is_current().await?;
-        let key = key.clone();
-        self.blocking(move |shared| shared.with_index(|index| index.incident_of_alert(&key))).await
+        Ok(self.incidents_of_alerts(std::slice::from_ref(key)).await?.pop().flatten())
     }
 
     async fn incidents_of_alerts(&self, keys: &[AlertKey]) -> Result<Vec<Option<IncidentId>>, StoreError> {
-        self.index_is_current().await?;
         let keys = keys.to_vec();
-        let look_up = move |index: &super::index::Index| -> Result<Vec<_>, super::index::Trouble> {
-            keys.iter().map(|key| index.incident_of_alert(key)).collect()
+        let find = move |shared: &Shared| {
+            // Memory first: what is forgotten there in between is in the index by then.
+            let held = shared.alerts.find(&keys);
+            let find_all = |index: &super::index::Index| -> Result<Vec<_>, super::index::Trouble> {
+                keys.iter().map(|key| index.place_of_alert(key)).collect()
+            };
+            let over = shared.with_index(find_all)?;
+            let newest = |(held, over): (Option<Cursor>, Option<Cursor>)| {
+                held.into_iter().chain(over).min_by_key(Cursor::order).map(|place| place.id)
+            };
+            Ok(held.into_iter().zip(over).map(newest).collect())
         };
-        self.blocking(move |shared| shared.with_index(look_up)).await
+        self.blocking(find).await
     }
 
     async fn unfinished(&self) -> Result<Vec<IncidentId>, StoreError> {

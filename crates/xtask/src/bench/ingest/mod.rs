@@ -10,7 +10,7 @@ mod stored;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
@@ -89,7 +89,10 @@ struct Bench<'a> {
 struct Measured {
     alerts_per_second: f64,
     milliseconds: Vec<f64>,
+    /// Until everything that was answered is part of incidents as well.
     processor_milliseconds_per_alert: f64,
+    /// How long after the last answer that is.
+    behind_seconds: f64,
 }
 
 impl Bench<'_> {
@@ -160,7 +163,8 @@ impl Bench<'_> {
         let address = line.parse().context("the floor's address")?;
         let load = self.load(batch, connections, None);
         let pids = [server.id()];
-        let measured = self.measure(&pids, || load::run(address, "/", load, &self.interrupt));
+        let measured =
+            self.measure(&pids, || Ok((load::run(address, "/", load, &self.interrupt)?, Duration::ZERO)));
         stop_all(&mut vec![server]);
         std::fs::remove_dir_all(&folder)?;
         measured
@@ -178,21 +182,28 @@ impl Bench<'_> {
         let load = self.load(batch, connections, alerts_per_second.map(|rate| rate / batch as f64));
         let address = server.http;
         let pids = server.pids(cluster)?;
-        let measured = self.measure(&pids, || load::run(address, WEBHOOK, load, &self.interrupt));
+        let measured = self.measure(&pids, || {
+            let loaded = load::run(address, WEBHOOK, load, &self.interrupt)?;
+            let answered = Instant::now();
+            stored::wait(self, &mut server, "alerts are correlated", loaded.alerts, Server::correlated)?;
+            Ok((loaded, answered.elapsed()))
+        });
         server.process.check()?;
         server.stop()?;
         measured
     }
 
-    fn measure(&self, pids: &[u32], load: impl FnOnce() -> Result<Loaded>) -> Result<Measured> {
+    /// Measures a load; with it comes how long after the last answer everything was done.
+    fn measure(&self, pids: &[u32], load: impl FnOnce() -> Result<(Loaded, Duration)>) -> Result<Measured> {
         let used = || pids.iter().map(|pid| measure::processor_milliseconds(*pid)).sum::<Result<f64>>();
         let before = used()?;
-        let loaded = load()?;
+        let (loaded, behind) = load()?;
         let processor_milliseconds = used()? - before;
         Ok(Measured {
             alerts_per_second: loaded.alerts_per_second(),
             processor_milliseconds_per_alert: processor_milliseconds / loaded.alerts as f64,
             milliseconds: loaded.milliseconds,
+            behind_seconds: behind.as_secs_f64(),
         })
     }
 

@@ -117,6 +117,7 @@ impl Cluster {
             alerts_per_second: transactions_per_second * rows as f64,
             processor_milliseconds_per_alert: (used - to_connect) / (transactions * rows) as f64,
             milliseconds,
+            behind_seconds: 0.0,
         })
     }
 

@@ -12,29 +12,39 @@ pub(super) fn saturation_head(runs: u32, seconds: u64) {
         "as fast as it takes them, medians of {runs} runs of {seconds} s, floor and coordinator in turn\n"
     );
     println!(
-        "{:<14} {:<12} {:>10} {:>9} {:>9} {:>9} {:>14}",
-        "alerts/webhook", "server", "alerts/s", "of floor", "p50, ms", "p99, ms", "CPU-ms/alert"
+        "{:<14} {:<12} {:>10} {:>9} {:>9} {:>9} {:>14} {:>9} {:>10}",
+        "alerts/webhook",
+        "server",
+        "alerts/s",
+        "of floor",
+        "p50, ms",
+        "p99, ms",
+        "CPU-ms/alert",
+        "of floor",
+        "behind, s"
     );
 }
 
 /// One shape of the load.
 pub(super) fn saturation(batch: u64, floors: &[Measured], ours: &[Measured]) -> Value {
     let rate = |all: &[Measured]| median(all.iter().map(|one| one.alerts_per_second));
+    let cost = |all: &[Measured]| median(all.iter().map(|one| one.processor_milliseconds_per_alert));
     let mut rows = Vec::new();
     let mut row = |name: &str, all: &[Measured]| {
         let at = |share| median(all.iter().map(|one| percentile(&one.milliseconds, share)));
-        let cost = median(all.iter().map(|one| one.processor_milliseconds_per_alert));
+        let behind = median(all.iter().map(|one| one.behind_seconds));
         println!(
-            "{batch:<14} {name:<12} {:>10.0} {:>9.2} {:>9.2} {:>9.2} {:>14.4}",
+            "{batch:<14} {name:<12} {:>10.0} {:>9.2} {:>9.2} {:>9.2} {:>14.4} {:>9.1} {behind:>10.2}",
             rate(all),
             rate(all) / rate(floors),
             at(0.5),
             at(0.99),
-            cost
+            cost(all),
+            cost(all) / cost(floors)
         );
         rows.push(json!({
             "server": name, "alerts_per_second": rate(all), "of_floor": rate(all) / rate(floors), "p50": at(0.5),
-            "p99": at(0.99), "processor_milliseconds_per_alert": cost,
+            "p99": at(0.99), "processor_milliseconds_per_alert": cost(all), "behind_seconds": behind,
         }));
     };
     row("floor", floors);

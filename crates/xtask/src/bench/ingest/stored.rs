@@ -104,7 +104,7 @@ fn bytes(server: &Server, cluster: Option<&Cluster>) -> u64 {
 }
 
 /// Waits until so many of something are there.
-fn wait(
+pub(super) fn wait(
     bench: &Bench<'_>,
     server: &mut Server,
     what: &str,
