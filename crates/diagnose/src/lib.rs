@@ -18,8 +18,10 @@ mod rank;
 mod relation;
 mod report;
 mod rules;
+mod seen;
 pub mod series;
 mod stats;
+mod surroundings;
 pub mod template;
 
 use quell_incident::Report;

@@ -3,6 +3,7 @@
 mod compile;
 pub(crate) mod condition;
 pub(crate) mod file;
+pub(crate) mod filter;
 pub(crate) mod sentence;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,9 +16,10 @@ use quell_incident::alert::Labels;
 use regex::Regex;
 
 use crate::series::SeriesKind;
-use condition::Condition;
+use condition::{Condition, SignalKind};
 pub use file::RULES_SCHEMA;
 use file::{About, Combine, Unit};
+use filter::Filter;
 use sentence::Sentence;
 
 /// The rules that come with Quell, by the file that they are in.
@@ -154,12 +156,38 @@ impl RuleSet {
         reads
     }
 
+    /// The metrics that the rules read and that the sources know, each once: what [`RuleSet::reads`] has, without those that no source
+    /// has ever stored.
+    ///
+    /// A source's own list of names makes asking cheap, and no cause is hidden by it: what is left out would have been answered with
+    /// no series. Rules are never left out by an alert's words, since the cause is seldom of the component that raises the alert. So
+    /// a caller must take the names of all its sources together, and must not use a list that a source did not answer in full.
+    pub fn reads_for(&self, known_metric_names: &BTreeSet<String>) -> Vec<MetricRead> {
+        self.reads().into_iter().filter(|read| known_metric_names.contains(&read.metric)).collect()
+    }
+
     /// Whether any rule reads logs.
     pub fn reads_logs(&self) -> bool {
-        self.rules
-            .iter()
-            .flat_map(|rule| rule.signals.values())
-            .any(|signal| matches!(signal, Signal::Log(_)))
+        self.reads_kind(SignalKind::Log)
+    }
+
+    /// Whether any rule reads the objects or events of platforms.
+    pub fn reads_platform(&self) -> bool {
+        self.reads_kind(SignalKind::Object) || self.reads_kind(SignalKind::Event)
+    }
+
+    /// Whether any rule reads health checks.
+    pub fn reads_health(&self) -> bool {
+        self.reads_kind(SignalKind::Health)
+    }
+
+    /// Whether any rule reads changes.
+    pub fn reads_changes(&self) -> bool {
+        self.reads_kind(SignalKind::Change)
+    }
+
+    fn reads_kind(&self, kind: SignalKind) -> bool {
+        self.rules.iter().flat_map(|rule| rule.signals.values()).any(|signal| signal.kind() == kind)
     }
 }
 
@@ -197,6 +225,23 @@ pub(crate) struct RuleCondition {
 pub(crate) enum Signal {
     Metric(MetricSignal),
     Log(LogSignal),
+    Item(ItemSignal),
+}
+
+impl Signal {
+    pub(crate) fn kind(&self) -> SignalKind {
+        match self {
+            Self::Metric(_) => SignalKind::Metric,
+            Self::Log(_) => SignalKind::Log,
+            Self::Item(signal) => signal.filter.kind(),
+        }
+    }
+}
+
+/// A signal that reads what stands around series and lines.
+pub(crate) struct ItemSignal {
+    pub(crate) filter: Filter,
+    pub(crate) about: About,
 }
 
 pub(crate) struct MetricSignal {
