@@ -59,11 +59,8 @@ pub(crate) struct Candidate {
 pub(crate) type Key = BTreeMap<String, String>;
 
 pub(crate) fn candidates(rules: &RuleSet, rule: &Rule, evidences: &Evidences) -> Vec<Candidate> {
-    let found: BTreeMap<&str, Found<'_>> = rule
-        .signals
-        .iter()
-        .map(|(name, signal)| (name.as_str(), Found::look(signal, evidences)))
-        .collect();
+    let found: BTreeMap<&str, Found<'_>> =
+        rule.signals.iter().map(|(name, signal)| (name.as_str(), Found::look(signal, evidences))).collect();
     let keys = keys(rule, evidences, &found);
     keys.iter().filter_map(|key| candidate(rules, rule, evidences, &found, key)).collect()
 }

@@ -34,6 +34,10 @@ impl Gathered {
     pub(crate) fn is_read_by(&self, signal: &MetricSignal) -> bool {
         self.metric == signal.metric
             && signal.labels.iter().all(|(name, value)| self.label(name) == Some(value.as_str()))
+            && signal
+                .matching
+                .iter()
+                .all(|(name, fits)| self.label(name).is_some_and(|label| fits.is_match(label)))
     }
 }
 
@@ -118,9 +122,13 @@ fn unavailable(evidence: &EvidenceSet) -> Vec<Unavailable> {
     let metrics = evidence.metrics.iter().map(|set| (set.truncated, &set.source, &set.query));
     let logs = evidence.logs.iter().map(|set| (set.truncated, &set.source, &set.query));
     let platform = evidence.platform.iter().map(|set| (set.truncated, &set.source, &set.query));
-    let cut = metrics.chain(logs).chain(platform).filter(|(truncated, _, _)| *truncated).map(|(_, source, query)| {
-        Unavailable { source: source.clone(), query: query.clone(), why: CUT.to_owned() }
-    });
+    let cut = metrics.chain(logs).chain(platform).filter(|(truncated, _, _)| *truncated).map(
+        |(_, source, query)| Unavailable {
+            source: source.clone(),
+            query: query.clone(),
+            why: CUT.to_owned(),
+        },
+    );
     evidence.unavailable.iter().cloned().chain(cut).collect()
 }
 

@@ -31,7 +31,14 @@ pub(crate) fn write(
     rules: &RuleSet,
     ranking: Ranking,
 ) -> Report {
-    let mut book = Book { evidences, ids: BTreeMap::new(), written: Vec::new(), metrics: 0, logs: 0, others: BTreeMap::new() };
+    let mut book = Book {
+        evidences,
+        ids: BTreeMap::new(),
+        written: Vec::new(),
+        metrics: 0,
+        logs: 0,
+        others: BTreeMap::new(),
+    };
     let has_cause = ranking.abstained.is_none();
     let first_confidence = ranking.ranked.first().map_or(0.0, |first| first.confidence);
     let mut root_cause = None;

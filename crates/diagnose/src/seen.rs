@@ -25,13 +25,16 @@ const NAME_CHARACTERS_MAX: usize = 200;
 /// Everything that a signal is about, for all candidates.
 pub(crate) struct Found<'a> {
     signal: &'a Signal,
-    series: Vec<(usize, Option<(Reading, Vec<Level>)>)>,
+    series: Vec<(usize, Option<Read>)>,
     lines: Vec<usize>,
     /// Items that fit, in the order in which they are cited.
     items: Vec<usize>,
     /// Items of the kind that is looked for.
     of_kind: Vec<usize>,
 }
+
+/// A series as it was read; its levels only where they are summed.
+type Read = (Reading, Vec<Level>);
 
 /// A signal as it was read for one candidate.
 #[derive(Default)]
@@ -112,7 +115,10 @@ impl<'a> Found<'a> {
     ) -> impl Iterator<Item = &'e BTreeMap<String, String>> {
         let subject = matches!(self.signal, Signal::Item(signal) if signal.about == About::Subject);
         let items = self.items.iter().filter(move |_| subject);
-        items.filter_map(|index| Some(&evidences.around.items.get(*index)?.labels)).collect::<Vec<_>>().into_iter()
+        items
+            .filter_map(|index| Some(&evidences.around.items.get(*index)?.labels))
+            .collect::<Vec<_>>()
+            .into_iter()
     }
 
     /// The labels of its series.
@@ -121,7 +127,10 @@ impl<'a> Found<'a> {
         evidences: &'e Evidences,
     ) -> impl Iterator<Item = &'e BTreeMap<String, String>> {
         let series = self.series.iter();
-        series.filter_map(|(index, _)| Some(&evidences.series.get(*index)?.labels)).collect::<Vec<_>>().into_iter()
+        series
+            .filter_map(|(index, _)| Some(&evidences.series.get(*index)?.labels))
+            .collect::<Vec<_>>()
+            .into_iter()
     }
 
     pub(crate) fn read<'e>(&self, evidences: &'e Evidences, key: &Key) -> Seen<'e>
@@ -201,13 +210,7 @@ impl<'a> Found<'a> {
             let pattern = signal.regex.as_str().to_owned();
             cited.push(Cited::Lines { pattern, fault: fault_lines.clone(), before });
         }
-        Seen {
-            values,
-            cited,
-            onset,
-            unavailable,
-            names: Names::Lines(signal, fault_lines, &evidences.lines),
-        }
+        Seen { values, cited, onset, unavailable, names: Names::Lines(signal, fault_lines, &evidences.lines) }
     }
 
     fn read_items<'e>(&self, signal: &'e ItemSignal, evidences: &'e Evidences, key: &Key) -> Seen<'e> {
@@ -281,8 +284,10 @@ fn events(fitting: Vec<(usize, &Item)>, fault_from: Timestamp) -> Counted<'_> {
     };
     let (fault, before): (Vec<_>, Vec<_>) =
         fitting.into_iter().partition(|(_, item)| item.at().is_some_and(|at| at >= fault_from));
-    let objects: BTreeSet<_> =
-        fault.iter().map(|(_, item)| ["kind", "namespace", "name"].map(|name| item.labels.get(name))).collect();
+    let objects: BTreeSet<_> = fault
+        .iter()
+        .map(|(_, item)| ["kind", "namespace", "name"].map(|name| item.labels.get(name)))
+        .collect();
     let numbers =
         vec![("count", times(&fault)), ("before", times(&before)), ("objects", objects.len() as f64)];
     (fault, numbers)

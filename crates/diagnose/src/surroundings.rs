@@ -120,9 +120,7 @@ impl Item {
     fn rank(&self, reference: Timestamp) -> (u8, bool, Reverse<u32>, i64) {
         let age = |at: Timestamp| reference.as_millisecond().saturating_sub(at.as_millisecond());
         match &self.data {
-            Data::Object(one) => {
-                (0, one.ready, Reverse(one.restarts), one.changed_at.map_or(i64::MAX, age))
-            }
+            Data::Object(one) => (0, one.ready, Reverse(one.restarts), one.changed_at.map_or(i64::MAX, age)),
             Data::Event(one) => (1, !one.warning, Reverse(0), age(one.at)),
             Data::Health(one) => (2, one.healthy, Reverse(0), age(one.at)),
             Data::Change(one) => (3, false, Reverse(0), age(one.at)),
@@ -131,10 +129,8 @@ impl Item {
 
     /// Whether it is about what the key names: no label says otherwise, and one that is more than a namespace says so.
     fn is_about(&self, key: &BTreeMap<String, String>) -> bool {
-        let found: Vec<(&str, bool)> = key
-            .iter()
-            .filter_map(|(name, value)| Some((name.as_str(), self.fits(name, value)?)))
-            .collect();
+        let found: Vec<(&str, bool)> =
+            key.iter().filter_map(|(name, value)| Some((name.as_str(), self.fits(name, value)?))).collect();
         let told = found.iter().any(|(name, _)| *name != "namespace") || key.keys().all(|n| n == "namespace");
         key.is_empty() || (told && !found.is_empty() && found.iter().all(|(_, fits)| *fits))
     }
@@ -148,6 +144,11 @@ impl Item {
             let service = self.labels.get("service").is_some_and(|label| plain(label) == plain(value));
             return Some(service || self.is_pod_of(name, value));
         }
+        if name == "pod" {
+            // A change or a check names a service, whose pods are called after it.
+            let service = self.labels.get("service").filter(|_| !self.labels.contains_key("namespace"));
+            return service.map(|service| is_called_after(value, service));
+        }
         if name == "instance" {
             let value = plain(host(value));
             let names = ["node", "pod", "service"].iter().filter_map(|name| self.labels.get(*name));
@@ -158,9 +159,7 @@ impl Item {
     }
 
     fn is_pod_of(&self, name: &str, workload: &str) -> bool {
-        let pod = self.labels.get("pod").filter(|_| WORKLOADS.contains(&name));
-        pod.and_then(|pod| plain(pod).strip_prefix(&plain(workload)).map(|rest| rest.starts_with('-')))
-            .unwrap_or(false)
+        WORKLOADS.contains(&name) && self.labels.get("pod").is_some_and(|pod| is_called_after(pod, workload))
     }
 
     /// The letter that its id in a report begins with.
@@ -237,6 +236,11 @@ impl Item {
 /// A name as it is compared: a workload cannot have the underscores that its metrics' labels have.
 fn plain(name: &str) -> String {
     name.replace('_', "-")
+}
+
+/// Whether a pod is called after a workload.
+fn is_called_after(pod: &str, workload: &str) -> bool {
+    plain(pod).strip_prefix(&plain(workload)).is_some_and(|rest| rest.starts_with('-'))
 }
 
 fn labels(data: &Data) -> BTreeMap<String, String> {

@@ -94,6 +94,7 @@ pub(crate) enum Number {
 
 /// A compiled condition.
 pub(crate) struct Condition {
+    text: String,
     program: Program,
     signals: BTreeSet<String>,
 }
@@ -125,7 +126,7 @@ impl Condition {
         if used.is_empty() {
             return Err("speaks of no signal".to_owned());
         }
-        let condition = Self { program, signals: used };
+        let condition = Self { text: text.to_owned(), program, signals: used };
         let sample: BTreeMap<&str, Values> = signals
             .iter()
             .map(|(name, kind)| {
@@ -139,6 +140,11 @@ impl Condition {
             Ok(other) => Err(format!("answers {}, not yes or no", other.type_of())),
             Err(why) => Err(why),
         }
+    }
+
+    /// The expression as it was written.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
     }
 
     /// The signals that it speaks of.

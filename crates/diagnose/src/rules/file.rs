@@ -20,6 +20,7 @@
 //!     recommended_actions: [restart_service]
 //! ```
 //!
+//! A metric's `labels` have to be equal, and those under `matching` fit a regular expression as a whole: `matching: {status: '5..'}`.
 //! Fields of a metric: `last`, `level` (median in the fault window), `before` (median before it), `compared` (whether there is a
 //! before), `rate` (of a counter, per second), `slope` (per second), `highest`, `lowest`, `change`, `ratio`, `score` (distance from
 //! before in units of noise), `present`. Fields of a log pattern: `count`, `before`, `per_minute`, `burst` (times what was to be
@@ -95,6 +96,8 @@ pub(crate) struct SignalText {
     pub(crate) log: Option<String>,
     #[serde(default)]
     pub(crate) labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) matching: BTreeMap<String, String>,
     pub(crate) kind: Option<SeriesKind>,
     pub(crate) combine: Option<Combine>,
     #[serde(default)]

@@ -37,6 +37,11 @@ impl Words {
         Ok(Self(words.iter().map(|word| word.trim().to_lowercase()).collect()))
     }
 
+    /// With `lead` before them; nothing without any word.
+    pub(super) fn in_words(&self, lead: &str) -> Option<String> {
+        (!self.0.is_empty()).then(|| format!("{lead} {}", self.0.join(" or ")))
+    }
+
     fn fit(&self, text: &str) -> bool {
         self.0.is_empty() || self.0.contains(&text.to_lowercase())
     }

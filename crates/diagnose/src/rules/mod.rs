@@ -2,9 +2,12 @@
 
 mod compile;
 pub(crate) mod condition;
+mod explain;
 pub(crate) mod file;
 pub(crate) mod filter;
 pub(crate) mod sentence;
+mod shipped;
+mod testing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,21 +17,16 @@ use cel::Env;
 use quell_incident::Digest;
 use quell_incident::alert::Labels;
 use regex::Regex;
+use serde::Serialize;
 
 use crate::series::SeriesKind;
 use condition::{Condition, SignalKind};
+pub use explain::{ConditionExplanation, RuleExplanation, RuleSummary};
 pub use file::RULES_SCHEMA;
 use file::{About, Combine, Unit};
 use filter::Filter;
 use sentence::Sentence;
-
-/// The rules that come with Quell, by the file that they are in.
-const SHIPPED: [(&str, &str); 4] = [
-    ("database.yaml", include_str!("../../rules/database.yaml")),
-    ("edge.yaml", include_str!("../../rules/edge.yaml")),
-    ("host.yaml", include_str!("../../rules/host.yaml")),
-    ("messaging.yaml", include_str!("../../rules/messaging.yaml")),
-];
+pub use testing::{RULE_TESTS_SCHEMA, RuleTestResult, RuleTests, check_files, is_of_tests};
 
 /// A rule file as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +37,14 @@ pub struct RuleSource {
     pub text: String,
 }
 
+impl RuleSource {
+    fn shipped((name, text): (&str, &str)) -> Self {
+        Self { name: name.to_owned(), text: text.to_owned() }
+    }
+}
+
 /// A mistake in a rule file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RuleMistake {
     /// The file.
     pub file: String,
@@ -99,7 +103,7 @@ impl RuleSet {
     /// # Errors
     /// Every mistake of every file. Then none of them is taken.
     pub fn load(site: &[RuleSource]) -> Result<Self, RuleMistakes> {
-        let shipped = SHIPPED.map(|(name, text)| RuleSource { name: name.to_owned(), text: text.to_owned() });
+        let shipped = shipped::RULES.map(RuleSource::shipped);
         let env = Arc::new(Env::stdlib());
         let (mut rules, mut mistakes) = (BTreeMap::new(), Vec::new());
         for sources in [&shipped[..], site] {
@@ -193,6 +197,7 @@ impl RuleSet {
 
 pub(crate) struct Rule {
     pub(crate) name: String,
+    pub(crate) file: String,
     pub(crate) cause: String,
     pub(crate) root_cause: Sentence,
     pub(crate) base_confidence: f64,
@@ -247,6 +252,8 @@ pub(crate) struct ItemSignal {
 pub(crate) struct MetricSignal {
     pub(crate) metric: String,
     pub(crate) labels: BTreeMap<String, String>,
+    /// Labels whose whole value fits the pattern. The sources are asked without them.
+    pub(crate) matching: BTreeMap<String, Regex>,
     pub(crate) kind: SeriesKind,
     pub(crate) combine: Combine,
 }
