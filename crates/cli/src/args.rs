@@ -10,10 +10,12 @@ use secrecy::SecretString;
 
 mod data;
 mod incident;
+mod rule;
 mod selftest;
 
 pub(crate) use data::{AuditCommand, DataDir, Places, StoreCommand};
 pub(crate) use incident::{CreateArgs, IncidentCommand, ListArgs, Template, Until, WatchArgs};
+pub(crate) use rule::{ExplainArgs, Files, RuleCommand};
 pub(crate) use selftest::{CrashArgs, SelftestCommand, StoreKind};
 
 const EXAMPLES: &str = "\
@@ -125,6 +127,12 @@ pub(crate) enum Command {
     Store {
         #[command(subcommand)]
         command: StoreCommand,
+    },
+    /// The rules of the diagnosis: see, explain, check and test them
+    #[command(visible_alias = "rules", arg_required_else_help = true)]
+    Rule {
+        #[command(subcommand)]
+        command: RuleCommand,
     },
     /// Write the completions of a shell
     #[command(after_help = "\

@@ -61,8 +61,8 @@ const DIRECTIONS: &[Direction] = &[
     },
     Direction {
         name: "cli",
-        may_use: &["a2a", "incident", "store"],
-        why: "a client like any other; it opens a data folder only to audit and to move it",
+        may_use: &["a2a", "diagnose", "incident", "remedy", "store"],
+        why: "a client like any other; it opens a data folder only to audit and to move it, and explains rules and runbooks",
     },
     Direction {
         name: "sandbox",

@@ -34,7 +34,7 @@ impl Words {
         if words.iter().any(|word| word.trim().is_empty()) {
             return Err("has an empty word, where one such as `Pod` or `OOMKilled` is expected".to_owned());
         }
-        Ok(Self(words.iter().map(|word| word.trim().to_lowercase()).collect()))
+        Ok(Self(words.iter().map(|word| word.trim().to_owned()).collect()))
     }
 
     /// With `lead` before them; nothing without any word.
@@ -43,7 +43,7 @@ impl Words {
     }
 
     fn fit(&self, text: &str) -> bool {
-        self.0.is_empty() || self.0.contains(&text.to_lowercase())
+        self.0.is_empty() || self.0.iter().any(|word| word.eq_ignore_ascii_case(text))
     }
 }
 
@@ -132,7 +132,12 @@ impl Filter {
     pub(crate) fn captured<'a>(&self, name: &str, item: &'a Item) -> Option<&'a str> {
         let (pattern, text) = match (self, &item.data) {
             (Self::Event { message, .. }, Data::Event(one)) => (message.as_ref()?, &one.message),
-            (Self::Health { message, .. }, Data::Health(one)) => (message.as_ref()?, &one.message),
+            (Self::Health { name: called, message }, Data::Health(one)) => {
+                let of = |pattern: Option<&'_ Regex>, text: &'a str| {
+                    Some(pattern?.captures(text)?.name(name)?.as_str())
+                };
+                return of(called.as_ref(), &one.name).or_else(|| of(message.as_ref(), &one.message));
+            }
             _ => return None,
         };
         Some(pattern.captures(text)?.name(name)?.as_str())
@@ -151,7 +156,7 @@ impl Filter {
             Self::Change { .. } => (&["service", "kind", "version", "by"], &[], [None, None]),
         };
         let groups = patterns.into_iter().flatten().flat_map(|pattern| pattern.capture_names().flatten());
-        let names = fixed.iter().copied().chain(kinds.iter().map(String::as_str)).chain(groups);
-        names.map(str::to_owned).collect()
+        let names = fixed.iter().copied().chain(groups).map(str::to_owned);
+        names.chain(kinds.iter().map(|kind| kind.to_lowercase())).collect()
     }
 }

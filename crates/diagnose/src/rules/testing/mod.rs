@@ -132,7 +132,7 @@ fn read(source: &RuleSource, notes: &mut Notes<'_>) -> Vec<CaseText> {
         if bounds.into_iter().flatten().any(|bound| !(0.0..=1.0).contains(&bound)) {
             notes.add(place, "confidence", "must be between 0 and 1".to_owned());
         }
-        if let Err((location, field, why)) = world::evidence(case, None) {
+        for (location, field, why) in world::mistakes(case) {
             notes.add(location.or(place), &field, why);
         }
     }
@@ -153,7 +153,7 @@ fn run(file: &str, line: u64, case: &CaseText, rules: &RuleSet) -> RuleTestResul
         result.failures.push(format!("there is no rule {}", case.rule.value));
         return result;
     };
-    let (Some(request), Ok(evidence)) = (world::request(case), world::evidence(case, Some(rules))) else {
+    let (Some(request), Ok(evidence)) = (world::request(case), world::evidence(case, rules)) else {
         result.failures.push("the case cannot be made into evidence".to_owned());
         return result;
     };

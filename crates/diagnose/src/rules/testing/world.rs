@@ -94,8 +94,21 @@ pub(super) fn request(case: &CaseText) -> Option<DiagnoseRequest> {
     })
 }
 
+/// Every mistake of a case.
+pub(super) fn mistakes(case: &CaseText) -> Vec<Mistake> {
+    let events = case.events.iter().flatten().map(|one| (one.at.as_ref(), "events.at"));
+    let objects = case.objects.iter().flatten().map(|one| (one.changed.as_ref(), "objects.changed"));
+    let health = case.health.iter().flatten().map(|one| (one.at.as_ref(), "health.at"));
+    let changes = case.changes.iter().map(|one| (one.at.as_ref(), "changes.at"));
+    let times = events.chain(objects).chain(health).chain(changes);
+    let times = times.filter_map(|(text, field)| time(text, field, STEP).err());
+    let series = case.series.iter().filter_map(|(name, values)| one_series(name, values).err());
+    let lines = case.lines.iter().flatten().filter_map(|line| log_lines(line).err());
+    series.chain(lines).chain(times).collect()
+}
+
 /// The evidence of a case, or its first mistake.
-pub(super) fn evidence(case: &CaseText, rules: Option<&RuleSet>) -> Result<EvidenceSet, Mistake> {
+pub(super) fn evidence(case: &CaseText, rules: &RuleSet) -> Result<EvidenceSet, Mistake> {
     let mut evidence = EvidenceSet::default();
     if !case.unavailable.contains(&SourceText::Metrics) {
         let (source, query) = ("test".to_owned(), "all series".to_owned());
@@ -147,7 +160,7 @@ pub(super) fn evidence(case: &CaseText, rules: Option<&RuleSet>) -> Result<Evide
     Ok(evidence)
 }
 
-fn unavailable(case: &CaseText, rules: Option<&RuleSet>) -> Vec<Unavailable> {
+fn unavailable(case: &CaseText, rules: &RuleSet) -> Vec<Unavailable> {
     let mut all = Vec::new();
     let mut add = |source: &str, query: &str| {
         let why = "the test says so".to_owned();
@@ -156,8 +169,7 @@ fn unavailable(case: &CaseText, rules: Option<&RuleSet>) -> Vec<Unavailable> {
     for source in &case.unavailable {
         match source {
             SourceText::Metrics => {
-                let reads = rules.map(RuleSet::reads).unwrap_or_default();
-                reads.iter().for_each(|read| add("query-metrics", &read.metric));
+                rules.reads().iter().for_each(|read| add("query-metrics", &read.metric));
             }
             SourceText::Logs => add("test", "all lines"),
             SourceText::Platform => add("platform-state", "all objects"),
@@ -168,19 +180,19 @@ fn unavailable(case: &CaseText, rules: Option<&RuleSet>) -> Vec<Unavailable> {
 }
 
 fn series(case: &CaseText) -> Result<Vec<Series>, Mistake> {
-    let mut all = Vec::new();
-    for (name, values) in &case.series {
-        let wrong = |why: String| (Some(values.referenced), format!("series.{name}"), why);
-        let (metric, labels) = selector(name).map_err(wrong)?;
-        let values = samples(&values.value).map_err(wrong)?;
-        let points = (0i32..).zip(values).filter_map(|(index, value)| {
-            let at = after(STEP * index - BEFORE);
-            Some(Point { at, value: value? })
-        });
-        let labels = labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        all.push(Series { metric, labels, points: points.collect() });
-    }
-    Ok(all)
+    case.series.iter().map(|(name, values)| one_series(name, values)).collect()
+}
+
+fn one_series(name: &str, values: &Spanned<String>) -> Result<Series, Mistake> {
+    let wrong = |why: String| (Some(values.referenced), format!("series.{name}"), why);
+    let (metric, labels) = selector(name).map_err(wrong)?;
+    let values = samples(&values.value).map_err(wrong)?;
+    let points = (0i32..).zip(values).filter_map(|(index, value)| {
+        let at = after(STEP * index - BEFORE);
+        Some(Point { at, value: value? })
+    });
+    let labels = labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    Ok(Series { metric, labels, points: points.collect() })
 }
 
 fn log_lines(text: &LineText) -> Result<Vec<LogLine>, Mistake> {
