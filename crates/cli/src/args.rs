@@ -11,11 +11,13 @@ use secrecy::SecretString;
 mod data;
 mod eval;
 mod incident;
+mod rule;
 mod selftest;
 
 pub(crate) use data::{AuditCommand, AuditedStore, DataDir, Places, StoreCommand};
 pub(crate) use eval::{CalibrateArgs, EvalCommand, RcaArgs};
 pub(crate) use incident::{CreateArgs, IncidentCommand, ListArgs, Template, Until, WatchArgs};
+pub(crate) use rule::{ExplainArgs, Files, RuleCommand};
 pub(crate) use selftest::{CrashArgs, SelftestCommand, StoreKind};
 
 const EXAMPLES: &str = "\
@@ -133,6 +135,12 @@ pub(crate) enum Command {
     Eval {
         #[command(subcommand)]
         command: EvalCommand,
+    },
+    /// The rules of the diagnosis: see, explain, check and test them
+    #[command(visible_alias = "rules", arg_required_else_help = true)]
+    Rule {
+        #[command(subcommand)]
+        command: RuleCommand,
     },
     /// Write the completions of a shell
     #[command(after_help = "\

@@ -2,7 +2,7 @@
 //!
 //! It talks A2A to the coordinator as any client would where A2A has a word for it (opening, approving, denying, following an
 //! incident), and REST for the rest. It holds no state and decides nothing: the coordinator says what is possible. A data folder is
-//! opened by `quell audit`, which reads only, and by `quell store`, which moves one.
+//! opened by `quell audit`, which reads only, and by `quell store`, which moves one. `quell rule` needs no daemon.
 //!
 //! Text that came from telemetry is shown on a terminal only through `output`, which takes out what a terminal would obey.
 
@@ -18,6 +18,7 @@ mod incident;
 mod output;
 mod plan;
 mod rest;
+mod rule;
 mod selftest;
 mod sim;
 mod store;
@@ -66,6 +67,7 @@ async fn dispatch(cli: Cli, output: &mut Output) -> Result<()> {
         Command::Audit { command } => Box::pin(audit::run(&mut context, command)).await,
         Command::Store { command } => Box::pin(store::run(&mut context, command)).await,
         Command::Eval { command } => eval::run(&mut context, command),
+        Command::Rule { command } => rule::run(&mut context, command),
         Command::Completions { shell } => admin::completions(shell, context.output),
     }
 }

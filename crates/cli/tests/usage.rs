@@ -24,6 +24,7 @@ async fn help() {
       audit        Whether a data folder or a database is what was written, and what is in it
       store        Move a store to another place or backend, record by record
       eval         Measure the diagnosis on recorded failures
+      rule         The rules of the diagnosis: see, explain, check and test them [alias: rules]
       completions  Write the completions of a shell
       help         Print this message or the help of the given subcommand(s)
 
@@ -61,7 +62,7 @@ async fn help() {
 
 #[tokio::test]
 async fn every_command_helps() {
-    let groups = ["incident", "sim", "agent", "kill-switch", "audit", "store", "completions"];
+    let groups = ["incident", "sim", "agent", "kill-switch", "audit", "store", "rule", "completions"];
     for group in groups {
         let ran = quell(&[group, "--help"], None).await;
         assert_eq!(ran.code, 0, "{group}");

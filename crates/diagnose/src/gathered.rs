@@ -7,6 +7,7 @@ use quell_incident::evidence::{EvidenceSet, LogLine, Point, Unavailable};
 
 use crate::rules::{MetricSignal, RuleSet, Signal};
 use crate::series::{ONSET_LEAD_SECONDS, Reading, SeriesKind, Window, usable};
+use crate::surroundings::Surroundings;
 use crate::template::{MESSAGE_BYTES_MAX, Split, head};
 
 /// Series looked at in one diagnosis at the most.
@@ -33,6 +34,10 @@ impl Gathered {
     pub(crate) fn is_read_by(&self, signal: &MetricSignal) -> bool {
         self.metric == signal.metric
             && signal.labels.iter().all(|(name, value)| self.label(name) == Some(value.as_str()))
+            && signal
+                .matching
+                .iter()
+                .all(|(name, fits)| self.label(name).is_some_and(|label| fits.is_match(label)))
     }
 }
 
@@ -46,8 +51,10 @@ pub(crate) struct Evidences {
     pub(crate) line_sources: Vec<usize>,
     /// Source and query of each answer of a log source.
     pub(crate) log_sources: Vec<(String, String)>,
+    pub(crate) around: Surroundings,
     /// Sources that did not answer, and answers that were cut: what is not in those may exist all the same.
     pub(crate) unavailable: Vec<Unavailable>,
+    platform_was_cut: bool,
 }
 
 impl Evidences {
@@ -63,8 +70,10 @@ impl Evidences {
             series,
             lines,
             line_sources,
+            around: Surroundings::gather(evidence, window, fault_from),
             log_sources: evidence.logs.iter().map(|set| (set.source.clone(), set.query.clone())).collect(),
             unavailable: unavailable(evidence),
+            platform_was_cut: evidence.platform.iter().any(|set| set.truncated),
         }
     }
 
@@ -75,18 +84,34 @@ impl Evidences {
         })
     }
 
+    /// Whether objects or events of a platform may be missing.
+    pub(crate) fn may_miss_platform(&self) -> bool {
+        !self.around.has_platform || self.did_not_answer(PLATFORM_SOURCE) || self.platform_was_cut
+    }
+
+    /// Whether health checks may be missing.
+    pub(crate) fn may_miss_health(&self) -> bool {
+        !self.around.has_health || self.did_not_answer(HEALTH_SOURCE)
+    }
+
+    fn did_not_answer(&self, source: &str) -> bool {
+        self.unavailable.iter().any(|one| one.source == source)
+    }
+
     /// Whether lines may be missing, because one of the log sources did not answer in full.
     pub(crate) fn may_miss_lines(&self) -> bool {
         self.log_sources.is_empty() || self.unavailable.iter().any(|one| is_of_logs(one, &self.log_sources))
     }
 }
 
-/// Metrics are asked for by one tool, under this name; all other sources are of logs.
+/// Metrics, platforms and health are asked for by one tool each, under these names; all other sources are of logs.
 const METRIC_SOURCE: &str = "query-metrics";
+const PLATFORM_SOURCE: &str = "platform-state";
+const HEALTH_SOURCE: &str = "health-check";
 
 fn is_of_logs(one: &Unavailable, log_sources: &[(String, String)]) -> bool {
     let cut = one.why == CUT;
-    (!cut && one.source != METRIC_SOURCE)
+    (!cut && ![METRIC_SOURCE, PLATFORM_SOURCE, HEALTH_SOURCE].contains(&one.source.as_str()))
         || (cut && log_sources.iter().any(|(source, query)| *source == one.source && *query == one.query))
 }
 
@@ -96,9 +121,14 @@ const CUT: &str = "the answer was cut at its limit, there is more than was looke
 fn unavailable(evidence: &EvidenceSet) -> Vec<Unavailable> {
     let metrics = evidence.metrics.iter().map(|set| (set.truncated, &set.source, &set.query));
     let logs = evidence.logs.iter().map(|set| (set.truncated, &set.source, &set.query));
-    let cut = metrics.chain(logs).filter(|(truncated, _, _)| *truncated).map(|(_, source, query)| {
-        Unavailable { source: source.clone(), query: query.clone(), why: CUT.to_owned() }
-    });
+    let platform = evidence.platform.iter().map(|set| (set.truncated, &set.source, &set.query));
+    let cut = metrics.chain(logs).chain(platform).filter(|(truncated, _, _)| *truncated).map(
+        |(_, source, query)| Unavailable {
+            source: source.clone(),
+            query: query.clone(),
+            why: CUT.to_owned(),
+        },
+    );
     evidence.unavailable.iter().cloned().chain(cut).collect()
 }
 

@@ -3,7 +3,8 @@
 //! Pure: nothing here does IO or reads a clock, and the same request, evidence and rules give the same report byte for byte, so that
 //! any past incident can be diagnosed again.
 //!
-//! How a confidence comes about. Each condition of a rule belongs to a group of evidence (metrics, logs). A group contributes once,
+//! How a confidence comes about. Each condition of a rule belongs to a group of evidence (metrics, logs, what the platform
+//! says, health, changes). A group contributes once,
 //! by its strongest condition that holds; groups are combined by a noisy-OR that reaches the rule's base confidence when all are
 //! complete. A group whose source did not answer, or that was looked at and says nothing, takes some of it away. A candidate that
 //! has nothing to do with what the alerts speak of counts half, and one of another component a fifth less when there is one of theirs.
@@ -24,8 +25,10 @@ mod rank;
 mod relation;
 mod report;
 mod rules;
+mod seen;
 pub mod series;
 mod stats;
+mod surroundings;
 pub mod template;
 
 use quell_incident::Report;
@@ -35,7 +38,10 @@ use quell_incident::evidence::EvidenceSet;
 use localise::Calibration;
 
 pub use rank::{CONFIDENCE_MIN, MARGIN_MIN};
-pub use rules::{MetricRead, RULES_SCHEMA, RuleMistake, RuleMistakes, RuleSet, RuleSource};
+pub use rules::{
+    ConditionExplanation, MetricRead, RULE_TESTS_SCHEMA, RULES_SCHEMA, RuleExplanation, RuleMistake,
+    RuleMistakes, RuleSet, RuleSource, RuleSummary, RuleTestResult, RuleTests, check_files, is_of_tests,
+};
 
 /// Diagnoses an incident from what was gathered for it.
 pub fn diagnose(request: &DiagnoseRequest, evidence: &EvidenceSet, rules: &RuleSet) -> Report {

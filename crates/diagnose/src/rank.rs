@@ -18,9 +18,9 @@ pub const MARGIN_MIN: f64 = 0.1;
 /// No combination of rules is surer than this.
 const CONFIDENCE_MAX: f64 = 0.99;
 /// Left of the confidence for each group of evidence whose source did not answer: it might have spoken against.
-const UNSEEN_FACTOR: f64 = 0.9;
+pub(crate) const UNSEEN_FACTOR: f64 = 0.9;
 /// Left of the confidence for each group of evidence that was looked at and says nothing.
-const SILENT_FACTOR: f64 = 0.7;
+pub(crate) const SILENT_FACTOR: f64 = 0.7;
 /// Left of the confidence of a candidate that has nothing to do with what the alerts speak of.
 const UNRELATED_FACTOR: f64 = 0.5;
 /// Left of the confidence of a candidate of another component than the alerts', when there is a candidate of theirs.

@@ -81,6 +81,9 @@ impl Concern {
                 Cited::Series(index) => evidences.series.get(*index).is_some_and(|series| {
                     IDENTITY_LABELS.iter().filter_map(|label| series.label(label)).any(named)
                 }),
+                Cited::Item(index) => evidences.around.items.get(*index).is_some_and(|item| {
+                    IDENTITY_LABELS.iter().filter_map(|label| item.labels.get(*label)).any(|name| named(name))
+                }),
                 Cited::Lines { fault, .. } => fault
                     .iter()
                     .filter_map(|index| evidences.lines.get(*index))

@@ -15,6 +15,7 @@ use crate::rank::{CONFIDENCE_MIN, Ranked, Ranking};
 use crate::rules::RuleSet;
 use crate::rules::sentence::{name_of, rounded};
 use crate::series::{Reading, SeriesKind};
+use crate::surroundings::Item;
 use crate::template::{SAMPLES_MAX, TemplateChange, TemplateClass, changes, cleaned, sample, template};
 
 /// Points of one series in the report at the most; enough for a chart.
@@ -30,7 +31,14 @@ pub(crate) fn write(
     rules: &RuleSet,
     ranking: Ranking,
 ) -> Report {
-    let mut book = Book { evidences, ids: BTreeMap::new(), written: Vec::new(), metrics: 0, logs: 0 };
+    let mut book = Book {
+        evidences,
+        ids: BTreeMap::new(),
+        written: Vec::new(),
+        metrics: 0,
+        logs: 0,
+        others: BTreeMap::new(),
+    };
     let has_cause = ranking.abstained.is_none();
     let first_confidence = ranking.ranked.first().map_or(0.0, |first| first.confidence);
     let mut root_cause = None;
@@ -108,6 +116,8 @@ struct Book<'a> {
     written: Vec<Evidence>,
     metrics: usize,
     logs: usize,
+    /// By the letter of their ids.
+    others: BTreeMap<char, usize>,
 }
 
 impl Book<'_> {
@@ -121,6 +131,7 @@ impl Book<'_> {
         let evidence = match &cited {
             Cited::Series(index) => self.metric(self.evidences.series.get(*index)?)?,
             Cited::Lines { pattern, fault, before } => self.lines(pattern, fault, *before)?,
+            Cited::Item(index) => self.item(self.evidences.around.items.get(*index)?),
         };
         let id = evidence.id.clone();
         self.ids.insert(cited, id.clone());
@@ -152,6 +163,22 @@ impl Book<'_> {
                 points: thinned(&series.points),
             }),
         })
+    }
+
+    fn item(&mut self, item: &Item) -> Evidence {
+        let number = self.others.entry(item.letter()).or_default();
+        *number += 1;
+        let split = self.evidences.split;
+        Evidence {
+            id: format!("{}{number}", item.letter()),
+            kind: item.kind(),
+            source: item.source.clone(),
+            query: item.query.clone(),
+            from: item.at().unwrap_or(split.from).min(split.from),
+            to: split.to,
+            summary: item.summary(),
+            data: item.evidence(),
+        }
     }
 
     fn lines(&mut self, pattern: &str, fault: &[usize], before: u64) -> Option<Evidence> {
@@ -218,7 +245,7 @@ impl Book<'_> {
             .keys()
             .flat_map(|cited| match cited {
                 Cited::Lines { fault, .. } => fault.clone(),
-                Cited::Series(_) => Vec::new(),
+                Cited::Series(_) | Cited::Item(_) => Vec::new(),
             })
             .collect();
         let others = changes(&evidences.lines, evidences.split);

@@ -36,12 +36,12 @@ fn the_shipped_rules_know_every_scenario() {
     for scenario in Scenario::FAULTS {
         assert!(causes.contains(scenario.cause().unwrap()), "{scenario:?}");
     }
-    assert_eq!(causes.len(), 8);
-    let reads: Vec<String> = rules.reads().into_iter().map(|read| read.metric).collect();
+    assert!(causes.len() >= 40, "{}", causes.len());
+    let reads = rules.reads();
     let mut once = reads.clone();
     once.dedup();
     assert_eq!(reads, once);
-    assert!(reads.contains(&"pg_stat_activity_count".to_owned()) && rules.reads_logs());
+    assert!(reads.iter().any(|read| read.metric == "pg_stat_activity_count") && rules.reads_logs());
 }
 
 #[test]

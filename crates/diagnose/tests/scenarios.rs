@@ -59,8 +59,18 @@ fn the_subject_is_what_has_to_be_acted_on() {
 
 #[test]
 fn the_base_confidence_is_reached_when_all_evidence_is_there() {
-    assert_eq!(report(Scenario::DatabaseTimeout, 1).confidence(), 0.92);
-    assert_eq!(report(Scenario::MemoryLeak, 1).confidence(), 0.87);
+    for (scenario, base) in [
+        (Scenario::DatabaseTimeout, 0.92),
+        (Scenario::MemoryLeak, 0.87),
+        (Scenario::HighCpu, 0.9),
+        (Scenario::Api503, 0.92),
+        (Scenario::DiskFull, 0.93),
+        (Scenario::CertificateExpiry, 0.95),
+        (Scenario::KafkaLag, 0.92),
+        (Scenario::PostgresConnections, 0.92),
+    ] {
+        assert_eq!(report(scenario, 1).confidence(), base, "{scenario:?}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::evidence::{Point, Unavailable};
 use crate::ids::IncidentId;
+use crate::surroundings::{ChangeRecord, HealthCheck, PlatformEvent, PlatformObject};
 
 /// The schema name that the JSON of a [`Report`] carries.
 pub const REPORT_SCHEMA: &str = "quell/report/v1";
@@ -145,9 +146,9 @@ pub enum EvidenceKind {
 /// One thing that was looked at, so that a reader can look again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// Unique in its report: `m1`, `l3`.
+    /// Unique in its report: `m1`, `l3`, `p2`, `h1`, `c1`.
     pub id: String,
-    /// Metric or log.
+    /// What it is.
     pub kind: EvidenceKind,
     /// Which source answered.
     pub source: String,
@@ -171,6 +172,14 @@ pub enum EvidenceData {
     Metric(MetricData),
     /// Of a pattern of log lines.
     Log(LogData),
+    /// A workload, pod or node.
+    Object(PlatformObject),
+    /// What happened to one.
+    Event(PlatformEvent),
+    /// The health of a dependency.
+    Health(HealthCheck),
+    /// A change. After the others: all that it must have is a time and a kind.
+    Change(ChangeRecord),
     /// Of a kind that only the agent that found it knows.
     Other(Value),
 }

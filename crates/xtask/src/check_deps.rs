@@ -62,8 +62,8 @@ const DIRECTIONS: &[Direction] = &[
     },
     Direction {
         name: "cli",
-        may_use: &["a2a", "child", "diagnose", "incident", "service", "store"],
-        why: "a client like any other; it opens a store only to audit and to move it, finds it as the coordinator does, and measures the engines",
+        may_use: &["a2a", "child", "diagnose", "incident", "remedy", "service", "store"],
+        why: "a client like any other; it opens a store only to audit and to move it, finds it as the coordinator does, measures the engines, and explains rules and runbooks",
     },
     Direction {
         name: "sandbox",

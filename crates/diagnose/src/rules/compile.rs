@@ -4,13 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cel::Env;
-use regex::RegexBuilder;
+use regex::{Regex, RegexBuilder};
+use serde::de::DeserializeOwned;
 use serde_saphyr::{Location, Spanned};
 
 use super::condition::{Condition, NOW, SignalKind};
-use super::file::{ConditionText, RULES_SCHEMA, RuleFile, RuleText, SignalText};
+use super::file::{About, ConditionText, RULES_SCHEMA, RuleFile, RuleText, SignalText};
+use super::filter::Filter;
 use super::sentence::Sentence;
-use super::{LogSignal, MetricSignal, Rule, RuleCondition, RuleMistake, RuleSource, Signal, SubjectSources};
+use super::{
+    ItemSignal, LogSignal, MetricSignal, Rule, RuleCondition, RuleMistake, RuleSource, Signal, SubjectSources,
+};
 use crate::series::SeriesKind;
 
 /// One file at the most, in bytes.
@@ -59,15 +63,7 @@ pub(crate) fn compile(
     if source.text.len() > FILE_BYTES_MAX {
         return noted.add(None, "the file", format!("is larger than {FILE_BYTES_MAX} bytes"));
     }
-    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
-    let file: RuleFile = match serde_saphyr::from_str_with_options(&source.text, options) {
-        Ok(file) => file,
-        Err(error) => {
-            let text = error.to_string();
-            let why = text.lines().next().unwrap_or("cannot be read").to_owned();
-            return noted.add(error.location(), "the file", format!("cannot be read: {why}"));
-        }
-    };
+    let Some(file) = noted.parse::<RuleFile>(&source.text) else { return };
     if file.schema.value != RULES_SCHEMA {
         noted.add(Some(file.schema.referenced), "schema", format!("must be `{RULES_SCHEMA}`"));
     }
@@ -87,14 +83,27 @@ pub(crate) fn compile(
     }
 }
 
-struct Notes<'a> {
-    file: &'a str,
-    rule: String,
-    mistakes: &'a mut Vec<RuleMistake>,
+/// Collects the mistakes of one file.
+pub(super) struct Notes<'a> {
+    pub(super) file: &'a str,
+    /// The rule that is looked at; empty for the file as a whole.
+    pub(super) rule: String,
+    pub(super) mistakes: &'a mut Vec<RuleMistake>,
 }
 
 impl Notes<'_> {
-    fn add(&mut self, location: Option<Location>, field: &str, why: String) {
+    /// The file's document; a mistake when it has another shape.
+    pub(super) fn parse<T: DeserializeOwned>(&mut self, text: &str) -> Option<T> {
+        let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+        let parsed = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+            let text = error.to_string();
+            let why = text.lines().next().unwrap_or("it is not YAML").to_owned();
+            self.add(error.location(), "the file", format!("cannot be read: {why}"));
+        });
+        parsed.ok()
+    }
+
+    pub(super) fn add(&mut self, location: Option<Location>, field: &str, why: String) {
         let field = if self.rule.is_empty() { field.to_owned() } else { format!("{}.{field}", self.rule) };
         let (line, column) = location.map_or((0, 0), |at| (at.line(), at.column()));
         self.mistakes.push(RuleMistake { file: self.file.to_owned(), line, column, field, why });
@@ -129,10 +138,7 @@ fn compile_rule(env: &Arc<Env>, text: &RuleText, noted: &mut Notes<'_>) -> Rule 
             noted.add(Some(signal.referenced), &field, why);
         }
         if let Some(compiled) = noted.take(signal.referenced, &field, compile_signal(&signal.value)) {
-            let kind = match compiled {
-                Signal::Metric(_) => SignalKind::Metric,
-                Signal::Log(_) => SignalKind::Log,
-            };
+            let kind = compiled.kind();
             kinds.insert(name.clone(), kind);
             units.insert(
                 name.clone(),
@@ -173,6 +179,7 @@ fn compile_rule(env: &Arc<Env>, text: &RuleText, noted: &mut Notes<'_>) -> Rule 
     };
     Rule {
         name: text.name.value.clone(),
+        file: noted.file.to_owned(),
         cause: text.cause.value.clone(),
         root_cause: root_cause.unwrap_or_default(),
         base_confidence: base,
@@ -187,34 +194,72 @@ fn compile_rule(env: &Arc<Env>, text: &RuleText, noted: &mut Notes<'_>) -> Rule 
 }
 
 fn compile_signal(text: &SignalText) -> Result<Signal, String> {
-    match (&text.metric, &text.log) {
-        (Some(metric), None) => {
-            if !text.level.is_empty() || text.about.is_some() {
-                return Err("reads a metric: `level` and `about` are for logs".to_owned());
-            }
-            if !is_metric_name(metric) || !text.labels.keys().all(|label| is_metric_name(label)) {
-                return Err("names a metric or label that cannot exist".to_owned());
-            }
-            Ok(Signal::Metric(MetricSignal {
-                metric: metric.clone(),
-                labels: text.labels.clone(),
-                kind: text.kind.unwrap_or_else(|| SeriesKind::of(metric)),
-                combine: text.combine.unwrap_or_default(),
-            }))
-        }
-        (None, Some(pattern)) => {
-            if !text.labels.is_empty() || text.kind.is_some() || text.combine.is_some() {
-                return Err("reads logs: `labels`, `kind` and `combine` are for metrics".to_owned());
-            }
-            let regex = RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).build().map_err(|error| {
-                let last = error.to_string().lines().last().unwrap_or_default().to_owned();
-                format!("is not a regular expression: {last}")
-            })?;
-            let level = text.level.iter().map(|level| level.to_lowercase()).collect();
-            Ok(Signal::Log(LogSignal { regex, level, about: text.about.unwrap_or_default() }))
-        }
-        _ => Err("needs either `metric` or `log`".to_owned()),
+    let SignalText { metric, log, event, object, health, change, .. } = text;
+    let named = [
+        metric.is_some(),
+        log.is_some(),
+        event.is_some(),
+        object.is_some(),
+        health.is_some(),
+        change.is_some(),
+    ];
+    if named.into_iter().filter(|named| *named).count() != 1 {
+        return Err("needs one of `metric`, `log`, `event`, `object`, `health` and `change`".to_owned());
     }
+    if metric.is_none()
+        && (!text.labels.is_empty()
+            || !text.matching.is_empty()
+            || text.kind.is_some()
+            || text.combine.is_some())
+    {
+        return Err("reads no metric: `labels`, `matching`, `kind` and `combine` are for metrics".to_owned());
+    }
+    if log.is_none() && !text.level.is_empty() {
+        return Err("reads no logs: `level` is for logs".to_owned());
+    }
+    if let Some(metric) = metric {
+        if text.about.is_some() {
+            return Err(
+                "reads a metric, whose labels say what it is about: `about` is for the others".to_owned()
+            );
+        }
+        if !is_metric_name(metric)
+            || !text.labels.keys().chain(text.matching.keys()).all(|label| is_metric_name(label))
+        {
+            return Err(
+                "names a metric or label that cannot exist: expected letters, digits, `_` and `:`".to_owned()
+            );
+        }
+        let matching = text
+            .matching
+            .iter()
+            .map(|(name, text)| Ok((name.clone(), pattern_of(&format!("^(?:{text})$"))?)));
+        return Ok(Signal::Metric(MetricSignal {
+            metric: metric.clone(),
+            labels: text.labels.clone(),
+            matching: matching.collect::<Result<_, String>>()?,
+            kind: text.kind.unwrap_or_else(|| SeriesKind::of(metric)),
+            combine: text.combine.unwrap_or_default(),
+        }));
+    }
+    if let Some(pattern) = log {
+        if text.about == Some(About::Dependencies) {
+            return Err("reads logs, which are about their `subject` or about `any`".to_owned());
+        }
+        let level = text.level.iter().map(|level| level.to_lowercase()).collect();
+        let (regex, about) = (pattern_of(pattern)?, text.about.unwrap_or_default());
+        return Ok(Signal::Log(LogSignal { regex, level, about }));
+    }
+    let filter = Filter::compile(text)?;
+    Ok(Signal::Item(ItemSignal { filter, about: text.about.unwrap_or_default() }))
+}
+
+/// A compiled regular expression.
+pub(super) fn pattern_of(pattern: &str) -> Result<Regex, String> {
+    RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).build().map_err(|error| {
+        let last = error.to_string().lines().last().unwrap_or_default().to_owned();
+        format!("is not a regular expression: {last}")
+    })
 }
 
 fn compile_condition(
@@ -284,6 +329,11 @@ fn subject_source(text: &str, signals: &BTreeMap<String, Signal>) -> Result<(Str
         None => Err(format!("speaks of `{signal}`, which is not one of the rule's signals")),
         Some(Signal::Metric(_)) if is_metric_name(name) => Ok((signal.to_owned(), name.to_owned())),
         Some(Signal::Metric(_)) => Err(format!("names the label `{name}`, which cannot exist")),
+        Some(Signal::Item(item)) if item.filter.names(name) => Ok((signal.to_owned(), name.to_owned())),
+        Some(Signal::Item(item)) => Err(format!(
+            "names `{name}`, which `{signal}` does not have: expected {}",
+            item.filter.all_names().join(", ")
+        )),
         Some(Signal::Log(log)) => {
             let known = matches!(name, "service" | "instance")
                 || log.regex.capture_names().flatten().any(|group| group == name);

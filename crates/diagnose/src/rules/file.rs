@@ -20,10 +20,27 @@
 //!     recommended_actions: [restart_service]
 //! ```
 //!
+//! A metric's `labels` have to be equal, and those under `matching` fit a regular expression as a whole: `matching: {status: '5..'}`.
 //! Fields of a metric: `last`, `level` (median in the fault window), `before` (median before it), `compared` (whether there is a
 //! before), `rate` (of a counter, per second), `slope` (per second), `highest`, `lowest`, `change`, `ratio`, `score` (distance from
 //! before in units of noise), `present`. Fields of a log pattern: `count`, `before`, `per_minute`, `burst` (times what was to be
 //! expected), `present`. `now` is the reference time in seconds. All are doubles but `present` and `compared`.
+//!
+//! Besides series and lines a signal reads what stands around them. Each filter may be left out, and then everything fits:
+//!
+//! ```yaml
+//!       kills: {event: {kind: [Pod], reason: [OOMKilling], message: '(?i)out of memory', warning: true}}
+//!       pods: {object: {kind: [Pod], state: [CrashLoopBackOff], last_exit: [OOMKilled], ready: false, restarts: 3}}
+//!       checks: {health: {name: '(?i)redis', message: '(?i)refused'}, about: dependencies}
+//!       deploys: {change: {kind: [deploy], within: 30m}}
+//! ```
+//!
+//! `about` says which of them count for a candidate: those of its `subject` (as it is without a word), of its `dependencies` by the
+//! topology, or `any`. Fields of an event: `count` and `before` (how often in the fault window and before it), `objects` (to how
+//! many), `minutes_ago` (the newest). Of an object: `count` (those that fit), `total` (those of its kind), `unready`, `restarts` (the
+//! most of one), `minutes_ago` (when one last changed). Of a health check: `count` (how many were asked), `failed`, `seconds` (the
+//! slowest). Of a change: `count` (from `within` before the fault until the incident began), `minutes_ago`, `minutes_before` (the
+//! fault). `present`: whether there is one that fits, for a health check one that failed. Without its source a signal has no number.
 
 use std::collections::BTreeMap;
 
@@ -79,6 +96,8 @@ pub(crate) struct SignalText {
     pub(crate) log: Option<String>,
     #[serde(default)]
     pub(crate) labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) matching: BTreeMap<String, String>,
     pub(crate) kind: Option<SeriesKind>,
     pub(crate) combine: Option<Combine>,
     #[serde(default)]
@@ -86,6 +105,56 @@ pub(crate) struct SignalText {
     #[serde(default)]
     pub(crate) level: Vec<String>,
     pub(crate) about: Option<About>,
+    pub(crate) event: Option<EventText>,
+    pub(crate) object: Option<ObjectText>,
+    pub(crate) health: Option<HealthText>,
+    pub(crate) change: Option<ChangeText>,
+}
+
+/// Which of the platform's events are meant.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EventText {
+    #[serde(default)]
+    pub(crate) kind: Vec<String>,
+    #[serde(default)]
+    pub(crate) reason: Vec<String>,
+    pub(crate) message: Option<String>,
+    pub(crate) warning: Option<bool>,
+}
+
+/// Which of the platform's objects are meant.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ObjectText {
+    #[serde(default)]
+    pub(crate) kind: Vec<String>,
+    #[serde(default)]
+    pub(crate) state: Vec<String>,
+    #[serde(default)]
+    pub(crate) last_exit: Vec<String>,
+    pub(crate) ready: Option<bool>,
+    /// At least so many.
+    #[serde(default)]
+    pub(crate) restarts: u32,
+}
+
+/// Which health checks are meant, by regular expressions.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HealthText {
+    pub(crate) name: Option<String>,
+    pub(crate) message: Option<String>,
+}
+
+/// Which changes are meant.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChangeText {
+    #[serde(default)]
+    pub(crate) kind: Vec<String>,
+    /// How long before the fault at the most, such as `30m`.
+    pub(crate) within: Option<String>,
 }
 
 /// Which of several series of one candidate is read.
@@ -98,13 +167,15 @@ pub(crate) enum Combine {
     Sum,
 }
 
-/// Which lines count for a candidate.
+/// Which lines, events, objects, checks or changes count for a candidate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum About {
     /// Those of its service or machine, or that name it.
     #[default]
     Subject,
+    /// Those of what its service calls by the topology; all of them when nothing is known of what it calls.
+    Dependencies,
     /// All of them.
     Any,
 }

@@ -2,8 +2,12 @@
 
 mod compile;
 pub(crate) mod condition;
+mod explain;
 pub(crate) mod file;
+pub(crate) mod filter;
 pub(crate) mod sentence;
+mod shipped;
+mod testing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,20 +17,16 @@ use cel::Env;
 use quell_incident::Digest;
 use quell_incident::alert::Labels;
 use regex::Regex;
+use serde::Serialize;
 
 use crate::series::SeriesKind;
-use condition::Condition;
+use condition::{Condition, SignalKind};
+pub use explain::{ConditionExplanation, RuleExplanation, RuleSummary};
 pub use file::RULES_SCHEMA;
 use file::{About, Combine, Unit};
+use filter::Filter;
 use sentence::Sentence;
-
-/// The rules that come with Quell, by the file that they are in.
-const SHIPPED: [(&str, &str); 4] = [
-    ("database.yaml", include_str!("../../rules/database.yaml")),
-    ("edge.yaml", include_str!("../../rules/edge.yaml")),
-    ("host.yaml", include_str!("../../rules/host.yaml")),
-    ("messaging.yaml", include_str!("../../rules/messaging.yaml")),
-];
+pub use testing::{RULE_TESTS_SCHEMA, RuleTestResult, RuleTests, check_files, is_of_tests};
 
 /// A rule file as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +37,14 @@ pub struct RuleSource {
     pub text: String,
 }
 
+impl RuleSource {
+    fn shipped((name, text): (&str, &str)) -> Self {
+        Self { name: name.to_owned(), text: text.to_owned() }
+    }
+}
+
 /// A mistake in a rule file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RuleMistake {
     /// The file.
     pub file: String,
@@ -97,7 +103,7 @@ impl RuleSet {
     /// # Errors
     /// Every mistake of every file. Then none of them is taken.
     pub fn load(site: &[RuleSource]) -> Result<Self, RuleMistakes> {
-        let shipped = SHIPPED.map(|(name, text)| RuleSource { name: name.to_owned(), text: text.to_owned() });
+        let shipped = shipped::RULES.map(RuleSource::shipped);
         let env = Arc::new(Env::stdlib());
         let (mut rules, mut mistakes) = (BTreeMap::new(), Vec::new());
         for sources in [&shipped[..], site] {
@@ -154,17 +160,44 @@ impl RuleSet {
         reads
     }
 
+    /// The metrics that the rules read and that the sources know, each once: what [`RuleSet::reads`] has, without those that no source
+    /// has ever stored.
+    ///
+    /// A source's own list of names makes asking cheap, and no cause is hidden by it: what is left out would have been answered with
+    /// no series. Rules are never left out by an alert's words, since the cause is seldom of the component that raises the alert. So
+    /// a caller must take the names of all its sources together, and must not use a list that a source did not answer in full.
+    pub fn reads_for(&self, known_metric_names: &BTreeSet<String>) -> Vec<MetricRead> {
+        self.reads().into_iter().filter(|read| known_metric_names.contains(&read.metric)).collect()
+    }
+
     /// Whether any rule reads logs.
     pub fn reads_logs(&self) -> bool {
-        self.rules
-            .iter()
-            .flat_map(|rule| rule.signals.values())
-            .any(|signal| matches!(signal, Signal::Log(_)))
+        self.reads_kind(SignalKind::Log)
+    }
+
+    /// Whether any rule reads the objects or events of platforms.
+    pub fn reads_platform(&self) -> bool {
+        self.reads_kind(SignalKind::Object) || self.reads_kind(SignalKind::Event)
+    }
+
+    /// Whether any rule reads health checks.
+    pub fn reads_health(&self) -> bool {
+        self.reads_kind(SignalKind::Health)
+    }
+
+    /// Whether any rule reads changes.
+    pub fn reads_changes(&self) -> bool {
+        self.reads_kind(SignalKind::Change)
+    }
+
+    fn reads_kind(&self, kind: SignalKind) -> bool {
+        self.rules.iter().flat_map(|rule| rule.signals.values()).any(|signal| signal.kind() == kind)
     }
 }
 
 pub(crate) struct Rule {
     pub(crate) name: String,
+    pub(crate) file: String,
     pub(crate) cause: String,
     pub(crate) root_cause: Sentence,
     pub(crate) base_confidence: f64,
@@ -197,11 +230,30 @@ pub(crate) struct RuleCondition {
 pub(crate) enum Signal {
     Metric(MetricSignal),
     Log(LogSignal),
+    Item(ItemSignal),
+}
+
+impl Signal {
+    pub(crate) fn kind(&self) -> SignalKind {
+        match self {
+            Self::Metric(_) => SignalKind::Metric,
+            Self::Log(_) => SignalKind::Log,
+            Self::Item(signal) => signal.filter.kind(),
+        }
+    }
+}
+
+/// A signal that reads what stands around series and lines.
+pub(crate) struct ItemSignal {
+    pub(crate) filter: Filter,
+    pub(crate) about: About,
 }
 
 pub(crate) struct MetricSignal {
     pub(crate) metric: String,
     pub(crate) labels: BTreeMap<String, String>,
+    /// Labels whose whole value fits the pattern. The sources are asked without them.
+    pub(crate) matching: BTreeMap<String, Regex>,
     pub(crate) kind: SeriesKind,
     pub(crate) combine: Combine,
 }

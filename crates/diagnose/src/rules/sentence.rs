@@ -1,6 +1,7 @@
 //! Sentences with placeholders, and how values are shown in them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::Timestamp;
 use quell_incident::alert::Untrusted;
@@ -71,6 +72,19 @@ impl Sentence {
                 }
             })
             .collect()
+    }
+}
+
+/// As it was written, with its placeholders.
+impl fmt::Display for Sentence {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|piece| match piece {
+            Piece::Text(text) => formatter.write_str(text),
+            Piece::Service => formatter.write_str("{service}"),
+            Piece::Instance => formatter.write_str("{instance}"),
+            Piece::Part => formatter.write_str("{part}"),
+            Piece::Value { signal, field } => write!(formatter, "{{{signal}.{field}}}"),
+        })
     }
 }
 
