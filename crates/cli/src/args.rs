@@ -14,7 +14,7 @@ mod incident;
 mod selftest;
 
 pub(crate) use data::{AuditCommand, DataDir, Places, StoreCommand};
-pub(crate) use eval::{EvalCommand, RcaArgs};
+pub(crate) use eval::{AlertsArgs, EvalCommand, LearnedKind, LogsArgs, RcaArgs};
 pub(crate) use incident::{CreateArgs, IncidentCommand, ListArgs, Template, Until, WatchArgs};
 pub(crate) use selftest::{CrashArgs, SelftestCommand, StoreKind};
 

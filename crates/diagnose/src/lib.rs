@@ -14,6 +14,7 @@
 
 mod candidate;
 mod gathered;
+pub mod learned;
 mod rank;
 mod relation;
 mod report;

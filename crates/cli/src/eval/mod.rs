@@ -1,6 +1,8 @@
 //! `quell eval`: how good the diagnosis is, measured on recorded failures that are read from a folder. Nothing is asked of a
 //! coordinator.
 
+mod alerts;
+mod logs;
 mod rca;
 
 use crate::args::EvalCommand;
@@ -10,6 +12,8 @@ use crate::failure::Result;
 pub(crate) fn run(context: &mut Context<'_>, command: EvalCommand) -> Result<()> {
     // Nothing else is under way, and all of it reads files and computes.
     tokio::task::block_in_place(|| match command {
+        EvalCommand::Alerts(args) => alerts::run(context, &args),
+        EvalCommand::Logs(args) => logs::run(context, &args),
         EvalCommand::Rca(args) => rca::run(context, &args),
     })
 }
