@@ -20,6 +20,7 @@ mod relation;
 mod report;
 mod rules;
 pub mod series;
+pub mod similar;
 mod stats;
 pub mod template;
 

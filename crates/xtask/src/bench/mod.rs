@@ -5,6 +5,7 @@ mod load;
 mod recorded;
 mod report;
 mod start_up;
+mod templates;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,6 +27,8 @@ pub(crate) enum Bench {
     Loop(LoopArgs),
     /// Alerts per second that become durable, their cost, memory and growth, beside a bare server
     Ingest(ingest::IngestArgs),
+    /// Lines of logs that are grouped into templates per second, beside another miner
+    Templates(templates::TemplatesArgs),
 }
 
 /// Flags of the loop's measurement.
@@ -56,6 +59,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Loop(args) => run_loop(args),
         Bench::Ingest(args) => ingest::run(args),
+        Bench::Templates(args) => templates::run(args),
     }
 }
 
