@@ -15,7 +15,7 @@ mod rule;
 mod selftest;
 
 pub(crate) use data::{AuditCommand, AuditedStore, DataDir, Places, StoreCommand};
-pub(crate) use eval::{CalibrateArgs, EvalCommand, RcaArgs};
+pub(crate) use eval::{AlertsArgs, CalibrateArgs, EvalCommand, LearnedKind, LogsArgs, RcaArgs};
 pub(crate) use incident::{CreateArgs, IncidentCommand, ListArgs, Template, Until, WatchArgs};
 pub(crate) use rule::{ExplainArgs, Files, RuleCommand};
 pub(crate) use selftest::{CrashArgs, SelftestCommand, StoreKind};

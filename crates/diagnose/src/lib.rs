@@ -19,6 +19,7 @@
 
 mod candidate;
 mod gathered;
+pub mod learned;
 pub mod localise;
 mod locate;
 mod rank;
@@ -27,6 +28,7 @@ mod report;
 mod rules;
 mod seen;
 pub mod series;
+pub mod similar;
 mod stats;
 mod surroundings;
 pub mod template;

@@ -88,8 +88,8 @@ const DIRECTIONS: &[Direction] = &[
     },
     Direction {
         name: "xtask",
-        may_use: &["child"],
-        why: "has to build in seconds; it runs the programs as people do",
+        may_use: &["child", "diagnose"],
+        why: "has to build in seconds: it runs the programs as people do, and links an engine only behind a feature",
     },
 ];
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EvalCommand {
@@ -24,6 +24,67 @@ Examples:
   quell eval calibrate resolved.jsonl --out calibration.json
       From a site's own resolved incidents: lines like those of quell eval rca, with `\"right\": true` or `false`.")]
     Calibrate(CalibrateArgs),
+    /// Log templates: how well lines are grouped, and how many in a second
+    #[command(after_help = "\
+Examples:
+  quell eval logs loghub2k/ --truth truth/
+      For each system how many of its lines are in exactly the groups that people made.
+  quell eval logs logs/
+      How many templates there are, and how fast they were found.")]
+    Logs(LogsArgs),
+    /// A model of resolved incidents: how often it names the service at fault, from alert events
+    #[command(after_help = "\
+Examples:
+  quell eval alerts --train shop.jsonl --truth shop-truth.jsonl --cross-validate 5
+      Each case is predicted by a model that learned from the other four fifths.
+  quell eval alerts --train shop.jsonl --test later.jsonl --truth shop-truth.jsonl --truth later-truth.jsonl -o json
+      Learned from one file, measured on another.")]
+    Alerts(AlertsArgs),
+}
+
+/// Flags of the learned model's measurement.
+#[derive(Debug, Args)]
+pub(crate) struct AlertsArgs {
+    /// Cases to learn from: on each line `id`, `metrics`, `logs`, `traces`, `nodes` and `edges`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) train: PathBuf,
+    /// Cases to predict
+    #[arg(long, value_name = "FILE")]
+    pub(crate) test: Option<PathBuf>,
+    /// What was really at fault, in any of the cases: on each line `case`, `root_cause_service` and perhaps `fault`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) truth: Vec<PathBuf>,
+    /// Predict the cases to learn from: cut into so many parts, each predicted by a model of the others
+    #[arg(long, value_name = "PARTS", conflicts_with = "test", value_parser = clap::value_parser!(u8).range(2..=50))]
+    pub(crate) cross_validate: Option<u8>,
+    /// Which model; a forest if there are 100 incidents to learn from, otherwise a regression
+    #[arg(long, value_enum)]
+    pub(crate) model: Option<LearnedKind>,
+    /// What the forest's chance starts from: the same number gives the same model
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Where the predictions go, one line of JSON for each case
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// Which model is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LearnedKind {
+    /// Conditional logistic regression
+    Regression,
+    /// Extremely randomised trees
+    Forest,
+}
+
+/// Flags of the templates' measurement.
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// A folder of `<system>.log`, one message on each line
+    pub(crate) folder: PathBuf,
+    /// A folder of `<system>.ids`: which message each line is, by an id on the line of the same number
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) truth: Option<PathBuf>,
 }
 
 /// Flags of the localisation's measurement.

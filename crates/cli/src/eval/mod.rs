@@ -1,8 +1,10 @@
 //! `quell eval`: how good the diagnosis is, measured on recorded failures that are read from a folder. Nothing is asked of a
 //! coordinator.
 
+mod alerts;
 mod calibrate;
 mod lines;
+mod logs;
 mod observed;
 mod page;
 mod rca;
@@ -16,6 +18,8 @@ use crate::failure::Result;
 pub(crate) fn run(context: &mut Context<'_>, command: EvalCommand) -> Result<()> {
     // Nothing else is under way, and all of it reads files and computes.
     tokio::task::block_in_place(|| match command {
+        EvalCommand::Alerts(args) => alerts::run(context, &args),
+        EvalCommand::Logs(args) => logs::run(context, &args),
         EvalCommand::Rca(args) => rca::run(context, &args),
         EvalCommand::Calibrate(args) => calibrate::run(context, &args),
     })

@@ -6,6 +6,7 @@ mod load;
 mod recorded;
 mod report;
 mod start_up;
+mod templates;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -29,6 +30,8 @@ pub(crate) enum Bench {
     Ingest(ingest::IngestArgs),
     /// The localisation engines alone: time, how it grows with series and lines, memory of the largest case
     Diagnose(diagnose::DiagnoseArgs),
+    /// Lines of logs that are grouped into templates per second, beside another miner
+    Templates(templates::TemplatesArgs),
 }
 
 /// Flags of the loop's measurement.
@@ -60,6 +63,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Loop(args) => run_loop(args),
         Bench::Ingest(args) => ingest::run(args),
         Bench::Diagnose(args) => diagnose::run(args),
+        Bench::Templates(args) => templates::run(args),
     }
 }
 

@@ -1,5 +1,8 @@
 //! Templates of log messages, and which of them are new, more frequent than before, or gone.
 
+mod mask;
+mod miner;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -8,8 +11,9 @@ use serde::Serialize;
 
 use crate::series::seconds;
 
-/// Of one message at the most so many bytes are looked at.
-pub(crate) const MESSAGE_BYTES_MAX: usize = 2_000;
+pub(crate) use mask::MESSAGE_BYTES_MAX;
+pub use miner::{Mined, Miner};
+
 /// A template at the most, in characters.
 const TEMPLATE_CHARACTERS_MAX: usize = 200;
 /// Different templates at the most; lines of further ones are not counted.
@@ -113,22 +117,52 @@ struct Tally {
     before_lines: Vec<usize>,
 }
 
-/// Which templates changed, the most surprising first. Lines may come in any order; the answer does not depend on it.
+/// The lines of one service at one level: what an error says is never taken for what is said all day.
+#[derive(Default)]
+struct Writer {
+    miner: Miner,
+    /// Lines by their index, each with its handle.
+    lines: Vec<(usize, usize)>,
+}
+
+/// Which templates changed, the most surprising first. Lines may come in any order: they are mined in the order of time, and
+/// those of one instant in the order of their text, so the answer does not depend on it.
 pub fn changes(lines: &[LogLine], split: Split) -> Vec<TemplateChange> {
-    let mut tallies: BTreeMap<(String, String, String), Tally> = BTreeMap::new();
-    for (index, line) in lines.iter().enumerate().filter(|(_, line)| line.at <= split.to) {
-        let key = (line.service.clone(), line.level.to_lowercase(), template(&line.message));
-        if tallies.len() >= TEMPLATES_MAX && !tallies.contains_key(&key) {
-            continue;
+    let mut ordered: Vec<(usize, &LogLine)> =
+        lines.iter().enumerate().filter(|(_, line)| line.at <= split.to).collect();
+    ordered.sort_by(|(_, one), (_, other)| {
+        let by_writer = one.at.cmp(&other.at).then_with(|| one.service.cmp(&other.service));
+        by_writer
+            .then_with(|| one.level.cmp(&other.level))
+            .then_with(|| one.message.cmp(&other.message))
+            .then_with(|| one.instance.cmp(&other.instance))
+    });
+    let mut writers: BTreeMap<(&str, String), Writer> = BTreeMap::new();
+    let mut templates = 0;
+    for (index, line) in ordered {
+        let writer = writers.entry((&line.service, line.level.to_lowercase())).or_default();
+        let before = writer.miner.len();
+        if let Some(handle) = writer.miner.add(&line.message, templates < TEMPLATES_MAX) {
+            writer.lines.push((index, handle));
         }
-        let tally = tallies.entry(key).or_default();
-        let (count, kept) = if line.at >= split.fault_from {
-            (&mut tally.count, &mut tally.fault_lines)
-        } else {
-            (&mut tally.before, &mut tally.before_lines)
-        };
-        *count += 1;
-        kept.push(index);
+        templates += writer.miner.len() - before;
+    }
+    let mut tallies: BTreeMap<(String, String, String), Tally> = BTreeMap::new();
+    for ((service, level), writer) in writers {
+        let mined = writer.miner.finish();
+        for (index, handle) in writer.lines {
+            let Some(text) = mined.group(handle).and_then(|group| mined.texts().get(group)) else { continue };
+            let Some(line) = lines.get(index) else { continue };
+            let key = (service.to_owned(), level.clone(), told(text));
+            let tally = tallies.entry(key).or_default();
+            let (count, kept) = if line.at >= split.fault_from {
+                (&mut tally.count, &mut tally.fault_lines)
+            } else {
+                (&mut tally.before, &mut tally.before_lines)
+            };
+            *count += 1;
+            kept.push(index);
+        }
     }
     let mut changes: Vec<TemplateChange> = tallies
         .into_iter()
@@ -181,66 +215,15 @@ fn change(
     })
 }
 
-/// A message with what changes from line to line masked: quoted text, numbers, long ids.
+/// One message with what changes from line to line masked: numbers, ids, addresses, times, quoted text. What lines have in
+/// common beyond that only a [`Miner`] sees, that has read them all.
 pub fn template(message: &str) -> String {
-    let message = head(message, MESSAGE_BYTES_MAX);
-    let mut masked = String::with_capacity(message.len().min(256));
-    let mut characters = message.chars().peekable();
-    let mut word = String::new();
-    while let Some(character) = characters.next() {
-        if character.is_alphanumeric() || matches!(character, '_' | '-' | '.' | ':' | '/') {
-            word.push(character);
-            continue;
-        }
-        mask_word(&mut word, &mut masked);
-        match character {
-            '"' | '\'' => {
-                // A quote that is never closed is an apostrophe.
-                let quoted: String = characters.clone().take_while(|next| *next != character).collect();
-                let closed = characters.clone().nth(quoted.chars().count()) == Some(character);
-                if closed {
-                    masked.push_str("<text>");
-                    characters.by_ref().take(quoted.chars().count() + 1).for_each(drop);
-                } else {
-                    masked.push(character);
-                }
-            }
-            _ if character.is_whitespace() || character.is_control() => {
-                if !masked.ends_with(' ') {
-                    masked.push(' ');
-                }
-            }
-            _ => masked.push(character),
-        }
-    }
-    mask_word(&mut word, &mut masked);
-    masked.trim().chars().take(TEMPLATE_CHARACTERS_MAX).collect()
+    told(&mask::masked(message))
 }
 
-fn mask_word(word: &mut String, masked: &mut String) {
-    let digits = word.bytes().filter(u8::is_ascii_digit).count();
-    let hexadecimal = |c: char| c.is_ascii_hexdigit() || c == '-';
-    if digits == 0 {
-        masked.push_str(word);
-    } else if word.len() >= 8 && digits >= 2 && word.chars().all(hexadecimal) {
-        masked.push_str("<id>");
-    } else {
-        let mut in_number = false;
-        for (index, character) in word.char_indices() {
-            let rest = word.get(index + character.len_utf8()..).unwrap_or_default();
-            let point = in_number && character == '.' && rest.starts_with(|c: char| c.is_ascii_digit());
-            if character.is_ascii_digit() || point {
-                if !in_number {
-                    masked.push_str("<n>");
-                }
-                in_number = true;
-            } else {
-                in_number = false;
-                masked.push(character);
-            }
-        }
-    }
-    word.clear();
+/// A template of bounded length.
+fn told(text: &str) -> String {
+    text.chars().take(TEMPLATE_CHARACTERS_MAX).collect()
 }
 
 /// Telemetry's text for people: control characters replaced, cut.
@@ -281,21 +264,6 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_is_masked() {
-        for (message, expected) in [
-            ("order 12345 accepted in 8.5 ms", "order <n> accepted in <n> ms"),
-            ("user 'eve' from 10.0.0.7:443", "user <text> from <n>:<n>"),
-            ("trace 0af7651916cd43dd8448eb211c80319c done", "trace <id> done"),
-            ("don't know  db-server-01", "don't know db-server-<n>"),
-            ("size=10 active=10", "size=<n> active=<n>"),
-            ("\u{1b}[31mred\nline", "[<n>mred line"),
-            ("", ""),
-        ] {
-            assert_eq!(template(message), expected, "{message}");
-        }
-    }
-
-    #[test]
     fn new_more_frequent_and_vanished_templates_are_told_apart() {
         let split = Split { from: at(0), fault_from: at(600), to: at(720) };
         let mut lines = Vec::new();
@@ -322,10 +290,10 @@ mod tests {
             ]
         );
         lines.reverse();
-        let again = changes(&lines, split);
-        let counts = |changes: &[TemplateChange]| {
-            changes.iter().map(|one| (one.count, one.before)).collect::<Vec<_>>()
+        let told = |mut changes: Vec<TemplateChange>| {
+            changes.iter_mut().for_each(|change| change.lines.clear());
+            changes
         };
-        assert_eq!(counts(&again), counts(&found));
+        assert_eq!(told(changes(&lines, split)), told(found));
     }
 }
