@@ -24,6 +24,8 @@ mod http;
 pub mod logs;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+#[cfg(feature = "platform")]
+pub mod platform;
 #[cfg(feature = "metrics")]
 pub mod prometheus;
 mod source;

@@ -6,12 +6,14 @@
 
 mod elasticsearch;
 mod grafana;
+mod kubernetes;
 mod loki;
 mod server;
 mod splunk;
 
 pub use elasticsearch::FakeElasticsearch;
 pub use grafana::FakeGrafana;
+pub use kubernetes::FakeKubernetes;
 pub use loki::FakeLoki;
 pub use server::Mood;
 pub use splunk::FakeSplunk;

@@ -1,10 +1,11 @@
 //! What is looked at besides series and lines: the health of dependencies, and a platform, against its fake and on bad days.
-#![cfg(feature = "health")]
+#![cfg(all(feature = "health", feature = "platform"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 #[path = "../fake/mod.rs"]
 mod fake;
 mod health;
+mod kubernetes;
 
 use jiff::{SignedDuration, Timestamp};
 
