@@ -11,10 +11,12 @@ use secrecy::SecretString;
 mod data;
 mod incident;
 mod selftest;
+mod tool;
 
 pub(crate) use data::{AuditCommand, DataDir, Places, StoreCommand};
 pub(crate) use incident::{CreateArgs, IncidentCommand, ListArgs, Template, Until, WatchArgs};
 pub(crate) use selftest::{CrashArgs, SelftestCommand, StoreKind};
+pub(crate) use tool::{ToolCommand, ToolOptions};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -101,6 +103,14 @@ pub(crate) enum Command {
     Agent {
         #[command(subcommand)]
         command: AgentCommand,
+    },
+    /// Look with the diagnostic agent's own tools: metrics, logs, health, platform
+    #[command(visible_alias = "tools", arg_required_else_help = true)]
+    Tool {
+        #[command(flatten)]
+        options: ToolOptions,
+        #[command(subcommand)]
+        command: ToolCommand,
     },
     /// Stop everything that would be carried out
     #[command(arg_required_else_help = true)]
