@@ -13,12 +13,14 @@ mod eval;
 mod incident;
 mod rule;
 mod selftest;
+mod tool;
 
 pub(crate) use data::{AuditCommand, AuditedStore, DataDir, Places, StoreCommand};
 pub(crate) use eval::{AlertsArgs, CalibrateArgs, EvalCommand, LearnedKind, LogsArgs, RcaArgs};
 pub(crate) use incident::{CreateArgs, IncidentCommand, ListArgs, Template, Until, WatchArgs};
 pub(crate) use rule::{ExplainArgs, Files, RuleCommand};
 pub(crate) use selftest::{CrashArgs, SelftestCommand, StoreKind};
+pub(crate) use tool::{ToolCommand, ToolOptions};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -105,6 +107,14 @@ pub(crate) enum Command {
     Agent {
         #[command(subcommand)]
         command: AgentCommand,
+    },
+    /// Look with the diagnostic agent's own tools: metrics, logs, health, platform
+    #[command(visible_alias = "tools", arg_required_else_help = true)]
+    Tool {
+        #[command(flatten)]
+        options: ToolOptions,
+        #[command(subcommand)]
+        command: ToolCommand,
     },
     /// Stop everything that would be carried out
     #[command(arg_required_else_help = true)]

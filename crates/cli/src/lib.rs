@@ -22,6 +22,7 @@ mod rule;
 mod selftest;
 mod sim;
 mod store;
+mod tool;
 mod view;
 
 use std::ffi::OsString;
@@ -62,6 +63,7 @@ async fn dispatch(cli: Cli, output: &mut Output) -> Result<()> {
         Command::Incident { command } => Box::pin(incident::run(&mut context, command)).await,
         Command::Sim { options, command } => Box::pin(sim::run(&mut context, options, command)).await,
         Command::Agent { command: args::AgentCommand::List } => admin::agents(&mut context).await,
+        Command::Tool { options, command } => Box::pin(tool::run(&mut context, options, command)).await,
         Command::KillSwitch { command } => admin::kill_switch(&mut context, command).await,
         Command::Selftest { command } => Box::pin(selftest::run(&mut context, command)).await,
         Command::Audit { command } => Box::pin(audit::run(&mut context, command)).await,

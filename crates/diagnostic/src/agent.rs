@@ -13,6 +13,7 @@ use quell_service::{AuthError, Clock, Config, IdSource, Scope, TokenTable, bind}
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::call::CallTool;
 use crate::card::card;
 use crate::error::StartError;
 use crate::gather::Gathering;
@@ -60,17 +61,18 @@ pub async fn start(setup: Setup) -> Result<Handle, StartError> {
     let listener = bind(config.diagnostic.listen, "diagnostic.listen").await?;
     let assembly = |why: String| StartError::Assembly { why };
     let address = listener.local_addr().map_err(|error| assembly(error.to_string()))?;
-    let sources = settings.open(&clock)?;
+    let sources = settings.open(&clock).await?;
     let tools = sources.tools(&rules, &clock)?;
     tracing::info!(rules = rules.names().len(), digest = rules.digest().short(), "rules loaded");
 
     let metrics = Arc::new(Metrics::new());
     let current = Arc::new(Current::new(Means { rules, tools, gathering: gathering(&config) }));
+    let call = CallTool { current: Arc::clone(&current) };
     let skill = Diagnose { current: Arc::clone(&current), metrics: Arc::clone(&metrics) };
     let task_clock = Arc::clone(&clock);
     let options = TaskOptions::new(move || ids.new_id().to_string(), move || task_clock.now());
     let wrong = |error: A2aError| assembly(error.to_string());
-    let manager = TaskManager::new(vec![Arc::new(skill)], options).map_err(wrong)?;
+    let manager = TaskManager::new(vec![Arc::new(skill), Arc::new(call)], options).map_err(wrong)?;
 
     let tokens = TokenTable::new(&config.diagnostic.tokens);
     let card = card(address, tokens.is_required());
@@ -118,7 +120,7 @@ impl quell_service::Handle for Handle {
         }
         let opened = match settings == self.settings {
             true => None,
-            false => Some(settings.open(&self.clock).map_err(words)?),
+            false => Some(settings.open(&self.clock).await.map_err(words)?),
         };
         let sources = opened.as_ref().unwrap_or(&self.sources);
         let tools = sources.tools(&rules, &self.clock).map_err(words)?;

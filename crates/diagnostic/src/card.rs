@@ -6,6 +6,7 @@ use quell_a2a::{
     AgentCapabilities, AgentCard, AgentInterface, AgentSkill, SecurityRequirement, SecurityScheme,
 };
 
+use crate::call::TOOL;
 use crate::skill::DIAGNOSE;
 
 pub(crate) fn card(address: SocketAddr, tokens_required: bool) -> AgentCard {
@@ -19,6 +20,15 @@ pub(crate) fn card(address: SocketAddr, tokens_required: bool) -> AgentCard {
         tags: vec!["diagnosis".to_owned(), "root-cause".to_owned()],
         ..AgentSkill::default()
     };
+    let tool = AgentSkill {
+        id: TOOL.to_owned(),
+        name: "Call a tool".to_owned(),
+        description: "Calls one of the agent's read-only tools. One data part `quell/tool-call/v1` in, with `tool` and its `input`; the \
+                      tool's answer out. Without `tool`: the tools that there are, with their schemas."
+            .to_owned(),
+        tags: vec!["tools".to_owned()],
+        ..AgentSkill::default()
+    };
     let mut card = AgentCard {
         name: "quell-diagnostic".to_owned(),
         description: "Quell's diagnostic agent: reads telemetry, changes nothing, ranks root causes."
@@ -28,7 +38,7 @@ pub(crate) fn card(address: SocketAddr, tokens_required: bool) -> AgentCard {
         capabilities: AgentCapabilities { streaming: Some(true), ..AgentCapabilities::default() },
         default_input_modes: json_mode.clone(),
         default_output_modes: json_mode,
-        skills: vec![skill],
+        skills: vec![skill, tool],
         ..AgentCard::default()
     };
     if tokens_required {

@@ -1,13 +1,14 @@
 //! The diagnostic agent as a library: [`start`] it, ask its [`Handle`] for the address, stop it.
 //!
-//! For an incident it reads metrics and logs, in parallel and within a time, and hands what it got (and what it could not get) to the
+//! For an incident it reads metrics, logs, dependencies' health and the platform, in parallel and within a time, and hands what it got (and what it could not get) to the
 //! pure engines of `quell-diagnose`. It is built from a [`quell_tool::ReadRegistry`], so it can be given nothing that acts.
 //!
-//! A2A (skill `diagnose`), the card, `/health`, `/ready` and `/metrics` share one port. A reload takes over rules and sources, all or
+//! A2A (skills `diagnose` and `tool`), the card, `/health`, `/ready` and `/metrics` share one port. A reload takes over rules and sources, all or
 //! nothing.
 
 mod agent;
 mod analyzer;
+mod call;
 mod card;
 mod error;
 mod gather;

@@ -251,7 +251,7 @@ async fn pages_and_card_share_the_port() {
     assert_eq!((status, ready["rules"].as_u64()), (200, Some(8)));
     assert_eq!(
         ready["tools"],
-        serde_json::json!(["log-analyzer", "query-metrics", "search-logs", "system-monitor"])
+        serde_json::json!(["list-metrics", "log-analyzer", "query-metrics", "search-logs", "system-monitor"])
     );
     let (status, card) = site.get("/.well-known/agent-card.json").await;
     let card: Value = serde_json::from_str(&card).unwrap();

@@ -49,17 +49,21 @@ ticketing: {jira: {enabled: true, url: "https://j", username: u, token: t}}
     let config = load(text, &[]).unwrap();
     assert_eq!(config.automation.remediation.ssh.timeout.get().as_secs(), 30);
     insta::assert_snapshot!(config.notices().join("\n"), @r#"
-    `infrastructure.logging.elasticsearch` is set, but this version of Quell does not use it yet
-    `infrastructure.logging.splunk` is set, but this version of Quell does not use it yet
-    `infrastructure.logging.loki` is set, but this version of Quell does not use it yet
-    `infrastructure.visualization.grafana` is set, but this version of Quell does not use it yet
     `automation.deployment.ansible` is set, but this version of Quell does not use it yet
-    `automation.deployment.kubernetes` is set, but this version of Quell does not use it yet
     `automation.remediation.ssh` is set, but this version of Quell does not use it yet
     `automation.remediation.terraform` is set, but this version of Quell does not use it yet
     `ticketing.jira` is set, but this version of Quell does not use it yet
     `agents.diagnostic.use_ml_model` is set, but this version of Quell does not use it yet
+    `infrastructure.logging.elasticsearch` is set, but not asked: `use_real_data` is false, so the simulator is looked at
+    `infrastructure.logging.splunk` is set, but not asked: `use_real_data` is false, so the simulator is looked at
+    `infrastructure.logging.loki` is set, but not asked: `use_real_data` is false, so the simulator is looked at
+    `infrastructure.visualization.grafana` is set, but not asked: `use_real_data` is false, so the simulator is looked at
+    `automation.deployment.kubernetes` is set, but not asked: `use_real_data` is false, so the simulator is looked at
     "#);
+    let asked = load(&format!("use_real_data: true\n{text}"), &[]).unwrap();
+    assert!(!asked.notices().iter().any(|notice| notice.contains("not asked")), "{:?}", asked.notices());
+    let no_place = load("", &[("SPLUNK_API_KEY", "k")]).unwrap();
+    insta::assert_snapshot!(no_place.notices().join("\n"), @"`infrastructure.logging.splunk` is set, but not its `url`: it is not asked");
 }
 
 #[test]
@@ -89,17 +93,28 @@ coordinator:
         elasticsearch:
           url: null
           index_pattern: logs-*
+          api_key: null
+          username: null
+          password: null
         splunk:
           url: null
           api_key: null
           username: null
           password: null
+          search: index=*
         loki:
           url: null
+          token: null
+          username: null
+          password: null
+          tenant: null
+          selector: service_name=~".+"
+          service_label: service_name
       visualization:
         grafana:
           url: null
           api_key: null
+          data_source: null
     automation:
       deployment:
         ansible:
@@ -107,6 +122,8 @@ coordinator:
           playbook_dir: null
         kubernetes:
           kubeconfig: null
+          in_cluster: false
+          namespaces: []
       remediation:
         ssh:
           username: null
@@ -226,6 +243,12 @@ coordinator:
       tokens: []
       rules_file: null
       log_files: []
+      journal_files: []
+      health_checks: []
+      sources:
+        metrics: null
+        logs: null
+      source_timeout: 10s
       scrape_interval: 5s
       history: 15m
       window_before: 30m
@@ -303,6 +326,30 @@ ticketing: {jira: {url: "${JIRA:-}", token: "${JIRA_SECRET:-${OTHER_SECRET:-none
     assert_eq!(config.coordinator.data_dir, None);
     assert_eq!(config.ticketing.jira.url, None);
     assert_eq!(config.ticketing.jira.token.unwrap().expose(), "s: {x}");
+}
+
+#[test]
+fn evidence_may_come_from_both_worlds() {
+    let of = |text: &str| {
+        let config = load(text, &[]).unwrap();
+        (config.has_real_metrics(), config.has_real_logs())
+    };
+    assert_eq!(of(""), (false, false));
+    assert_eq!(of("use_real_data: true\n"), (true, true));
+    assert_eq!(of("diagnostic: {sources: {logs: configured}}\n"), (false, true));
+    assert_eq!(of("use_real_data: true\ndiagnostic: {sources: {logs: simulator}}\n"), (true, false));
+}
+
+#[test]
+fn settings_of_sources_that_do_not_fit_are_named() {
+    let check = |more: &str| {
+        refused(&format!("diagnostic: {{health_checks: [{{name: a, url: \"http://a\"{more}}}]}}\n"), &[])
+    };
+    insta::assert_snapshot!(check(", expected_status: 42"), @"`diagnostic.health_checks[0].expected_status`: 42 is not a status; it takes 100 to 599");
+    insta::assert_snapshot!(check(", timeout: 0"), @"`diagnostic.health_checks[0].timeout`: 0s is out of range; it takes 10ms to 720h");
+    insta::assert_snapshot!(check("}, {name: a, url: \"http://b\""), @"`diagnostic.health_checks[1].name`: `a` is another dependency's too");
+    let half = "infrastructure: {logging: {loki: {url: \"http://l\", username: me}}}\n";
+    insta::assert_snapshot!(refused(half, &[]), @"`infrastructure.logging.loki.password`: is not set, and `username` is; set both or none");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use quell_incident::evidence::{LogLine, LogLines, LogQuery};
 use quell_tool::CallContext;
 
+use super::fields::FieldMap;
 use super::parse::parse_line;
 use super::{LogSource, check, shown};
 use crate::source::SourceError;
@@ -22,12 +23,14 @@ pub struct FileLogsOptions {
     pub file_bytes_max: usize,
     /// What is looked at of one line at the most, in bytes; the rest of it is left out.
     pub line_bytes_max: usize,
+    /// Where the parts of a line stand in JSON objects.
+    pub fields: FieldMap,
 }
 
 impl FileLogsOptions {
     /// The defaults: 16 MiB of a file, 16 KiB of a line.
     pub fn new(paths: Vec<PathBuf>) -> Self {
-        Self { paths, file_bytes_max: 16 << 20, line_bytes_max: 16 << 10 }
+        Self { paths, file_bytes_max: 16 << 20, line_bytes_max: 16 << 10, fields: FieldMap::default() }
     }
 }
 
@@ -105,7 +108,7 @@ fn read_all(options: &FileLogsOptions, query: &LogQuery) -> Gathered {
 }
 
 /// The end of a file, and whether that is all of it. Cut between lines.
-fn tail(path: &Path, bytes_max: usize) -> io::Result<(Vec<u8>, bool)> {
+pub(super) fn tail(path: &Path, bytes_max: usize) -> io::Result<(Vec<u8>, bool)> {
     let mut file = File::open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
@@ -137,7 +140,7 @@ fn select(
     for raw in bytes.split(|byte| *byte == b'\n').filter(|raw| !raw.is_empty()) {
         let raw = raw.get(..options.line_bytes_max).unwrap_or(raw);
         let text = String::from_utf8_lossy(raw);
-        let parsed = parse_line(&text, &service);
+        let parsed = parse_line(&text, &service, &options.fields);
         // A line without a time belongs to the one before it: a stack trace, a wrapped message.
         let Some(at) = parsed.at.or(current) else { continue };
         current = Some(at);

@@ -1,8 +1,14 @@
 //! Sources of log lines.
 
+mod elasticsearch;
+mod fields;
 mod file;
+mod gathered;
+mod journal;
+mod loki;
 mod parse;
 mod simulator;
+mod splunk;
 mod tool;
 
 use async_trait::async_trait;
@@ -11,8 +17,13 @@ use quell_tool::CallContext;
 
 use crate::source::SourceError;
 
+pub use elasticsearch::{ElasticsearchLogs, ElasticsearchOptions};
+pub use fields::FieldMap;
 pub use file::{FileLogs, FileLogsOptions};
+pub use journal::{JournalLogs, JournalLogsOptions};
+pub use loki::{LokiLogs, LokiOptions};
 pub use simulator::SimulatorLogs;
+pub use splunk::{SplunkLogs, SplunkOptions};
 pub use tool::SearchLogs;
 
 /// A message at the most, in characters.
@@ -23,7 +34,7 @@ const NAME_CHARACTERS_MAX: usize = 200;
 /// A system that can be asked for log lines.
 #[async_trait]
 pub trait LogSource: Send + Sync {
-    /// What it is called in evidence: `file`, `simulator`.
+    /// What it is called in evidence: `elasticsearch`, `loki`, `file`, ...
     fn name(&self) -> &str;
 
     /// The query in the source's own words, also when it cannot be answered.

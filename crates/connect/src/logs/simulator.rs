@@ -7,7 +7,7 @@ use quell_tool::CallContext;
 use serde::Deserialize;
 
 use super::{LogSource, MESSAGE_CHARACTERS_MAX, NAME_CHARACTERS_MAX, check, cut, shown};
-use crate::http::{Access, answered, fetch, parse};
+use crate::http::Endpoint;
 use crate::source::SourceError;
 
 /// An answer at the most, in bytes.
@@ -15,7 +15,7 @@ const BODY_BYTES_MAX: usize = 32 << 20;
 
 /// Reads `GET /logs` of a simulator.
 pub struct SimulatorLogs {
-    access: Access,
+    endpoint: Endpoint,
 }
 
 #[derive(Deserialize)]
@@ -33,8 +33,8 @@ struct WireLine {
 
 impl SimulatorLogs {
     /// The simulator at that address.
-    pub fn new(access: Access) -> Self {
-        Self { access }
+    pub fn new(endpoint: impl Into<Endpoint>) -> Self {
+        Self { endpoint: endpoint.into() }
     }
 }
 
@@ -45,7 +45,7 @@ impl LogSource for SimulatorLogs {
     }
 
     fn words(&self, query: &LogQuery) -> String {
-        format!("{}/logs {}", self.access.shown(), shown(query))
+        format!("{}/logs {}", self.endpoint.access.shown(), shown(query))
     }
 
     async fn lines(&self, query: &LogQuery, context: &CallContext) -> Result<LogLines, SourceError> {
@@ -57,12 +57,9 @@ impl LogSource for SimulatorLogs {
         ];
         parameters.extend(query.service.clone().map(|service| ("service", service)));
         parameters.extend(query.contains.clone().map(|text| ("contains", text)));
-        let request = self.access.get(self.access.url("logs")?).query(&parameters);
-        let (status, body) = fetch(request, BODY_BYTES_MAX, context.remaining()).await?;
-        if !status.is_success() {
-            return Err(answered(status, &body));
-        }
-        let wire: Vec<WireLine> = parse(&body)?;
+        let access = &self.endpoint.access;
+        let request = access.get(access.url("logs")?).query(&parameters);
+        let wire: Vec<WireLine> = self.endpoint.ask_json(request, BODY_BYTES_MAX, context).await?;
         let lines_max = query.lines_max as usize;
         let mut lines: Vec<LogLine> = wire
             .into_iter()

@@ -2,19 +2,26 @@
 
 mod exposition;
 mod prometheus;
+mod prometheus_tools;
 mod scrape;
 mod tool;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use quell_incident::evidence::{MetricQuery, Point, SeriesSet};
 use quell_tool::CallContext;
 
+pub use crate::source::Now;
 use crate::source::SourceError;
 
 pub use exposition::{Exposition, ExpositionError, Sample, parse as parse_exposition};
 pub use prometheus::PrometheusSource;
-pub use scrape::{Now, ScrapeOptions, ScrapeSource};
-pub use tool::QueryMetrics;
+pub(crate) use prometheus::check_uid;
+pub use prometheus_tools::prometheus_tools;
+pub use scrape::{ScrapeOptions, ScrapeSource};
+pub use tool::{ListMetrics, QueryMetrics};
 
 /// Series in one answer at the most.
 pub const SERIES_MAX: usize = 1_000;
@@ -38,6 +45,15 @@ pub trait MetricSource: Send + Sync {
     /// # Errors
     /// [`SourceError`]; a metric that does not exist is an answer without series.
     async fn series(&self, query: &MetricQuery, context: &CallContext) -> Result<SeriesSet, SourceError>;
+
+    /// The names of the metrics that it has, a few seconds old at the most; `None` where it cannot tell. Whoever is going to ask for
+    /// many metrics leaves out those that do not exist.
+    ///
+    /// # Errors
+    /// [`SourceError`]; then any metric may exist.
+    async fn names(&self, _context: &CallContext) -> Result<Option<Arc<BTreeSet<String>>>, SourceError> {
+        Ok(None)
+    }
 }
 
 /// Refuses a query that could not be put into words safely or would be too large.

@@ -1,28 +1,50 @@
 //! Prometheus: an instant query with a range selector gives the raw samples, which `query_range` would not.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use quell_incident::alert::Labels;
 use quell_incident::evidence::{MetricQuery, POINTS_MAX, Point, Series, SeriesSet};
 use quell_tool::CallContext;
 use serde::Deserialize;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::{MetricSource, SERIES_MAX, check, selector, thin};
-use crate::http::{Access, answered, fetch, parse};
+use crate::http::{Endpoint, answered, parse};
 use crate::source::SourceError;
 
 /// An answer at the most, in bytes.
 const BODY_BYTES_MAX: usize = 32 << 20;
+/// How long names are kept: a metric that is new is to be seen soon.
+const NAMES_FOR: Duration = Duration::from_secs(10);
+const UID_BYTES_MAX: usize = 40;
 
 /// A Prometheus, or anything that speaks its query interface.
 pub struct PrometheusSource {
-    access: Access,
+    name: &'static str,
+    endpoint: Endpoint,
+    /// Held while they are read, so that many questions at once read them once.
+    names: Mutex<Option<(Instant, Arc<BTreeSet<String>>)>>,
 }
 
 impl PrometheusSource {
     /// The Prometheus at that address.
-    pub fn new(access: Access) -> Self {
-        Self { access }
+    pub fn new(endpoint: impl Into<Endpoint>) -> Self {
+        Self { name: "prometheus", endpoint: endpoint.into(), names: Mutex::default() }
+    }
+
+    /// The Prometheus that a Grafana has as its data source of this uid, through Grafana's proxy.
+    ///
+    /// # Errors
+    /// [`SourceError::Invalid`] for a uid that is none.
+    pub fn through_grafana(grafana: &Endpoint, uid: &str) -> Result<Self, SourceError> {
+        check_uid(uid)?;
+        let endpoint = grafana.below(&format!("api/datasources/proxy/uid/{uid}/"))?;
+        Ok(Self { name: "grafana", ..Self::new(endpoint) })
     }
 }
 
@@ -33,6 +55,11 @@ struct Envelope {
     error: Option<String>,
     #[serde(default)]
     data: Option<Data>,
+}
+
+#[derive(Deserialize)]
+struct NameValues {
+    data: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -54,7 +81,7 @@ struct Matrix {
 #[async_trait]
 impl MetricSource for PrometheusSource {
     fn name(&self) -> &str {
-        "prometheus"
+        self.name
     }
 
     fn words(&self, query: &MetricQuery) -> String {
@@ -67,10 +94,10 @@ impl MetricSource for PrometheusSource {
         check(query)?;
         let words = self.words(query);
         let time = query.to.as_millisecond() as f64 / 1000.0;
-        let url = self.access.url("api/v1/query")?;
-        let request =
-            self.access.get(url).query(&[("query", words.as_str()), ("time", &format!("{time:.3}"))]);
-        let (status, body) = fetch(request, BODY_BYTES_MAX, context.remaining()).await?;
+        let access = &self.endpoint.access;
+        let url = access.url("api/v1/query")?;
+        let request = access.get(url).query(&[("query", words.as_str()), ("time", &format!("{time:.3}"))]);
+        let (status, body) = self.endpoint.ask(request, BODY_BYTES_MAX, context).await?;
         let envelope: Envelope = match parse(&body) {
             Ok(envelope) => envelope,
             // A proxy's error page is no answer of Prometheus, and its status says more than its form.
@@ -92,6 +119,32 @@ impl MetricSource for PrometheusSource {
             result.into_iter().take(SERIES_MAX).map(|one| series(one, query, &mut truncated)).collect();
         Ok(SeriesSet { source: self.name().to_owned(), query: words, series, truncated })
     }
+
+    async fn names(&self, context: &CallContext) -> Result<Option<Arc<BTreeSet<String>>>, SourceError> {
+        let mut kept = self.names.lock().await;
+        if let Some((read_at, names)) = kept.as_ref()
+            && read_at.elapsed() < NAMES_FOR
+        {
+            return Ok(Some(Arc::clone(names)));
+        }
+        let access = &self.endpoint.access;
+        let request = access.get(access.url("api/v1/label/__name__/values")?);
+        let values: NameValues = self.endpoint.ask_json(request, BODY_BYTES_MAX, context).await?;
+        let names: Arc<BTreeSet<String>> = Arc::new(values.data.into_iter().collect());
+        *kept = Some((Instant::now(), Arc::clone(&names)));
+        Ok(Some(names))
+    }
+}
+
+/// Refuses what is no uid of a data source or a dashboard of Grafana, and would lead elsewhere in a path.
+pub(crate) fn check_uid(uid: &str) -> Result<(), SourceError> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if (1..=UID_BYTES_MAX).contains(&uid.len()) && uid.bytes().all(fits) {
+        return Ok(());
+    }
+    let why =
+        format!("`{}` is not a uid: 1 to {UID_BYTES_MAX} letters, digits, `-`, `_`", uid.escape_debug());
+    Err(SourceError::Invalid { why })
 }
 
 fn series(matrix: Matrix, query: &MetricQuery, truncated: &mut bool) -> Series {

@@ -1,6 +1,6 @@
 //! Exporters read directly, without a Prometheus: a background poller keeps a bounded history of every series.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::exposition::{Sample, parse};
 use super::{MetricSource, SERIES_MAX, check, selector};
 use crate::http::{answered, fetch};
-use crate::source::SourceError;
+use crate::source::{Now, SourceError};
 
 /// Two queries within this time share one scrape.
 const SHARED_WITHIN: Duration = Duration::from_millis(200);
@@ -55,9 +55,6 @@ impl ScrapeOptions {
         }
     }
 }
-
-/// Where the time of samples comes from.
-pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Exporters that are scraped in the background, and once more whenever they are asked for. Dropping it ends the poller.
 pub struct ScrapeSource {
@@ -305,5 +302,18 @@ impl MetricSource for ScrapeSource {
             .await
             .map_err(|_elapsed| SourceError::TimedOut)?;
         self.pages.answer(query, self.words(query))
+    }
+
+    async fn names(&self, context: &CallContext) -> Result<Option<Arc<BTreeSet<String>>>, SourceError> {
+        tokio::time::timeout(context.remaining(), self.pages.scrape(SHARED_WITHIN))
+            .await
+            .map_err(|_elapsed| SourceError::TimedOut)?;
+        let kept = self.pages.kept();
+        // A page that cannot be read may have others.
+        let fault = kept.faults.iter().enumerate().find_map(|(page, fault)| Some((page, fault.clone()?)));
+        match fault {
+            Some((page, why)) => Err(SourceError::Unreachable { what: self.pages.page_name(page), why }),
+            None => Ok(Some(Arc::new(kept.series.keys().map(|(metric, _)| metric.clone()).collect()))),
+        }
     }
 }

@@ -17,6 +17,7 @@ const RULES_MAX: usize = 100;
 const RULE_LABELS_MAX: usize = 20;
 const NAME_BYTES_MAX: usize = 64;
 const ALERT_MANAGERS_MAX: usize = 16;
+const HEALTH_CHECKS_MAX: usize = 200;
 
 /// Checks what the types alone do not say; addresses and tokens only for the daemons that are concerned.
 pub(super) fn check(config: &Config, concerns: impl Fn(Daemon) -> bool) -> Result<(), ConfigError> {
@@ -35,7 +36,8 @@ pub(super) fn check(config: &Config, concerns: impl Fn(Daemon) -> bool) -> Resul
     }
     check_rules(config)?;
     check_audit(config)?;
-    if config.simulator.metrics_urls.is_empty() && !config.use_real_data {
+    check_sources(config)?;
+    if config.simulator.metrics_urls.is_empty() && !config.has_real_metrics() {
         let why = "is empty, and nothing else is measured while `use_real_data` is false";
         return Err(ConfigError::setting("simulator.metrics_urls", why));
     }
@@ -124,6 +126,7 @@ fn check_periods(config: &Config) -> Result<(), ConfigError> {
         ("diagnostic.history", config.diagnostic.history, config.diagnostic.scrape_interval),
         ("diagnostic.window_before", config.diagnostic.window_before, PERIOD_MIN),
         ("diagnostic.gather_timeout", config.diagnostic.gather_timeout, PERIOD_MIN),
+        ("diagnostic.source_timeout", config.diagnostic.source_timeout, PERIOD_MIN),
     ] {
         if period < least || period > PERIOD_MAX {
             let why = format!("{period} is out of range; it takes {least} to {PERIOD_MAX}");
@@ -152,6 +155,48 @@ fn check_rules(config: &Config) -> Result<(), ConfigError> {
         if rule.labels.is_empty() || rule.labels.len() > RULE_LABELS_MAX {
             let why = format!("has {} labels; a rule takes 1 to {RULE_LABELS_MAX}", rule.labels.len());
             return Err(ConfigError::setting(setting("labels"), why));
+        }
+    }
+    Ok(())
+}
+
+/// Systems that are asked: who asks has a password with a name, and dependencies have names of their own.
+fn check_sources(config: &Config) -> Result<(), ConfigError> {
+    let logging = &config.infrastructure.logging;
+    let (elasticsearch, splunk, loki) = (&logging.elasticsearch, &logging.splunk, &logging.loki);
+    for (setting, url, username, password) in [
+        ("elasticsearch", &elasticsearch.url, &elasticsearch.username, &elasticsearch.password),
+        ("splunk", &splunk.url, &splunk.username, &splunk.password),
+        ("loki", &loki.url, &loki.username, &loki.password),
+    ] {
+        let (missing, other) = match (url, username, password) {
+            (Some(_), Some(_), None) => ("password", "username"),
+            (Some(_), None, Some(_)) => ("username", "password"),
+            _ => continue,
+        };
+        let why = format!("is not set, and `{other}` is; set both or none");
+        return Err(ConfigError::setting(format!("infrastructure.logging.{setting}.{missing}"), why));
+    }
+    let checks = &config.diagnostic.health_checks;
+    if checks.len() > HEALTH_CHECKS_MAX {
+        let why = format!("has more than {HEALTH_CHECKS_MAX} entries");
+        return Err(ConfigError::setting("diagnostic.health_checks", why));
+    }
+    let mut names = BTreeSet::new();
+    for (index, check) in checks.iter().enumerate() {
+        let setting = |field: &str| format!("diagnostic.health_checks[{index}].{field}");
+        check_name(&setting("name"), &check.name)?;
+        if !names.insert(&check.name) {
+            let why = format!("`{}` is another dependency's too", check.name);
+            return Err(ConfigError::setting(setting("name"), why));
+        }
+        if !(100..=599).contains(&check.expected_status) {
+            let why = format!("{} is not a status; it takes 100 to 599", check.expected_status);
+            return Err(ConfigError::setting(setting("expected_status"), why));
+        }
+        if check.timeout < PERIOD_MIN || check.timeout > PERIOD_MAX {
+            let why = format!("{} is out of range; it takes {PERIOD_MIN} to {PERIOD_MAX}", check.timeout);
+            return Err(ConfigError::setting(setting("timeout"), why));
         }
     }
     Ok(())
@@ -247,24 +292,12 @@ impl Config {
     /// What is set and has no effect in this version, or not the effect that one may expect: to be said at start-up, so
     /// that nobody relies on it.
     pub fn notices(&self) -> Vec<String> {
-        let logging = &self.infrastructure.logging;
         let (deployment, remediation) = (&self.automation.deployment, &self.automation.remediation);
-        let grafana = &self.infrastructure.visualization.grafana;
         let unused = [
-            ("infrastructure.logging.elasticsearch", logging.elasticsearch.url.is_some()),
-            (
-                "infrastructure.logging.splunk",
-                logging.splunk.url.is_some()
-                    || logging.splunk.api_key.is_some()
-                    || logging.splunk.username.is_some(),
-            ),
-            ("infrastructure.logging.loki", logging.loki.url.is_some()),
-            ("infrastructure.visualization.grafana", grafana.url.is_some() || grafana.api_key.is_some()),
             (
                 "automation.deployment.ansible",
                 deployment.ansible.inventory_file.is_some() || deployment.ansible.playbook_dir.is_some(),
             ),
-            ("automation.deployment.kubernetes", deployment.kubernetes.kubeconfig.is_some()),
             (
                 "automation.remediation.ssh",
                 remediation.ssh.username.is_some() || remediation.ssh.private_key.is_some(),
@@ -284,6 +317,7 @@ impl Config {
             .filter(|(_, is_set)| *is_set)
             .map(|(setting, _)| format!("`{setting}` is set, but this version of Quell does not use it yet"))
             .collect();
+        self.notice_sources(&mut notices);
         let switches = &self.agents.resolution;
         if switches.execute_real_commands && switches.dry_run {
             let text = "`agents.resolution.dry_run` is true, so nothing is executed although \
@@ -291,12 +325,64 @@ impl Config {
             notices.push(text.to_owned());
         }
         let prometheus = &self.infrastructure.monitoring.prometheus;
-        if self.use_real_data && prometheus.url.is_none() {
+        let grafana = &self.infrastructure.visualization.grafana;
+        let through_grafana = grafana.url.is_some() && grafana.data_source.is_some();
+        if self.has_real_metrics() && prometheus.url.is_none() && !through_grafana {
             let text = "`use_real_data` is true, but `infrastructure.monitoring.prometheus.url` is not set: there are no \
                         metrics to look at";
             notices.push(text.to_owned());
         }
         notices
+    }
+
+    /// What is configured and not asked, and why.
+    fn notice_sources(&self, notices: &mut Vec<String>) {
+        let logging = &self.infrastructure.logging;
+        let grafana = &self.infrastructure.visualization.grafana;
+        let (elasticsearch, splunk, loki) = (&logging.elasticsearch, &logging.splunk, &logging.loki);
+        let systems = [
+            (
+                "infrastructure.logging.elasticsearch",
+                elasticsearch.url.is_some(),
+                elasticsearch.api_key.is_some() || elasticsearch.username.is_some(),
+                self.has_real_logs(),
+            ),
+            (
+                "infrastructure.logging.splunk",
+                splunk.url.is_some(),
+                splunk.api_key.is_some() || splunk.username.is_some(),
+                self.has_real_logs(),
+            ),
+            (
+                "infrastructure.logging.loki",
+                loki.url.is_some(),
+                loki.token.is_some() || loki.username.is_some(),
+                self.has_real_logs(),
+            ),
+            (
+                "infrastructure.visualization.grafana",
+                grafana.url.is_some(),
+                grafana.api_key.is_some() || grafana.data_source.is_some(),
+                self.has_real_metrics(),
+            ),
+            (
+                "automation.deployment.kubernetes",
+                self.automation.deployment.kubernetes.is_set(),
+                false,
+                self.use_real_data,
+            ),
+        ];
+        for (setting, has_place, has_more, is_asked) in systems {
+            match (has_place, has_more, is_asked) {
+                (false, true, _) => {
+                    notices.push(format!("`{setting}` is set, but not its `url`: it is not asked"));
+                }
+                (true, _, false) => notices.push(format!(
+                    "`{setting}` is set, but not asked: `use_real_data` is false, so the simulator is looked at"
+                )),
+                _ => {}
+            }
+        }
     }
 
     /// The configuration as it is in effect, as YAML; secrets and passwords are hidden.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::correlation::{Correlation, Window};
+use super::sources::{HealthCheckEntry, SourceChoices};
 use super::values::{BaseUrl, Period, Secret, listen, optional};
 
 /// The simulated infrastructure, the source of everything while `use_real_data` is false.
@@ -356,6 +357,14 @@ pub struct Diagnostic {
     pub rules_file: Option<PathBuf>,
     /// Log files to read.
     pub log_files: Vec<PathBuf>,
+    /// Exports of systemd's journal to read, of `journalctl -o json` or `-o export`.
+    pub journal_files: Vec<PathBuf>,
+    /// Dependencies whose health is asked for.
+    pub health_checks: Vec<HealthCheckEntry>,
+    /// Where metrics and logs come from, where that is other than `use_real_data` says.
+    pub sources: SourceChoices,
+    /// How long one attempt to ask a system may take.
+    pub source_timeout: Period,
     /// How often the simulator's metrics are scraped.
     pub scrape_interval: Period,
     /// How much of them is kept.
@@ -373,6 +382,10 @@ impl Default for Diagnostic {
             tokens: Vec::new(),
             rules_file: None,
             log_files: Vec::new(),
+            journal_files: Vec::new(),
+            health_checks: Vec::new(),
+            sources: SourceChoices::default(),
+            source_timeout: Period::seconds(10),
             scrape_interval: Period::seconds(5),
             history: Period::seconds(15 * 60),
             window_before: Period::seconds(30 * 60),

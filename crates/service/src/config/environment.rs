@@ -76,6 +76,21 @@ pub const VARIABLES: &[Variable] = &[
     variable("ELASTICSEARCH_URL", "infrastructure.logging.elasticsearch.url", |c, v| {
         set_some(&mut c.infrastructure.logging.elasticsearch.url, v)
     }),
+    variable("ELASTICSEARCH_API_KEY", "infrastructure.logging.elasticsearch.api_key", |c, v| {
+        set_some(&mut c.infrastructure.logging.elasticsearch.api_key, v)
+    }),
+    variable("ELASTICSEARCH_USERNAME", "infrastructure.logging.elasticsearch.username", |c, v| {
+        set_some(&mut c.infrastructure.logging.elasticsearch.username, v)
+    }),
+    variable("ELASTICSEARCH_PASSWORD", "infrastructure.logging.elasticsearch.password", |c, v| {
+        set_some(&mut c.infrastructure.logging.elasticsearch.password, v)
+    }),
+    variable("LOKI_URL", "infrastructure.logging.loki.url", |c, v| {
+        set_some(&mut c.infrastructure.logging.loki.url, v)
+    }),
+    variable("SPLUNK_URL", "infrastructure.logging.splunk.url", |c, v| {
+        set_some(&mut c.infrastructure.logging.splunk.url, v)
+    }),
     variable("SPLUNK_API_KEY", "infrastructure.logging.splunk.api_key", |c, v| {
         set_some(&mut c.infrastructure.logging.splunk.api_key, v)
     }),

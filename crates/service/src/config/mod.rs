@@ -11,6 +11,7 @@ mod environment;
 mod error;
 mod load;
 mod site;
+mod sources;
 mod substitute;
 mod values;
 
@@ -31,6 +32,7 @@ pub use site::{
     Jira, Kubernetes, Logging, Loki, Monitoring, Prometheus, Remediation, ResolutionSwitches, Splunk, Ssh,
     Terraform, Ticketing, Visualization,
 };
+pub use sources::{HealthCheckEntry, LogFields, SourceChoice, SourceChoices};
 pub use values::{BaseUrl, HIDDEN, Period, Secret, parse_listen};
 
 /// The whole configuration.
@@ -77,6 +79,20 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Whether metrics are those of the configured systems, and not the simulator's.
+    pub fn has_real_metrics(&self) -> bool {
+        self.is_real(self.diagnostic.sources.metrics)
+    }
+
+    /// Whether logs are those of the configured systems, and not the simulator's.
+    pub fn has_real_logs(&self) -> bool {
+        self.is_real(self.diagnostic.sources.logs)
+    }
+
+    fn is_real(&self, choice: Option<SourceChoice>) -> bool {
+        choice.map_or(self.use_real_data, |choice| choice == SourceChoice::Configured)
+    }
+
     /// The coordinator's data folder; the error says what to set where neither a setting nor a home folder names one.
     pub fn coordinator_data_dir(&self) -> Result<&Path, ConfigError> {
         data_dir("coordinator.data_dir", self.coordinator.data_dir.as_ref())

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::sources::LogFields;
 use super::values::{BaseUrl, Period, Secret, optional};
 
 /// Where the site's telemetry is.
@@ -65,7 +66,7 @@ pub struct Logging {
     pub loki: Loki,
 }
 
-/// Elasticsearch.
+/// Elasticsearch or OpenSearch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Elasticsearch {
@@ -74,16 +75,35 @@ pub struct Elasticsearch {
     pub url: Option<BaseUrl>,
     /// The indices that are searched.
     pub index_pattern: String,
+    /// API key, as it is sent: encoded; or a user name and password.
+    #[serde(deserialize_with = "optional")]
+    pub api_key: Option<Secret>,
+    /// User name, where no API key is used.
+    #[serde(deserialize_with = "optional")]
+    pub username: Option<String>,
+    /// Password of that user.
+    #[serde(deserialize_with = "optional")]
+    pub password: Option<Secret>,
+    /// Where the parts of a line stand.
+    #[serde(skip_serializing_if = "LogFields::is_usual")]
+    pub fields: LogFields,
 }
 
 impl Default for Elasticsearch {
     fn default() -> Self {
-        Self { url: None, index_pattern: "logs-*".to_owned() }
+        Self {
+            url: None,
+            index_pattern: "logs-*".to_owned(),
+            api_key: None,
+            username: None,
+            password: None,
+            fields: LogFields::default(),
+        }
     }
 }
 
 /// Splunk.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Splunk {
     /// Base address of its management port.
@@ -98,15 +118,67 @@ pub struct Splunk {
     /// Password of that user.
     #[serde(deserialize_with = "optional")]
     pub password: Option<Secret>,
+    /// The beginning of every search, such as `index=main`.
+    pub search: String,
+    /// Where the parts of a line stand.
+    #[serde(skip_serializing_if = "LogFields::is_usual")]
+    pub fields: LogFields,
+}
+
+impl Default for Splunk {
+    fn default() -> Self {
+        Self {
+            url: None,
+            api_key: None,
+            username: None,
+            password: None,
+            search: "index=*".to_owned(),
+            fields: LogFields::default(),
+        }
+    }
 }
 
 /// Loki.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Loki {
     /// Base address.
     #[serde(deserialize_with = "optional")]
     pub url: Option<BaseUrl>,
+    /// Bearer token; or a user name and password.
+    #[serde(deserialize_with = "optional")]
+    pub token: Option<Secret>,
+    /// User name, where no token is used.
+    #[serde(deserialize_with = "optional")]
+    pub username: Option<String>,
+    /// Password of that user.
+    #[serde(deserialize_with = "optional")]
+    pub password: Option<Secret>,
+    /// The tenant (`X-Scope-OrgID`), where the server has several.
+    #[serde(deserialize_with = "optional")]
+    pub tenant: Option<String>,
+    /// The streams that are searched where no service is asked for: matchers of LogQL without the braces.
+    pub selector: String,
+    /// The label that names the service.
+    pub service_label: String,
+    /// Where the parts of a line stand: in its labels, or in lines that are JSON.
+    #[serde(skip_serializing_if = "LogFields::is_usual")]
+    pub fields: LogFields,
+}
+
+impl Default for Loki {
+    fn default() -> Self {
+        Self {
+            url: None,
+            token: None,
+            username: None,
+            password: None,
+            tenant: None,
+            selector: "service_name=~\".+\"".to_owned(),
+            service_label: "service_name".to_owned(),
+            fields: LogFields::default(),
+        }
+    }
 }
 
 /// Systems that draw.
@@ -127,6 +199,9 @@ pub struct Grafana {
     /// Token of a service account.
     #[serde(deserialize_with = "optional")]
     pub api_key: Option<Secret>,
+    /// The uid of its Prometheus data source, to read metrics through Grafana where no Prometheus is configured.
+    #[serde(deserialize_with = "optional")]
+    pub data_source: Option<String>,
 }
 
 /// The means of acting.
@@ -165,9 +240,20 @@ pub struct Ansible {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Kubernetes {
-    /// The kubeconfig file; without one, the service account of the pod.
+    /// The kubeconfig file.
     #[serde(deserialize_with = "optional")]
     pub kubeconfig: Option<PathBuf>,
+    /// Without a kubeconfig: uses the service account of the pod that this runs in.
+    pub in_cluster: bool,
+    /// The namespaces that are looked at; all of them where none is named.
+    pub namespaces: Vec<String>,
+}
+
+impl Kubernetes {
+    /// Whether a cluster is configured.
+    pub fn is_set(&self) -> bool {
+        self.in_cluster || self.kubeconfig.is_some()
+    }
 }
 
 /// Means of repair.

@@ -1,0 +1,226 @@
+//! Elasticsearch and OpenSearch: `_search`, newest first, page by page.
+//!
+//! The question is a JSON document, so text stays text whatever is in it; words of the query language are not used. Times are absolute:
+//! servers with the same interface exist that reject date math.
+
+use async_trait::async_trait;
+use quell_incident::evidence::{LogLines, LogQuery};
+use quell_tool::CallContext;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::fields::FieldMap;
+use super::gathered::Gathered;
+use super::{LogSource, check};
+use crate::http::Endpoint;
+use crate::source::SourceError;
+
+/// One page at the most unless it is set, in bytes.
+const PAGE_BYTES_MAX: usize = 32 << 20;
+/// Lines of a page. Together pages stay within the 10,000 that a server pages through.
+const PAGE_LINES_MAX: usize = 1_000;
+/// By how much a page is made smaller when it was too large.
+const PAGE_SHRINKS_BY: usize = 10;
+const PATTERN_BYTES_MAX: usize = 512;
+
+/// Where the lines are.
+#[derive(Clone, Debug)]
+pub struct ElasticsearchOptions {
+    /// The indices that are searched, such as `logs-*`.
+    pub index_pattern: String,
+    /// Where the parts of a line stand; the first name of the time is the one that is searched and sorted by.
+    pub fields: FieldMap,
+    /// One page at the most, in bytes; pages are made smaller where lines are long.
+    pub page_bytes_max: usize,
+}
+
+impl ElasticsearchOptions {
+    /// Those indices, with the usual fields.
+    pub fn new(index_pattern: &str) -> Self {
+        Self {
+            index_pattern: index_pattern.to_owned(),
+            fields: FieldMap::default(),
+            page_bytes_max: PAGE_BYTES_MAX,
+        }
+    }
+}
+
+/// An Elasticsearch, an OpenSearch, or anything else with their `_search`.
+pub struct ElasticsearchLogs {
+    endpoint: Endpoint,
+    options: ElasticsearchOptions,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    #[serde(default)]
+    timed_out: bool,
+    #[serde(default, rename = "_shards")]
+    shards: Shards,
+    hits: Hits,
+}
+
+#[derive(Default, Deserialize)]
+struct Shards {
+    #[serde(default)]
+    failed: u64,
+    #[serde(default)]
+    successful: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Hits {
+    hits: Vec<Hit>,
+}
+
+#[derive(Deserialize)]
+struct Hit {
+    #[serde(default, rename = "_index")]
+    index: String,
+    #[serde(default, rename = "_id")]
+    id: Option<String>,
+    #[serde(default, rename = "_source")]
+    source: Map<String, Value>,
+}
+
+impl ElasticsearchLogs {
+    /// The server at that address.
+    ///
+    /// # Errors
+    /// [`SourceError::Invalid`] for a pattern that names no indices.
+    pub fn new(endpoint: impl Into<Endpoint>, options: ElasticsearchOptions) -> Result<Self, SourceError> {
+        let pattern = &options.index_pattern;
+        // A pattern is part of the path: nothing in it may lead elsewhere.
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.*,:<>{}+".contains(&byte);
+        let leads_elsewhere =
+            pattern.split(',').any(|name| name.is_empty() || name.starts_with(['_', '.', '+']));
+        if pattern.len() > PATTERN_BYTES_MAX || leads_elsewhere || !pattern.bytes().all(fits) {
+            let why = format!(
+                "`{}` is not a pattern of index names such as `logs-*` or `logs-*,app-*`",
+                pattern.escape_debug()
+            );
+            return Err(SourceError::Invalid { why });
+        }
+        if options.fields.time.is_empty() || options.fields.message.is_empty() {
+            return Err(SourceError::Invalid {
+                why: "no field is named for the time or the message".to_owned(),
+            });
+        }
+        Ok(Self { endpoint: endpoint.into(), options })
+    }
+
+    fn time_field(&self) -> &str {
+        self.options.fields.time.first().map_or("@timestamp", String::as_str)
+    }
+
+    /// What every line has to be.
+    fn filter(&self, query: &LogQuery) -> Value {
+        let any = |fields: &[String], text: &str| {
+            let phrases: Vec<Value> =
+                fields.iter().map(|field| json!({"match_phrase": {field.as_str(): text}})).collect();
+            json!({"bool": {"should": phrases, "minimum_should_match": 1}})
+        };
+        let range = json!({"gte": query.from.to_string(), "lte": query.to.to_string()});
+        let mut filter = vec![json!({"range": {self.time_field(): range}})];
+        filter.extend(query.service.as_ref().map(|service| any(&self.options.fields.service, service)));
+        filter.extend(query.contains.as_ref().map(|text| any(&self.options.fields.message, text)));
+        json!({"bool": {"filter": filter}})
+    }
+
+    fn body(&self, query: &LogQuery, from: usize, size: usize) -> Value {
+        let fields = &self.options.fields;
+        let wanted = [&fields.time, &fields.message, &fields.level, &fields.service, &fields.instance];
+        let wanted: Vec<&String> = wanted.into_iter().flatten().collect();
+        json!({
+            "query": self.filter(query),
+            "sort": [{self.time_field(): {"order": "desc"}}],
+            "from": from,
+            "size": size,
+            "_source": wanted,
+        })
+    }
+
+    async fn page(&self, body: &Value, context: &CallContext) -> Result<Found, SourceError> {
+        let access = &self.endpoint.access;
+        let url = access.url(&format!("{}/_search", self.options.index_pattern))?;
+        // No index of that pattern is an answer without lines, also where a part of it names one in full.
+        let request = access.post(url).query(&[("ignore_unavailable", "true"), ("allow_no_indices", "true")]);
+        let found: Found =
+            self.endpoint.ask_json(request.json(body), self.options.page_bytes_max, context).await?;
+        match found.shards {
+            Shards { failed: 1.., successful: Some(0) } => Err(SourceError::Malformed {
+                why: format!("all {} shards that were asked failed", found.shards.failed),
+            }),
+            _ => Ok(found),
+        }
+    }
+}
+
+#[async_trait]
+impl LogSource for ElasticsearchLogs {
+    fn name(&self) -> &str {
+        "elasticsearch"
+    }
+
+    fn words(&self, query: &LogQuery) -> String {
+        format!(
+            "POST {}/{}/_search {}",
+            self.endpoint.access.shown(),
+            self.options.index_pattern,
+            json!({"query": self.filter(query)})
+        )
+    }
+
+    async fn lines(&self, query: &LogQuery, context: &CallContext) -> Result<LogLines, SourceError> {
+        check(query)?;
+        let lines_max = query.lines_max as usize;
+        let mut gathered = Gathered::new(query);
+        // Documents that are written meanwhile move the pages, and one may come twice.
+        let mut seen = std::collections::BTreeSet::new();
+        let (mut from, mut page_lines) = (0, PAGE_LINES_MAX);
+        let (mut hits, mut without_message) = (0_usize, 0_usize);
+        while from < lines_max {
+            let size = page_lines.min(lines_max - from);
+            let found = match self.page(&self.body(query, from, size), context).await {
+                Ok(found) => found,
+                Err(SourceError::TooLarge { .. }) if size > 1 => {
+                    page_lines = size.div_ceil(PAGE_SHRINKS_BY);
+                    continue;
+                }
+                // The newest lines are better than none.
+                Err(_) if gathered.len() > 0 => {
+                    gathered.truncated = true;
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
+            gathered.truncated |= found.timed_out || found.shards.failed > 0;
+            let full = found.hits.hits.len() >= size;
+            for hit in found.hits.hits.into_iter().take(size) {
+                if hit.id.is_some_and(|id| !seen.insert((hit.index, id))) {
+                    continue;
+                }
+                hits += 1;
+                let parsed = self.options.fields.read(&hit.source, "");
+                if parsed.line.message.is_empty() {
+                    without_message += 1;
+                    continue;
+                }
+                gathered.take(parsed.at, parsed.line);
+            }
+            from += size;
+            if !full {
+                break;
+            }
+            gathered.truncated |= from >= lines_max;
+        }
+        if hits > 0 && without_message == hits {
+            let why = format!(
+                "none of {hits} documents has one of the fields {}; name the one with the message",
+                self.options.fields.message.join(", ")
+            );
+            return Err(SourceError::Malformed { why });
+        }
+        Ok(gathered.answer(self.name(), self.words(query)))
+    }
+}

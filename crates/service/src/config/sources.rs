@@ -1,0 +1,76 @@
+//! What the diagnostic agent asks, beyond the systems of the site by their addresses.
+
+use serde::{Deserialize, Serialize};
+
+use super::values::{BaseUrl, Period, Secret, optional};
+
+/// A dependency and how it says that it is well.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthCheckEntry {
+    /// Its name, which is a service's.
+    pub name: String,
+    /// What is asked.
+    pub url: BaseUrl,
+    /// The status of a healthy answer.
+    #[serde(default = "healthy_status")]
+    pub expected_status: u16,
+    /// How long an answer may take.
+    #[serde(default = "health_timeout")]
+    pub timeout: Period,
+    /// A bearer token, if it wants one.
+    #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    pub token: Option<Secret>,
+}
+
+fn healthy_status() -> u16 {
+    200
+}
+
+fn health_timeout() -> Period {
+    Period::seconds(5)
+}
+
+/// Where each kind of evidence comes from; one that is left out follows `use_real_data`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SourceChoices {
+    /// Metrics.
+    pub metrics: Option<SourceChoice>,
+    /// Logs.
+    pub logs: Option<SourceChoice>,
+}
+
+/// The simulator, or the configured systems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceChoice {
+    /// The simulated infrastructure.
+    Simulator,
+    /// The systems that are configured.
+    Configured,
+}
+
+/// Where the parts of a line stand in a structured record; of each list the first name that a record has counts. An empty list stands
+/// for the usual names.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogFields {
+    /// When it was written.
+    pub time: Vec<String>,
+    /// The message.
+    pub message: Vec<String>,
+    /// Its level.
+    pub level: Vec<String>,
+    /// The service that wrote it.
+    pub service: Vec<String>,
+    /// The host, instance or pod.
+    pub instance: Vec<String>,
+}
+
+impl LogFields {
+    /// Whether the usual names count everywhere.
+    pub fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
