@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use quell_incident::evidence::{EvidenceSet, LogLine, Point, Unavailable};
+use quell_incident::surroundings::EDGES_MAX;
 
 use crate::rules::{MetricSignal, RuleSet, Signal};
 use crate::series::{ONSET_LEAD_SECONDS, Reading, SeriesKind, Window, usable};
@@ -55,6 +56,8 @@ pub(crate) struct Evidences {
     /// Sources that did not answer, and answers that were cut: what is not in those may exist all the same.
     pub(crate) unavailable: Vec<Unavailable>,
     platform_was_cut: bool,
+    /// Who calls whom.
+    pub(crate) calls: Vec<(String, String)>,
 }
 
 impl Evidences {
@@ -73,6 +76,13 @@ impl Evidences {
             around: Surroundings::gather(evidence, window, fault_from),
             log_sources: evidence.logs.iter().map(|set| (set.source.clone(), set.query.clone())).collect(),
             unavailable: unavailable(evidence),
+            calls: evidence
+                .topology
+                .edges
+                .iter()
+                .take(EDGES_MAX)
+                .map(|edge| (edge.caller.clone(), edge.callee.clone()))
+                .collect(),
             platform_was_cut: evidence.platform.iter().any(|set| set.truncated),
         }
     }

@@ -139,6 +139,8 @@ impl Gathering {
             });
             gathering.lines.push(index);
         }
+        gathering.observed.calls =
+            evidences.calls.iter().map(|(caller, callee)| (place(caller), place(callee))).collect();
         let mut named =
             gathering.observed.services.iter().enumerate().filter(|(_, name)| concern.names(name));
         // An alert that names several services is of none of them alone.

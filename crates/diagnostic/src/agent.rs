@@ -1,5 +1,6 @@
 //! Putting the agent together, and taking it apart.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use quell_a2a::{
     A2aError, Access, Authenticate, Caller, ErrorKind, ServeOptions, ServeReport, ServerOptions, TaskManager,
     TaskOptions,
 };
+use quell_incident::surroundings::{EDGES_MAX, Edge, Topology};
 use quell_service::{AuthError, Clock, Config, IdSource, Scope, TokenTable, bind};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -40,7 +42,7 @@ pub struct Setup {
 pub struct Handle {
     address: SocketAddr,
     clock: Arc<dyn Clock>,
-    config: Config,
+    config: Box<Config>,
     settings: SourceSettings,
     sources: Sources,
     current: Arc<Current>,
@@ -66,7 +68,12 @@ pub async fn start(setup: Setup) -> Result<Handle, StartError> {
     tracing::info!(rules = rules.names().len(), digest = rules.digest().short(), "rules loaded");
 
     let metrics = Arc::new(Metrics::new());
-    let current = Arc::new(Current::new(Means { rules, tools, gathering: gathering(&config) }));
+    let current = Arc::new(Current::new(Means {
+        rules,
+        tools,
+        gathering: gathering(&config),
+        calibration: knowledge::calibration(&config)?,
+    }));
     let call = CallTool { current: Arc::clone(&current) };
     let skill = Diagnose { current: Arc::clone(&current), metrics: Arc::clone(&metrics) };
     let task_clock = Arc::clone(&clock);
@@ -88,14 +95,34 @@ pub async fn start(setup: Setup) -> Result<Handle, StartError> {
     let stopping = CancellationToken::new();
     let stopped = stopping.clone().cancelled_owned();
     let serving = tokio::spawn(quell_a2a::serve_with(listener, router, ServeOptions::default(), stopped));
-    Ok(Handle { address, clock, config, settings, sources, current, manager, draining, stopping, serving })
+    Ok(Handle {
+        address,
+        clock,
+        config: Box::new(config),
+        settings,
+        sources,
+        current,
+        manager,
+        draining,
+        stopping,
+        serving,
+    })
 }
 
 fn gathering(config: &Config) -> Gathering {
     Gathering {
         window_before: config.diagnostic.window_before.signed(),
         within: config.diagnostic.gather_timeout.get(),
+        topology: topology(&config.diagnostic.depends_on),
     }
+}
+
+fn topology(depends_on: &BTreeMap<String, Vec<String>>) -> Topology {
+    let edge = |caller: &String, callee: &String| Edge { caller: caller.clone(), callee: callee.clone() };
+    let edges = depends_on
+        .iter()
+        .flat_map(|(caller, callees)| callees.iter().map(move |callee| edge(caller, callee)));
+    Topology { edges: edges.take(EDGES_MAX).collect() }
 }
 
 impl Handle {
@@ -125,11 +152,12 @@ impl quell_service::Handle for Handle {
         let sources = opened.as_ref().unwrap_or(&self.sources);
         let tools = sources.tools(&rules, &self.clock).map_err(words)?;
         tracing::info!(rules = rules.names().len(), digest = rules.digest().short(), "rules loaded");
-        self.current.replace(Means { rules, tools, gathering: gathering(&config) });
+        let calibration = knowledge::calibration(&config).map_err(words)?;
+        self.current.replace(Means { rules, tools, gathering: gathering(&config), calibration });
         if let Some(opened) = opened {
             self.sources = opened;
         }
-        (self.settings, self.config) = (settings, config);
+        (self.settings, self.config) = (settings, Box::new(config));
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use quell_connect::platform::PlatformState;
 use quell_diagnose::{MetricRead, RuleSet};
 use quell_incident::contract::DiagnoseRequest;
 use quell_incident::evidence::{EvidenceSet, LogLines, LogQuery, MetricQuery, SeriesSet, Unavailable};
-use quell_incident::surroundings::{HealthSet, PlatformQuery, PlatformSet};
+use quell_incident::surroundings::{HealthSet, PlatformQuery, PlatformSet, Topology};
 use quell_tool::{CallContext, ToolError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -30,12 +30,14 @@ const LINES_MAX: u32 = 5_000;
 const AGE_MAX: SignedDuration = SignedDuration::from_hours(24);
 
 /// How evidence is gathered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Gathering {
     /// How much time before the incident is compared with.
     pub(crate) window_before: SignedDuration,
     /// How long it may take.
     pub(crate) within: Duration,
+    /// Who calls whom, as it is configured.
+    pub(crate) topology: Topology,
 }
 
 enum Answer {
@@ -51,7 +53,7 @@ pub(crate) async fn gather(
     tools: &Tools,
     rules: &RuleSet,
     request: &DiagnoseRequest,
-    gathering: Gathering,
+    gathering: &Gathering,
 ) -> EvidenceSet {
     let context = CallContext::within(gathering.within)
         .with_output_bytes_max(ANSWER_BYTES_MAX)
@@ -75,7 +77,11 @@ pub(crate) async fn gather(
     let platform = PlatformQuery { from, to, namespace: None, service: None };
     calls.extend(tools.has_platform.then_some(Call::Platform(platform)));
     let (metrics, others) = tokio::join!(metrics, make_all(calls, tools, &context));
-    let mut evidence = EvidenceSet::default();
+    let mut evidence = EvidenceSet {
+        changes: request.changes.clone(),
+        topology: gathering.topology.clone(),
+        ..EvidenceSet::default()
+    };
     for answer in metrics.into_iter().chain(others) {
         match answer {
             // A metric that does not exist here says nothing.
@@ -102,7 +108,7 @@ async fn leave_out_unknown(
     reads: &mut Vec<MetricRead>,
     tools: &Tools,
     context: &CallContext,
-    gathering: Gathering,
+    gathering: &Gathering,
 ) {
     let Some(source) = &tools.metrics else { return };
     // Most of the time is for the questions themselves.

@@ -1,13 +1,14 @@
-//! Loading the rules.
+//! Loading what the engines know: the rules, and what their confidence was fitted to.
 
 use std::path::Path;
 
+use quell_diagnose::localise::Calibration;
 use quell_diagnose::{RuleSet, RuleSource};
 use quell_service::Config;
 
 use crate::error::StartError;
 
-/// A rule file at the most, in bytes.
+/// A file at the most, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// The shipped rules with the site's own; none where the rules engine is switched off, and then every diagnosis abstains.
@@ -20,15 +21,35 @@ pub(crate) fn load(config: &Config) -> Result<RuleSet, StartError> {
     Ok(RuleSet::load(&site)?)
 }
 
+/// The confidence as it was fitted to this site's outcomes, where that is switched on; otherwise as it is shipped.
+pub(crate) fn calibration(config: &Config) -> Result<Calibration, StartError> {
+    let switches = &config.agents.diagnostic;
+    let setting = "agents.diagnostic.ml_model_path";
+    match (&switches.ml_model_path, switches.use_ml_model) {
+        (_, false) => Ok(Calibration::prior()),
+        (None, true) => Err(StartError::Setting {
+            setting,
+            why: "is not set, while `use_ml_model` is true: `quell eval calibrate` writes a model".to_owned(),
+        }),
+        (Some(path), true) => Calibration::read(&text_of(path, setting)?).map_err(|error| {
+            StartError::Setting { setting, why: format!("{} cannot be used: {error}", path.display()) }
+        }),
+    }
+}
+
 fn read(path: &Path) -> Result<RuleSource, StartError> {
+    let text = text_of(path, "diagnostic.rules_file")?;
+    Ok(RuleSource { name: path.display().to_string(), text })
+}
+
+fn text_of(path: &Path, setting: &'static str) -> Result<String, StartError> {
     let wrong = |why: String| StartError::Setting {
-        setting: "diagnostic.rules_file",
+        setting,
         why: format!("{} cannot be read: {why}", path.display()),
     };
     let metadata = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
     if metadata.len() > FILE_BYTES_MAX {
         return Err(wrong(format!("it is larger than {FILE_BYTES_MAX} bytes")));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    Ok(RuleSource { name: path.display().to_string(), text })
+    std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))
 }

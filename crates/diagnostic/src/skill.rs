@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use quell_a2a::{A2aError, Message, Outcome, Skill, SkillError, Work};
-use quell_diagnose::{RuleSet, diagnose};
+use quell_diagnose::localise::Calibration;
+use quell_diagnose::{RuleSet, diagnose_with};
 use quell_incident::Report;
 use quell_incident::contract::DiagnoseRequest;
 use serde_json::Value;
@@ -27,6 +28,7 @@ pub(crate) struct Means {
     pub(crate) rules: Arc<RuleSet>,
     pub(crate) tools: Tools,
     pub(crate) gathering: Gathering,
+    pub(crate) calibration: Calibration,
 }
 
 /// The means that are in effect.
@@ -78,7 +80,7 @@ impl Diagnose {
     async fn diagnose(&self, request: DiagnoseRequest) -> Result<Report, SkillError> {
         let began = Instant::now();
         let means = self.current.get();
-        let evidence = gather(&means.tools, &means.rules, &request, means.gathering).await;
+        let evidence = gather(&means.tools, &means.rules, &request, &means.gathering).await;
         for missing in &evidence.unavailable {
             let (source, query, why) = (&missing.source, &missing.query, &missing.why);
             tracing::warn!(source, query, why, "evidence is unavailable");
@@ -88,9 +90,11 @@ impl Diagnose {
             evidence.logs.iter().map(|set| set.lines.len()).sum::<usize>(),
         );
         self.metrics.gathered(&evidence);
-        let rules = Arc::clone(&means.rules);
         // The engines only compute, and are kept off the threads that serve calls.
-        let computed = tokio::task::spawn_blocking(move || diagnose(&request, &evidence, &rules)).await;
+        let computed = tokio::task::spawn_blocking(move || {
+            diagnose_with(&request, &evidence, &means.rules, &means.calibration)
+        })
+        .await;
         let report = computed.map_err(|error| SkillError::failed_because("the diagnosis failed", error))?;
         let cause = report.root_cause.as_ref().map(|cause| cause.cause.as_str());
         let (confidence, abstained) = (report.confidence(), report.abstained.as_deref());

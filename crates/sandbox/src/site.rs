@@ -194,13 +194,14 @@ impl Sandbox {
         let (told, started) = tokio::sync::oneshot::channel();
         runtime.spawn(async move {
             // The daemon lives as long as this task, which ends with the runtime.
-            let _daemon: Box<dyn std::any::Any + Send> = match start_daemon(part, config, faults).await {
-                Ok(daemon) => daemon,
-                Err(why) => {
-                    let _ = told.send(Err(why));
-                    return;
-                }
-            };
+            let _daemon: Box<dyn std::any::Any + Send> =
+                match Box::pin(start_daemon(part, config, faults)).await {
+                    Ok(daemon) => daemon,
+                    Err(why) => {
+                        let _ = told.send(Err(why));
+                        return;
+                    }
+                };
             let _ = told.send(Ok(()));
             std::future::pending::<()>().await;
         });

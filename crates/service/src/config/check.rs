@@ -307,10 +307,6 @@ impl Config {
                 remediation.terraform.state_dir.is_some() || remediation.terraform.auto_approve,
             ),
             ("ticketing.jira", self.ticketing.jira.enabled || self.ticketing.jira.url.is_some()),
-            (
-                "agents.diagnostic.use_ml_model",
-                self.agents.diagnostic.use_ml_model || self.agents.diagnostic.ml_model_path.is_some(),
-            ),
         ];
         let mut notices: Vec<String> = unused
             .into_iter()

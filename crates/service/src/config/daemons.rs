@@ -1,5 +1,6 @@
 //! The sections of Quell's own daemons.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -361,6 +362,8 @@ pub struct Diagnostic {
     pub journal_files: Vec<PathBuf>,
     /// Dependencies whose health is asked for.
     pub health_checks: Vec<HealthCheckEntry>,
+    /// Which services a service calls, by their names: a fault that is only passed on is told from its cause by this.
+    pub depends_on: BTreeMap<String, Vec<String>>,
     /// Where metrics and logs come from, where that is other than `use_real_data` says.
     pub sources: SourceChoices,
     /// How long one attempt to ask a system may take.
@@ -384,6 +387,7 @@ impl Default for Diagnostic {
             log_files: Vec::new(),
             journal_files: Vec::new(),
             health_checks: Vec::new(),
+            depends_on: BTreeMap::new(),
             sources: SourceChoices::default(),
             source_timeout: Period::seconds(10),
             scrape_interval: Period::seconds(5),

@@ -43,8 +43,8 @@ pub struct Config {
     pub use_real_data: bool,
     /// The tenant that every record names.
     pub tenant: String,
-    /// Where the site's telemetry is.
-    pub infrastructure: Infrastructure,
+    /// Where the site's telemetry is. On the heap, since a future that holds a configuration is large enough.
+    pub infrastructure: Box<Infrastructure>,
     /// The means of acting.
     pub automation: Automation,
     /// What the agents may do and use.
@@ -66,7 +66,7 @@ impl Default for Config {
         Self {
             use_real_data: false,
             tenant: "default".to_owned(),
-            infrastructure: Infrastructure::default(),
+            infrastructure: Box::default(),
             automation: Automation::default(),
             agents: Agents::default(),
             ticketing: Ticketing::default(),
