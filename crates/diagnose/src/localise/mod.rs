@@ -1,8 +1,8 @@
 //! Which service is at fault: engines over metrics, logs and traces of a system whose services call each other.
 //!
 //! Flow. Each engine turns what it can read into [`Finding`]s: this service shows that, so strongly, and here is the evidence. An
-//! engine that cannot read anything, or sees nothing unusual, says nothing. [`topology`] then takes back what a service merely passes
-//! on: the latency, the errors and the missing calls that an unusual callee explains. [`combine`] makes candidates of it.
+//! engine that cannot read anything, or sees nothing unusual, says nothing. `topology` then takes back what a service merely passes
+//! on: the latency, the errors and the missing calls that an unusual callee explains. `combine` makes candidates of it.
 //!
 //! Guarantees. Pure and deterministic: no clock, no randomness, and neither the order of services nor of series or lines changes the
 //! answer. Values that are not finite count as missing.
