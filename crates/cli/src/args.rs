@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
+mod backtest;
 mod data;
 mod eval;
 mod incident;
@@ -15,6 +16,7 @@ mod rule;
 mod selftest;
 mod tool;
 
+pub(crate) use backtest::BacktestArgs;
 pub(crate) use data::{AuditCommand, AuditedStore, DataDir, Places, StoreCommand};
 pub(crate) use eval::{AlertsArgs, CalibrateArgs, EvalCommand, LearnedKind, LogsArgs, RcaArgs};
 pub(crate) use incident::{CreateArgs, IncidentCommand, ListArgs, Template, Until, WatchArgs};
@@ -152,6 +154,18 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: RuleCommand,
     },
+    /// What edited rules would have said of past incidents
+    #[command(after_help = "\
+Every incident is diagnosed again from the evidence that was kept of it, and compared with what its report says; nothing is
+changed. Give all files that the diagnostic agent has as `rules_file`, edited.
+
+Examples:
+  quell backtest --rules site-rules.yaml --from 2026-01-01T00:00:00Z
+      What would change, and which of it was repaired as it was.
+  quell backtest --rules site-rules.yaml -o json | jq '.incidents[] | select(.change == \"other_cause\")'
+  quell backtest --rules site-rules.yaml --cases evidence/
+      The same without a coordinator; what was said then is what the shipped rules say.")]
+    Backtest(BacktestArgs),
     /// Write the completions of a shell
     #[command(after_help = "\
 Examples:

@@ -10,6 +10,7 @@ mod a2a;
 mod admin;
 mod args;
 mod audit;
+mod backtest;
 mod clock;
 mod context;
 mod eval;
@@ -69,6 +70,7 @@ async fn dispatch(cli: Cli, output: &mut Output) -> Result<()> {
         Command::Audit { command } => Box::pin(audit::run(&mut context, command)).await,
         Command::Store { command } => Box::pin(store::run(&mut context, command)).await,
         Command::Eval { command } => eval::run(&mut context, command),
+        Command::Backtest(arguments) => backtest::run(&mut context, &arguments).await,
         Command::Rule { command } => rule::run(&mut context, command),
         Command::Completions { shell } => admin::completions(shell, context.output),
     }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use quell_a2a::{Client, ClientError, Message, Part, TaskState};
+use quell_a2a::{Client, ClientError, Message, Part, PartContent, Task, TaskState};
 use quell_incident::contract::{
     DiagnoseRequest, PlanAnswer, PlanRequest, ProbeAnswer, StepAnswer, StepRequest, VerificationReport,
     VerifyRequest,
 };
+use quell_incident::ids::Digest;
 use quell_incident::report::EVIDENCE_MAX;
 use quell_incident::{IncidentId, Priority, Report};
 use serde::Serialize;
@@ -92,6 +93,21 @@ impl AgentClient {
         within: Duration,
     ) -> Result<Answer, AgentError> {
         let nonsense = |why: String| AgentError::Nonsense { agent: self.role, skill, why };
+        let task = self.ask_for_task(incident, priority, skill, message_id, request, within).await?;
+        answer_of(&task).map_err(nonsense)
+    }
+
+    /// The task, completed, with all of its artifacts.
+    async fn ask_for_task<Request: Serialize>(
+        &self,
+        incident: IncidentId,
+        priority: Priority,
+        skill: &'static str,
+        message_id: String,
+        request: &Request,
+        within: Duration,
+    ) -> Result<Task, AgentError> {
+        let nonsense = |why: String| AgentError::Nonsense { agent: self.role, skill, why };
         let data = serde_json::to_value(request).map_err(|error| nonsense(error.to_string()))?;
         let deadline = tokio::time::Instant::now() + within;
         let late = || AgentError::Busy { agent: self.role, skill };
@@ -107,12 +123,7 @@ impl AgentClient {
             let why = format!("{} {said}", task.state());
             return Err(AgentError::Failed { agent: self.role, skill, why });
         }
-        let data = task
-            .artifacts
-            .iter()
-            .find_map(|artifact| artifact.data())
-            .ok_or_else(|| nonsense("no data".to_owned()))?;
-        Answer::deserialize(data).map_err(|error| nonsense(error.to_string()))
+        Ok(task)
     }
 
     /// A place among the requests under way; P0 has places of its own besides.
@@ -125,6 +136,12 @@ impl AgentClient {
         };
         permit.ok()
     }
+}
+
+/// The first JSON document of a task's artifacts.
+fn answer_of<Answer: DeserializeOwned>(task: &Task) -> Result<Answer, String> {
+    let data = task.artifacts.iter().find_map(|artifact| artifact.data()).ok_or("no data")?;
+    Answer::deserialize(data).map_err(|error| error.to_string())
 }
 
 /// Why a report cannot be relied on, if it cannot: what Quell's own agent cannot write, another one can.
@@ -158,6 +175,28 @@ fn unsound(report: &Report, incident: IncidentId) -> Option<String> {
     })
 }
 
+/// A report, and the document that it cites.
+#[derive(Clone, Debug)]
+pub(crate) struct Diagnosis {
+    pub(crate) report: Report,
+    /// From which the report can be made again; an agent need not give one.
+    pub(crate) case: Option<Vec<u8>>,
+}
+
+/// The document that a report cites, among a task's artifacts; or why it is not there.
+fn case_of(report: &Report, task: &Task) -> Result<Option<Vec<u8>>, String> {
+    let Some(cited) = report.case else { return Ok(None) };
+    let parts = task.artifacts.iter().flat_map(|artifact| &artifact.parts);
+    let mut documents = parts.filter_map(|part| match &part.content {
+        PartContent::Raw(bytes) => Some(bytes),
+        _ => None,
+    });
+    match documents.find(|document| Digest::of_bytes(document) == cited) {
+        Some(document) => Ok(Some(document.clone())),
+        None => Err(format!("the report cites document {cited}, which did not come with it")),
+    }
+}
+
 /// Who carries out what the workflow says is due. What is asked for again under the same key is the same request.
 #[async_trait]
 pub(crate) trait Workers: Send + Sync {
@@ -167,7 +206,7 @@ pub(crate) trait Workers: Send + Sync {
         key: &str,
         request: &DiagnoseRequest,
         within: Duration,
-    ) -> Result<Report, AgentError>;
+    ) -> Result<Diagnosis, AgentError>;
 
     /// Asks for a plan that can be started at `now` or later.
     async fn plan(
@@ -221,14 +260,17 @@ impl Workers for Agents {
         key: &str,
         request: &DiagnoseRequest,
         within: Duration,
-    ) -> Result<Report, AgentError> {
-        let (brief, skill) = (&request.incident, "diagnose");
-        let report: Report =
-            self.diagnostic.ask(brief.id, brief.priority, skill, key.to_owned(), request, within).await?;
-        match unsound(&report, brief.id) {
-            None => Ok(report),
-            Some(why) => Err(AgentError::Nonsense { agent: self.diagnostic.role, skill, why }),
+    ) -> Result<Diagnosis, AgentError> {
+        let (brief, skill, agent) = (&request.incident, "diagnose", &self.diagnostic);
+        let nonsense = |why: String| AgentError::Nonsense { agent: agent.role, skill, why };
+        let task =
+            agent.ask_for_task(brief.id, brief.priority, skill, key.to_owned(), request, within).await?;
+        let report: Report = answer_of(&task).map_err(nonsense)?;
+        if let Some(why) = unsound(&report, brief.id) {
+            return Err(nonsense(why));
         }
+        let case = case_of(&report, &task).map_err(nonsense)?;
+        Ok(Diagnosis { report, case })
     }
 
     async fn plan(

@@ -11,6 +11,7 @@
 mod agents;
 mod alertmanager;
 mod correlate;
+mod diagnosis;
 mod draft;
 mod history;
 mod http;

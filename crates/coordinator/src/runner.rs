@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::agents::{AgentError, Workers};
+use crate::diagnosis;
 use crate::observe::{self, AlertSource};
 use crate::site::{By, ChangeError, Site};
 use crate::tenure::{Tenure, Term};
@@ -309,12 +310,28 @@ impl Runner {
             DutyKind::Diagnose(request) => {
                 let within = self.before_deadline(incident);
                 self.site.faults.reach("coordinator.diagnose.before").await;
-                let answer = self.agents.diagnose(&duty.key, request, within).await;
+                let request = match diagnosis::with_changes(&self.site, request).await {
+                    Ok(request) => request,
+                    Err(error) => {
+                        error!(incident_id = %id, %error, "the changes before the incident cannot be read, trying again");
+                        tokio::time::sleep(PAUSE).await;
+                        return;
+                    }
+                };
+                let answer = self.agents.diagnose(&duty.key, &request, within).await;
                 self.site.faults.reach("coordinator.diagnose.after").await;
                 let Ok(task) = duty.key.parse() else { return };
                 self.count(&answer);
                 let input = match answer {
-                    Ok(report) => Input::Report { task, report: Box::new(report) },
+                    Ok(diagnosis) => {
+                        // Before the event that cites it. Where it cannot be, the agent is asked again, and has it still.
+                        if let Err(error) = diagnosis::keep(&self.site, id, diagnosis.case).await {
+                            error!(incident_id = %id, %error, "the evidence cannot be stored, trying again");
+                            tokio::time::sleep(PAUSE).await;
+                            return;
+                        }
+                        Input::Report { task, report: Box::new(diagnosis.report) }
+                    }
                     Err(error) => Input::TaskFailed { task, why: for_people(&error) },
                 };
                 self.tell(holder, id, input, "diagnostic").await;

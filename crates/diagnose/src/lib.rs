@@ -18,6 +18,7 @@
 //! Deliberately absent: the alert's name is never looked at. The same evidence under another name has the same cause.
 
 mod candidate;
+pub mod case;
 mod gathered;
 pub mod learned;
 pub mod localise;
@@ -39,6 +40,7 @@ use quell_incident::evidence::EvidenceSet;
 
 use localise::Calibration;
 
+pub use case::Case;
 pub use rank::{CONFIDENCE_MIN, MARGIN_MIN};
 pub use rules::{
     ConditionExplanation, MetricRead, RULE_TESTS_SCHEMA, RULES_SCHEMA, RuleExplanation, RuleMistake,

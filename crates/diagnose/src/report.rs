@@ -67,6 +67,7 @@ pub(crate) fn write(
         evidence: book.written,
         unavailable: evidences.unavailable.clone(),
         engine: format!("quell-diagnose {} rules {}", env!("CARGO_PKG_VERSION"), rules.digest().short()),
+        case: None,
     }
 }
 

@@ -4,11 +4,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use async_trait::async_trait;
-use quell_a2a::{A2aError, Message, Outcome, Skill, SkillError, Work};
+use quell_a2a::{A2aError, Artifact, Message, Outcome, Part, Skill, SkillError, Work};
+use quell_diagnose::case::CASE_MEDIA_TYPE;
 use quell_diagnose::localise::Calibration;
-use quell_diagnose::{RuleSet, diagnose_with};
+use quell_diagnose::{Case, RuleSet};
 use quell_incident::Report;
 use quell_incident::contract::DiagnoseRequest;
+use quell_incident::ids::Digest;
 use serde_json::Value;
 use tracing::Instrument;
 
@@ -22,6 +24,8 @@ pub(crate) const DIAGNOSE: &str = "diagnose";
 const REQUEST_SCHEMA: &str = "quell/diagnose/v1";
 /// The name of its artifact.
 const ARTIFACT: &str = "report";
+/// The name of the artifact from which the report can be made again.
+const CASE_ARTIFACT: &str = "case";
 
 /// What a diagnosis is made with; replaced as a whole by a reload, while those under way go on with what they began with.
 pub(crate) struct Means {
@@ -69,15 +73,19 @@ impl Skill for Diagnose {
             request(work.data()).map_err(|(field, why)| SkillError::rejected(format!("{field}: {why}")))?;
         let span =
             tracing::info_span!("diagnose", incident_id = %request.incident.id, task_id = work.task_id);
-        let report = self.diagnose(request).instrument(span).await?;
+        let (report, case) = self.diagnose(request).instrument(span).await?;
         let document = serde_json::to_value(report)
             .map_err(|error| SkillError::failed_because("the report cannot be written as JSON", error))?;
-        Ok(Outcome::data(ARTIFACT, document))
+        let mut artifacts = vec![Artifact::new(ARTIFACT, vec![Part::data(document)]).with_name(ARTIFACT)];
+        artifacts.extend(case.map(|case| {
+            Artifact::new(CASE_ARTIFACT, vec![Part::raw(case, CASE_MEDIA_TYPE)]).with_name(CASE_ARTIFACT)
+        }));
+        Ok(Outcome::completed(artifacts))
     }
 }
 
 impl Diagnose {
-    async fn diagnose(&self, request: DiagnoseRequest) -> Result<Report, SkillError> {
+    async fn diagnose(&self, request: DiagnoseRequest) -> Result<(Report, Option<Vec<u8>>), SkillError> {
         let began = Instant::now();
         let means = self.current.get();
         let evidence = gather(&means.tools, &means.rules, &request, &means.gathering).await;
@@ -92,16 +100,24 @@ impl Diagnose {
         self.metrics.gathered(&evidence);
         // The engines only compute, and are kept off the threads that serve calls.
         let computed = tokio::task::spawn_blocking(move || {
-            diagnose_with(&request, &evidence, &means.rules, &means.calibration)
+            let case = Case::new(request, evidence, means.calibration.clone());
+            let mut report = case.diagnose(&means.rules);
+            let packed = case.pack();
+            report.case = packed.as_ref().ok().map(|packed| Digest::of_bytes(packed));
+            (report, packed)
         })
         .await;
-        let report = computed.map_err(|error| SkillError::failed_because("the diagnosis failed", error))?;
+        let (report, packed) =
+            computed.map_err(|error| SkillError::failed_because("the diagnosis failed", error))?;
         let cause = report.root_cause.as_ref().map(|cause| cause.cause.as_str());
         let (confidence, abstained) = (report.confidence(), report.abstained.as_deref());
         let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(cause, confidence, abstained, series, lines, duration_ms, "diagnosed");
         self.metrics.diagnosed(cause.is_some(), began.elapsed());
-        Ok(report)
+        let packed = packed.inspect_err(|error| {
+            tracing::warn!(%error, "the evidence is not kept, so this diagnosis cannot be made again");
+        });
+        Ok((report, packed.ok()))
     }
 }
 

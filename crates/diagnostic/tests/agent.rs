@@ -248,7 +248,8 @@ async fn pages_and_card_share_the_port() {
     assert_eq!(site.get("/health").await, (200, "{\"status\":\"healthy\"}".to_owned()));
     let (status, ready) = site.get("/ready").await;
     let ready: Value = serde_json::from_str(&ready).unwrap();
-    assert_eq!((status, ready["rules"].as_u64()), (200, Some(8)));
+    assert_eq!(status, 200);
+    assert!(ready["rules"].as_u64().unwrap() >= 48, "{ready}");
     assert_eq!(
         ready["tools"],
         serde_json::json!(["list-metrics", "log-analyzer", "query-metrics", "search-logs", "system-monitor"])
@@ -293,14 +294,14 @@ rules:
         let ready: Value = serde_json::from_str(&site.get("/ready").await.1).unwrap();
         ready["rules"].as_u64().unwrap()
     };
-    assert_eq!(count(&site).await, 8);
+    let shipped = count(&site).await;
     // The port stays the one that was bound.
     site.agent.reload(config(&with)).await.unwrap();
-    assert_eq!(count(&site).await, 9);
+    assert_eq!(count(&site).await, shipped + 1);
     fs::write(&rules, text.replace("start.last", "stop.last")).unwrap();
     let error = site.agent.reload(config(&with)).await.unwrap_err();
     assert!(error.contains("rules.yaml:8:44: always.when[0].if speaks of"), "{error}");
-    assert_eq!(count(&site).await, 9);
+    assert_eq!(count(&site).await, shipped + 1);
     fs::remove_file(&rules).unwrap();
     assert!(site.agent.reload(config(&with)).await.unwrap_err().contains("rules_file"));
     let moved = with.replace("listen: 127.0.0.1:0", "listen: 127.0.0.1:1");

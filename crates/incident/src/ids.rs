@@ -193,6 +193,11 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// Its 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The first twelve hex characters: enough for people to tell plans apart.
     pub fn short(&self) -> String {
         hex::encode(&self.0[..6])

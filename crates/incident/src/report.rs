@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::evidence::{Point, Unavailable};
-use crate::ids::IncidentId;
+use crate::ids::{Digest, IncidentId};
 use crate::surroundings::{ChangeRecord, HealthCheck, PlatformEvent, PlatformObject};
 
 /// The schema name that the JSON of a [`Report`] carries.
@@ -38,6 +38,9 @@ pub struct Report {
     pub unavailable: Vec<Unavailable>,
     /// The version of the rules and engines that made it.
     pub engine: String,
+    /// The digest of the document from which it can be made again: what was asked, and all that was gathered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub case: Option<Digest>,
 }
 
 impl Report {

@@ -11,6 +11,7 @@
 
 mod append;
 pub mod audit;
+mod change_record;
 pub(crate) mod embedded;
 mod error;
 mod lease;
@@ -27,6 +28,7 @@ pub mod transfer;
 pub use quell_journal::{ChainHash, Head, Importer, StoredContent, StoredRecord};
 
 pub use crate::append::{Append, MessageKey, MessageRecord, Received, ReceivedPosition};
+pub use crate::change_record::{CHANGE_RECORDS_KEPT, ChangeQuery, ReceivedChange};
 pub use crate::embedded::{EmbeddedStore, OpenReport, Options};
 pub use crate::error::StoreError;
 pub use crate::lease::{CoordinatorId, Lease, Work};
@@ -34,4 +36,4 @@ pub use crate::list::{Cursor, InvalidCursor, LIST_LIMIT_MAX, ListQuery, Page, Ro
 pub use crate::memory::MemoryStore;
 pub use crate::postgres::{Import, PostgresStore};
 pub use crate::retention::{ChainHead, Retained, Retention, RetentionBudget};
-pub use crate::store::{CHANGES_KEPT_MAX, Changed, IncidentStore};
+pub use crate::store::{CHANGES_KEPT_MAX, Changed, DOCUMENT_BYTES_MAX, IncidentStore};

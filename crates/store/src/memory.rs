@@ -1,5 +1,6 @@
 //! The store in memory: the plainest statement of what a store does.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,18 +9,19 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use quell_incident::event::Envelope;
 use quell_incident::gate::{CoolDown, KillSwitch, LockState, SiteGates};
-use quell_incident::ids::{GateEpoch, IncidentId, TargetName};
+use quell_incident::ids::{Digest, GateEpoch, IncidentId, TargetName};
 use quell_incident::severity::Status;
 use quell_incident::{AlertKey, Incident};
 use tokio::sync::broadcast;
 
 use crate::append::{Append, MessageKey, MessageRecord, Received, ReceivedPosition, check_message, decide};
+use crate::change_record::{ChangeQuery, ReceivedChange};
 use crate::error::StoreError;
 use crate::lease::{CoordinatorId, Lease, Leases, Work};
 use crate::ledger::Ledger;
 use crate::list::{Cursor, ListQuery, Page, Row};
 use crate::retention::{Retained, Retention, RetentionBudget};
-use crate::store::{CHANGES_KEPT_MAX, Changed, IncidentStore};
+use crate::store::{CHANGES_KEPT_MAX, Changed, IncidentStore, check_document, no_such_incident};
 
 /// Keeps everything in memory and forgets it with the process. Without limits: for tests and for trying things out.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ struct State {
     alerts: HashMap<AlertKey, (Timestamp, IncidentId)>,
     ledger: Ledger,
     leases: Leases,
+    documents: HashMap<(IncidentId, Digest), Vec<u8>>,
+    change_records: BTreeMap<(Timestamp, Digest), ReceivedChange>,
 }
 
 #[derive(Debug)]
@@ -170,6 +174,42 @@ impl IncidentStore for MemoryStore {
         Ok(self.state().incidents.get(&id).map(|stored| stored.log.clone()).unwrap_or_default())
     }
 
+    async fn put_document(&self, incident: IncidentId, document: Vec<u8>) -> Result<Digest, StoreError> {
+        let digest = check_document(&document)?;
+        let mut state = self.state();
+        if !state.incidents.contains_key(&incident) {
+            return Err(no_such_incident(incident));
+        }
+        state.documents.insert((incident, digest), document);
+        Ok(digest)
+    }
+
+    async fn document(&self, incident: IncidentId, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.state().documents.get(&(incident, digest)).cloned())
+    }
+
+    async fn put_change_records(&self, changes: Vec<ReceivedChange>) -> Result<usize, StoreError> {
+        let mut state = self.state();
+        let mut new = 0;
+        for change in changes {
+            let (key, horizon) = ((change.record.at, change.digest()?), change.horizon());
+            if let Entry::Vacant(place) = state.change_records.entry(key) {
+                place.insert(change);
+                new += 1;
+            }
+            state.change_records.retain(|(at, _), _| *at >= horizon);
+        }
+        Ok(new)
+    }
+
+    async fn change_records(&self, query: &ChangeQuery) -> Result<Vec<ReceivedChange>, StoreError> {
+        let state = self.state();
+        let fitting = state.change_records.values().rev().filter(|change| query.admits(change));
+        let mut found: Vec<ReceivedChange> = fitting.take(query.limit).cloned().collect();
+        found.reverse();
+        Ok(found)
+    }
+
     async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
         Ok(self.state().list(query))
     }
@@ -262,6 +302,7 @@ impl IncidentStore for MemoryStore {
             state.incidents.remove(id);
             state.messages.retain(|_, message| message.incident_id != *id);
             state.alerts.retain(|_, (_, incident)| incident != id);
+            state.documents.retain(|(incident, _), _| incident != id);
         }
         Ok(Retained { incidents: dropped.len() as u64, payloads_given_up, more, ..Retained::default() })
     }

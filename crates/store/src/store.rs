@@ -8,11 +8,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use quell_incident::event::Envelope;
 use quell_incident::gate::{CoolDown, KillSwitch, LockState, SiteGates};
-use quell_incident::ids::{GateEpoch, IncidentId, Revision, TargetName};
+use quell_incident::ids::{Digest, GateEpoch, IncidentId, Revision, TargetName};
 use quell_incident::{AlertKey, Incident};
 use tokio::sync::broadcast;
 
 use crate::append::{Append, MessageKey, MessageRecord, Received, ReceivedPosition};
+use crate::change_record::{ChangeQuery, ReceivedChange};
 use crate::error::StoreError;
 use crate::lease::{CoordinatorId, Lease, Work};
 use crate::list::{ListQuery, Page};
@@ -20,6 +21,20 @@ use crate::retention::{ChainHead, Retained, Retention, RetentionBudget};
 
 /// How many changes a slow listener of [`IncidentStore::changes`] may be behind before it misses some.
 pub const CHANGES_KEPT_MAX: usize = 4_096;
+
+/// A document at the most, in bytes.
+pub const DOCUMENT_BYTES_MAX: usize = 16 << 20;
+
+pub(crate) fn check_document(document: &[u8]) -> Result<Digest, StoreError> {
+    if document.len() > DOCUMENT_BYTES_MAX {
+        return Err(StoreError::TooLarge { bytes: document.len(), bytes_max: DOCUMENT_BYTES_MAX });
+    }
+    Ok(Digest::of_bytes(document))
+}
+
+pub(crate) fn no_such_incident(incident: IncidentId) -> StoreError {
+    StoreError::unsound(format!("there is no incident {incident} that a document could belong to"))
+}
 
 /// An incident has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +114,26 @@ pub trait IncidentStore: Send + Sync {
 
     /// All events of an incident in order; none when it is not known.
     async fn log(&self, id: IncidentId) -> Result<Vec<Envelope>, StoreError>;
+
+    /// Keeps a document of an incident: what is too large for an event, and is cited by one afterwards. Durable when this returns; the
+    /// same document again changes nothing. It goes when its incident goes.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`] beyond [`DOCUMENT_BYTES_MAX`]; [`StoreError::Unsound`] for an incident that is not known.
+    async fn put_document(&self, incident: IncidentId, document: Vec<u8>) -> Result<Digest, StoreError>;
+
+    /// A document of an incident by its digest.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when it is not what was written.
+    async fn document(&self, incident: IncidentId, digest: Digest) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Keeps what was changed on purpose, for [`CHANGE_RECORDS_KEPT`](crate::CHANGE_RECORDS_KEPT). Durable when this returns, which says
+    /// how many were not known yet.
+    async fn put_change_records(&self, changes: Vec<ReceivedChange>) -> Result<usize, StoreError>;
+
+    /// The latest changes that fit, in the order in which they took effect.
+    async fn change_records(&self, query: &ChangeQuery) -> Result<Vec<ReceivedChange>, StoreError>;
 
     /// A page of incidents, newest first.
     async fn list(&self, query: &ListQuery) -> Result<Page, StoreError>;

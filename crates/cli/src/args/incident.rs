@@ -1,6 +1,7 @@
 //! What can be typed after `quell incident`.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -42,6 +43,20 @@ Examples:
     Show {
         #[command(flatten)]
         target: Target,
+    },
+    /// What the latest diagnosis rests on: what was asked, what was found, what was missing
+    #[command(after_help = "\
+Examples:
+  quell incident evidence 3f2a9c
+  quell incident evidence 3f2a9c --out evidence/3f2a9c.json.gz
+      For `quell backtest --cases evidence/`, packed if the name ends in .gz.
+  quell incident evidence 3f2a9c -o json | jq '.evidence.metrics[].query'")]
+    Evidence {
+        #[command(flatten)]
+        target: Target,
+        /// Write it to this file rather than show it
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
     /// Follow an incident until it is closed
     #[command(after_help = "\

@@ -2,6 +2,7 @@
 
 mod create;
 mod decide;
+mod evidence;
 mod find;
 mod list;
 mod show;
@@ -15,6 +16,7 @@ use crate::failure::{Exit, Result};
 use crate::output::{Line, Look, Page, Stream};
 use crate::view::{short_id, text};
 
+pub(crate) use evidence::fetch as evidence_of;
 pub(crate) use list::{fetch, table};
 
 const INCIDENTS: [&str; 2] = ["api", "incidents"];
@@ -23,6 +25,9 @@ pub(crate) async fn run(context: &mut Context<'_>, command: IncidentCommand) -> 
     let (target, verb, body) = match command {
         IncidentCommand::List(arguments) => return list::run(context, arguments).await,
         IncidentCommand::Show { target } => return show::run(context, &target.id).await,
+        IncidentCommand::Evidence { target, out } => {
+            return evidence::run(context, &target.id, out.as_deref()).await;
+        }
         IncidentCommand::Watch(arguments) => return watch::run(context, arguments).await,
         IncidentCommand::Create(arguments) => return create::run(context, arguments).await,
         IncidentCommand::Approve { target, yes, digest } => {

@@ -5,7 +5,7 @@ mod files;
 
 use std::path::PathBuf;
 
-use quell_diagnose::{RuleTestResult, RuleTests, check_files};
+use quell_diagnose::{RuleSet, RuleTestResult, RuleTests, check_files};
 use serde_json::json;
 
 use crate::args::{Files, RuleCommand};
@@ -15,6 +15,11 @@ use crate::output::{Line, Look, Page, Stream, Table, shorten};
 
 /// A list of actions in a table at the most, in characters.
 const ACTIONS_CHARACTERS_MAX: usize = 40;
+
+/// The shipped rules, and those of these files over them.
+pub(crate) fn with_site_rules(files: &[PathBuf]) -> Result<RuleSet> {
+    files::rules(&files::read(files)?.0)
+}
 
 pub(crate) fn run(context: &mut Context<'_>, command: RuleCommand) -> Result<()> {
     // Nothing else is under way.

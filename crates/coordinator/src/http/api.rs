@@ -34,7 +34,7 @@ const KEY_BYTES_MAX: usize = 256;
 /// How long an agent may take to show its card.
 const CARD_WITHIN: Duration = Duration::from_secs(2);
 
-type PathOf<T> = Result<Path<T>, PathRejection>;
+pub(super) type PathOf<T> = Result<Path<T>, PathRejection>;
 
 pub(crate) fn store_problem(error: &StoreError) -> Problem {
     error!(%error, "the store did not answer");
@@ -169,11 +169,11 @@ fn serde_urlencoded(text: &str) -> Result<Vec<(String, String)>, Problem> {
     pairs.map(|pairs| pairs.0).map_err(|error| Problem::bad_request(error.body_text()))
 }
 
-fn path_problem(_: PathRejection) -> Problem {
+pub(super) fn path_problem(_: PathRejection) -> Problem {
     Problem::not_found("the path is not UTF-8, so there is no incident id in it")
 }
 
-fn parse_id(text: &str) -> Result<IncidentId, Problem> {
+pub(super) fn parse_id(text: &str) -> Result<IncidentId, Problem> {
     text.parse().map_err(|error| Problem::not_found(format!("{error}")))
 }
 

@@ -2,6 +2,8 @@
 
 mod api;
 mod body;
+mod changes;
+mod evidence;
 mod webhooks;
 
 use std::sync::Arc;
@@ -71,6 +73,8 @@ pub(crate) fn router(web: Web, card: Router, enable_webhooks: bool) -> Router {
         .route("/incidents", get(api::list))
         .route("/api/incidents", get(api::list).post(api::create))
         .route("/api/incidents/{id}", get(api::show))
+        .route("/api/incidents/{id}/evidence", get(evidence::show))
+        .route("/api/changes", get(changes::list).post(changes::tell))
         .route("/api/incidents/{id}/{word}", post(api::word))
         .route("/api/agents", get(api::agents))
         .route("/api/kill-switch", get(api::kill_switch).put(api::set_kill_switch));

@@ -12,6 +12,7 @@ use quell_incident::contract::{
     CheckResult, DiagnoseRequest, PlanAnswer, PlanRequest, ProbeAnswer, StepAnswer, StepRequest, Verdict,
     VerificationReport, VerifyRequest,
 };
+use quell_incident::ids::Digest;
 use quell_incident::report::{Claim, REPORT_SCHEMA, Subject};
 use quell_incident::{Event, Hypothesis, Priority, Report};
 use quell_store::IncidentStore as _;
@@ -21,7 +22,7 @@ use tokio::time::sleep;
 use super::life::Life;
 use super::resolution::Resolution;
 use super::world::{World, target_name};
-use crate::agents::{AgentError, Workers};
+use crate::agents::{AgentError, Diagnosis, Workers};
 
 /// Both agents, which outlive the coordinator.
 pub(super) struct Agents {
@@ -35,6 +36,14 @@ impl Agents {
     pub(super) fn of(world: Arc<World>) -> Arc<Self> {
         let resolution = Resolution::of(Arc::clone(&world));
         Arc::new(Self { world, resolution, reports: Mutex::default() })
+    }
+
+    /// With the document that it cites, which is the same whenever it is asked for.
+    fn diagnosis(&self, key: &str, request: &DiagnoseRequest) -> Diagnosis {
+        let mut report = self.report(key, request);
+        let case = format!("the evidence of {key}").into_bytes();
+        report.case = Some(Digest::of_bytes(&case));
+        Diagnosis { report, case: Some(case) }
     }
 
     fn report(&self, key: &str, request: &DiagnoseRequest) -> Report {
@@ -63,6 +72,7 @@ impl Agents {
             evidence: Vec::new(),
             unavailable: Vec::new(),
             engine: "simulation".to_owned(),
+            case: None,
         };
         reports.insert(key.to_owned(), report.clone());
         report
@@ -160,11 +170,11 @@ impl Workers for Line {
         key: &str,
         request: &DiagnoseRequest,
         within: Duration,
-    ) -> Result<Report, AgentError> {
+    ) -> Result<Diagnosis, AgentError> {
         let (agents, key, request) = (Arc::clone(&self.agents), key.to_owned(), request.clone());
         let work = move || {
             let (agents, key, request) = (Arc::clone(&agents), key.clone(), request.clone());
-            async move { agents.report(&key, &request) }.boxed()
+            async move { agents.diagnosis(&key, &request) }.boxed()
         };
         self.carry("diagnose", within, work).await
     }

@@ -9,11 +9,11 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use quell_incident::event::Envelope;
 use quell_incident::gate::{CoolDown, KillSwitch, LockState, SiteGates};
-use quell_incident::ids::{GateEpoch, IncidentId, TargetName};
+use quell_incident::ids::{Digest, GateEpoch, IncidentId, TargetName};
 use quell_incident::{AlertKey, Event, Incident};
 use quell_store::{
-    Append, Changed, CoordinatorId, IncidentStore, Lease, ListQuery, MemoryStore, MessageKey, MessageRecord,
-    Page, Received, ReceivedPosition, StoreError, Work,
+    Append, ChangeQuery, Changed, CoordinatorId, IncidentStore, Lease, ListQuery, MemoryStore, MessageKey,
+    MessageRecord, Page, Received, ReceivedChange, ReceivedPosition, StoreError, Work,
 };
 use tokio::sync::broadcast;
 
@@ -141,6 +141,30 @@ impl IncidentStore for Disk {
     async fn log(&self, id: IncidentId) -> Result<Vec<Envelope>, StoreError> {
         self.before("log").await;
         self.disk().log(id).await
+    }
+
+    async fn put_document(&self, incident: IncidentId, document: Vec<u8>) -> Result<Digest, StoreError> {
+        self.before("put_document").await;
+        self.overloaded()?;
+        let answer = self.disk().put_document(incident, document).await;
+        self.after("document put", answer).await
+    }
+
+    async fn document(&self, incident: IncidentId, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        self.before("document").await;
+        self.disk().document(incident, digest).await
+    }
+
+    async fn put_change_records(&self, changes: Vec<ReceivedChange>) -> Result<usize, StoreError> {
+        self.before("put_change_records").await;
+        self.overloaded()?;
+        let answer = self.disk().put_change_records(changes).await;
+        self.after("changes put", answer).await
+    }
+
+    async fn change_records(&self, query: &ChangeQuery) -> Result<Vec<ReceivedChange>, StoreError> {
+        self.before("change_records").await;
+        self.disk().change_records(query).await
     }
 
     async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {

@@ -86,6 +86,7 @@ pub(crate) fn report(incident: IncidentId, confidence: f64) -> Report {
         evidence: Vec::new(),
         unavailable: Vec::new(),
         engine: "test".to_owned(),
+        case: None,
     }
 }
 

@@ -199,6 +199,7 @@ pub(crate) fn report(cause: &str, confidence: f64, subject: Subject) -> Report {
         evidence: Vec::new(),
         unavailable: Vec::new(),
         engine: "test".to_owned(),
+        case: None,
     }
 }
 

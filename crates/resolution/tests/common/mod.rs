@@ -176,6 +176,7 @@ pub(crate) fn plan_request(cause: &str, subject: Subject) -> PlanRequest {
             evidence: Vec::new(),
             unavailable: Vec::new(),
             engine: "test".to_owned(),
+            case: None,
         }),
         exclude: Vec::new(),
         runbook: None,

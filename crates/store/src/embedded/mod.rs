@@ -21,13 +21,15 @@
 //! from their log when asked for. Received alerts are held, a few megabytes of them, until correlation takes them (`handover`).
 //!
 //! **The index** is behind the journal by what the indexer has not done yet; queries that need it wait for it. It is never
-//! flushed on purpose. Alerts of incidents that are not over are found in memory (`firing`) and come into it when those are over. When it is odd in any way it is made anew from the journal, also while running; queries of it are then
-//! refused as [`StoreError::IndexAway`].
+//! flushed on purpose. Alerts of incidents that are not over are found in memory (`firing`) and come into it when those are
+//! over. When it is odd in any way it is made anew from the journal, also while running; queries of it are then refused as [`StoreError::IndexAway`].
 //!
 //! **Retention** gives up payloads in two steps: a record in the journal says which and why, and carries what of them still counts
 //! (locks, cool-downs, switches); the index forgets the incidents with it. Then closed segments are written anew without those
 //! payloads. Killed in between, the second step is found again in the index, which follows from the record.
 
+mod change_records;
+mod documents;
 mod firing;
 mod handover;
 mod index;

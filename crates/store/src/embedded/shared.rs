@@ -10,6 +10,8 @@ use quell_incident::Incident;
 use quell_journal::{Journal, Record, Ticket};
 use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 
+use super::change_records::ChangeRecords;
+use super::documents::Documents;
 use super::firing::AlertsHeld;
 use super::handover::Handover;
 use super::index::{Index, Trouble, Work};
@@ -51,6 +53,8 @@ pub(super) struct Shared {
     pub(super) queries: Arc<Semaphore>,
     /// Where the alerts of held incidents fired.
     pub(super) alerts: AlertsHeld,
+    pub(super) documents: Documents,
+    pub(super) change_records: ChangeRecords,
     /// Received alerts that correlation has not taken yet.
     pub(super) handover: Handover,
     /// No batch was received after the first of these records up to the second: so that asking again and again does not read
@@ -139,6 +143,9 @@ impl Shared {
         };
         let shared = Self {
             journal,
+            // The index is one of the store's folders.
+            documents: Documents::new(index_folder.parent().unwrap_or(&index_folder)),
+            change_records: ChangeRecords::new(index_folder.parent().unwrap_or(&index_folder)),
             index_folder,
             index_cache_bytes: options.index_cache_bytes,
             index_lag_changes_max: options.index_lag_changes_max,

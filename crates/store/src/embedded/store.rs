@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use quell_incident::event::Envelope;
 use quell_incident::gate::{CoolDown, KillSwitch, LockState, SiteGates};
-use quell_incident::ids::{GateEpoch, IncidentId, TargetName};
+use quell_incident::ids::{Digest, GateEpoch, IncidentId, TargetName};
 use quell_incident::{AlertKey, Incident};
 use quell_journal::Record;
 use tokio::sync::broadcast;
@@ -18,17 +18,31 @@ use super::shared::{Answer, Refusal, Shared, Verdict};
 use super::state::{Change, State};
 use super::{EmbeddedStore, from_journal, record};
 use crate::append::{Append, MessageKey, MessageRecord, Received, ReceivedPosition};
+use crate::change_record::{ChangeQuery, ReceivedChange};
 use crate::error::StoreError;
 use crate::lease::{CoordinatorId, Lease, Work};
 use crate::list::{Cursor, ListQuery, Page};
 use crate::memory::{switched, unfinished};
 use crate::retention::{ChainHead, Retained, Retention, RetentionBudget};
-use crate::store::{Changed, IncidentStore};
+use crate::store::{Changed, IncidentStore, check_document, no_such_incident};
 
 /// How often an append is decided anew because what it was decided on was given up or has changed meanwhile.
 const DECISIONS_MAX: usize = 16;
 
 impl EmbeddedStore {
+    /// Removes the documents of incidents that are gone. A process that dies before it leaves them for the next time that any goes.
+    async fn drop_documents(&self) -> Result<(), StoreError> {
+        for incident in self.blocking(|shared| shared.documents.incidents()).await? {
+            match self.incident(incident).await {
+                Ok(None) => self.blocking(move |shared| shared.documents.remove(incident)).await?,
+                // One that is left alone is there all the same.
+                Ok(Some(_)) | Err(StoreError::UnknownEvent { .. } | StoreError::Damaged { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Runs what blocks where it may.
     pub(super) async fn blocking<T: Send + 'static>(
         &self,
@@ -224,6 +238,27 @@ impl IncidentStore for EmbeddedStore {
         self.blocking(move |shared| shared.log(id)).await
     }
 
+    async fn put_document(&self, incident: IncidentId, document: Vec<u8>) -> Result<Digest, StoreError> {
+        let digest = check_document(&document)?;
+        if self.incident(incident).await?.is_none() {
+            return Err(no_such_incident(incident));
+        }
+        self.blocking(move |shared| shared.documents.put(incident, digest, &document).map(|()| digest)).await
+    }
+
+    async fn document(&self, incident: IncidentId, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        self.blocking(move |shared| shared.documents.get(incident, digest)).await
+    }
+
+    async fn put_change_records(&self, changes: Vec<ReceivedChange>) -> Result<usize, StoreError> {
+        self.blocking(move |shared| shared.change_records.put(&changes)).await
+    }
+
+    async fn change_records(&self, query: &ChangeQuery) -> Result<Vec<ReceivedChange>, StoreError> {
+        let query = *query;
+        self.blocking(move |shared| shared.change_records.find(&query)).await
+    }
+
     async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
         self.index_is_current().await?;
         let query = query.clone();
@@ -335,7 +370,11 @@ impl IncidentStore for EmbeddedStore {
         now: Timestamp,
         budget: &RetentionBudget,
     ) -> Result<Retained, StoreError> {
-        self.retain_within(retention, now, budget).await
+        let retained = self.retain_within(retention, now, budget).await?;
+        if retained.incidents > 0 {
+            self.drop_documents().await?;
+        }
+        Ok(retained)
     }
 
     async fn chain_head(&self) -> Result<Option<ChainHead>, StoreError> {

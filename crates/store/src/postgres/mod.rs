@@ -25,6 +25,7 @@
 mod audit;
 mod batch;
 mod cache;
+mod change_records;
 mod commit;
 mod database;
 mod follow;

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use quell_incident::event::{EVENT_VERSION, Envelope};
 use quell_incident::gate::{CoolDown, KillSwitch, LockState, SiteGates};
-use quell_incident::ids::{GateEpoch, IncidentId, TargetName};
+use quell_incident::ids::{Digest, GateEpoch, IncidentId, TargetName};
 use quell_incident::{AlertKey, Incident};
 use tokio::sync::{broadcast, oneshot};
 use uuid::Uuid;
@@ -18,6 +18,7 @@ use super::batch::Asked;
 use super::read::failed;
 use super::{PostgresStore, commit, database, load};
 use crate::append::{Append, MessageKey, MessageRecord, Received, ReceivedPosition};
+use crate::change_record::{ChangeQuery, ReceivedChange};
 use crate::embedded::record;
 use crate::embedded::state::Known;
 use crate::error::StoreError;
@@ -25,11 +26,13 @@ use crate::lease::{CoordinatorId, Lease, Work};
 use crate::ledger::Ledger;
 use crate::list::{ListQuery, Page};
 use crate::retention::{ChainHead, Retained, Retention, RetentionBudget};
-use crate::store::{Changed, IncidentStore};
+use crate::store::{Changed, IncidentStore, check_document, no_such_incident};
 
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 /// What the functions of the schema raise for a coordinator that is not alive.
 const NOT_ALIVE: &str = "QL001";
+/// SQLSTATE foreign_key_violation.
+const FOREIGN_KEY_VIOLATION: &str = "23503";
 
 async fn answered<T>(answer: oneshot::Receiver<Result<T, StoreError>>) -> Result<T, StoreError> {
     answer.await.unwrap_or(Err(StoreError::Closed))
@@ -102,6 +105,52 @@ impl IncidentStore for PostgresStore {
 
     async fn log(&self, id: IncidentId) -> Result<Vec<Envelope>, StoreError> {
         self.shared.log(id).await
+    }
+
+    async fn put_document(&self, incident: IncidentId, document: Vec<u8>) -> Result<Digest, StoreError> {
+        let digest = check_document(&document)?;
+        let mut connection = self.shared.reader().await?;
+        let sql = "INSERT INTO documents (incident_id, digest, document) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+        let digest_bytes = digest.as_bytes().as_slice();
+        let stored = sqlx::query(sql)
+            .bind(incident.0)
+            .bind(digest_bytes)
+            .bind(document)
+            .execute(&mut *connection)
+            .await;
+        match stored {
+            Ok(_) => Ok(digest),
+            Err(error) if database::code(&error).as_deref() == Some(FOREIGN_KEY_VIOLATION) => {
+                Err(no_such_incident(incident))
+            }
+            Err(error) => Err(database::of("write a document", &error)),
+        }
+    }
+
+    async fn document(&self, incident: IncidentId, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut connection = self.shared.reader().await?;
+        let sql = "SELECT document FROM documents WHERE incident_id = $1 AND digest = $2";
+        let found: Option<(Vec<u8>,)> = sqlx::query_as(sql)
+            .bind(incident.0)
+            .bind(digest.as_bytes().as_slice())
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(|error| database::of("read a document", &error))?;
+        match found {
+            Some((document,)) if Digest::of_bytes(&document) != digest => {
+                let why = format!("document {digest} is not what was written");
+                Err(StoreError::Damaged { incident_id: incident, why })
+            }
+            found => Ok(found.map(|(document,)| document)),
+        }
+    }
+
+    async fn put_change_records(&self, changes: Vec<ReceivedChange>) -> Result<usize, StoreError> {
+        self.shared.put_change_records(&changes).await
+    }
+
+    async fn change_records(&self, query: &ChangeQuery) -> Result<Vec<ReceivedChange>, StoreError> {
+        self.shared.change_records(query).await
     }
 
     async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {

@@ -1,6 +1,8 @@
 //! What every backend must do.
 
 mod appends;
+mod change_records;
+mod documents;
 pub(crate) mod leases;
 mod lists;
 pub(crate) mod retention;
@@ -44,6 +46,10 @@ pub(crate) async fn run<S: IncidentStore + ?Sized + 'static>(fresh: impl AsyncFn
     case("appends are fenced", &fresh, leases::appends_are_fenced).await;
     case("the correlated mark is fenced", &fresh, leases::the_correlated_mark_is_fenced).await;
     case("cool-downs", &fresh, streams::cool_downs).await;
+    case("documents", &fresh, documents::a_document_is_kept_as_it_was).await;
+    case("what is no document", &fresh, documents::what_cannot_be_a_document_is_refused).await;
+    case("documents go", &fresh, documents::documents_go_with_their_incident).await;
+    case("change records", &fresh, change_records::told_once_and_found_by_their_instants).await;
     case("what is over goes", &fresh, retention::what_is_over_goes_and_what_is_open_stays).await;
     let goes = retention::received_alerts_go_only_when_they_are_correlated_and_old;
     case("received alerts go", &fresh, goes).await;
