@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::process::Stdio;
 
-use common::{WITHIN, program};
+use common::{WITHIN, deliver, firing, program, with};
 use quell_diagnose::{Case, RuleSet};
 use quell_incident::IncidentId;
 use quell_sandbox::{Options, Part, Sandbox, until};
@@ -138,4 +138,22 @@ async fn changes_are_kept_and_told_to_the_diagnosis() {
     assert_eq!(evidence["evidence"]["changes"][0]["service"], "order_service", "{}", evidence["request"]);
     let none = sandbox.get(&format!("/api/incidents/{}/evidence", IncidentId(uuid::Uuid::nil()))).await;
     assert!(none.unwrap_err().to_string().contains("404"));
+}
+
+/// A ninth fault, of a kind that nothing here knows: "I don't know" is the answer, and a person gets it with what was looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_rule_knows_is_said_so_and_handed_to_a_person() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    let labels = [("severity", "critical"), ("component", "turbine"), ("instance", "turbine-1:9100")];
+    let alert = with(firing("TurbineOverheats", &labels), "startsAt", json!(SystemClock.now()));
+    deliver(&sandbox, "/webhooks/alertmanager", &[alert]).await;
+    let over = |incident: &Value| incident["phase"] == "escalated";
+    let incident = sandbox.incident("a person to be asked", WITHIN, over).await.unwrap();
+    let diagnostics = &incident["diagnostics"];
+    assert_eq!(diagnostics["root_cause"], Value::Null, "{diagnostics:#}");
+    assert!(diagnostics["abstained"].as_str().is_some_and(|why| !why.is_empty()), "{diagnostics:#}");
+    assert_eq!(sandbox.actions().await.unwrap(), Vec::<Value>::new());
+    let id = incident["id"].as_str().unwrap();
+    let evidence = sandbox.get(&format!("/api/incidents/{id}/evidence")).await.unwrap();
+    assert_eq!(evidence["request"]["incident"]["alert_name"], "TurbineOverheats");
 }
