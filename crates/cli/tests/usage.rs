@@ -19,12 +19,15 @@ async fn help() {
       incident     See, open, approve, follow and end incidents [alias: incidents]
       sim          Break the simulated infrastructure; without a subcommand a menu
       agent        The agents that the coordinator works with [alias: agents]
+      tool         Look with the diagnostic agent's own tools: metrics, logs, health, platform [alias:
+                   tools]
       kill-switch  Stop everything that would be carried out
       selftest     Try on this machine that Quell loses nothing and does nothing twice
       audit        Whether a data folder or a database is what was written, and what is in it
       store        Move a store to another place or backend, record by record
       eval         Measure the diagnosis on recorded failures
       rule         The rules of the diagnosis: see, explain, check and test them [alias: rules]
+      backtest     What edited rules would have said of past incidents
       completions  Write the completions of a shell
       help         Print this message or the help of the given subcommand(s)
 

@@ -53,7 +53,6 @@ ticketing: {jira: {enabled: true, url: "https://j", username: u, token: t}}
     `automation.remediation.ssh` is set, but this version of Quell does not use it yet
     `automation.remediation.terraform` is set, but this version of Quell does not use it yet
     `ticketing.jira` is set, but this version of Quell does not use it yet
-    `agents.diagnostic.use_ml_model` is set, but this version of Quell does not use it yet
     `infrastructure.logging.elasticsearch` is set, but not asked: `use_real_data` is false, so the simulator is looked at
     `infrastructure.logging.splunk` is set, but not asked: `use_real_data` is false, so the simulator is looked at
     `infrastructure.logging.loki` is set, but not asked: `use_real_data` is false, so the simulator is looked at
@@ -245,6 +244,7 @@ coordinator:
       log_files: []
       journal_files: []
       health_checks: []
+      depends_on: {}
       sources:
         metrics: null
         logs: null
