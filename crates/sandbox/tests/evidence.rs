@@ -156,4 +156,17 @@ async fn what_no_rule_knows_is_said_so_and_handed_to_a_person() {
     let id = incident["id"].as_str().unwrap();
     let evidence = sandbox.get(&format!("/api/incidents/{id}/evidence")).await.unwrap();
     assert_eq!(evidence["request"]["incident"]["alert_name"], "TurbineOverheats");
+
+    // The next one is like it, and it is not known what was wrong.
+    sandbox.post(&format!("/api/incidents/{id}/close"), &json!({"why": "switched off"})).await.unwrap();
+    let labels = [("severity", "critical"), ("component", "turbine"), ("instance", "turbine-2:9100")];
+    let alert = with(firing("TurbineOverheats", &labels), "startsAt", json!(SystemClock.now()));
+    deliver(&sandbox, "/webhooks/alertmanager", &[alert]).await;
+    let second = |incident: &Value| incident["phase"] == "escalated" && incident["id"] != id;
+    let second = sandbox.incident("the second one", WITHIN, second).await.unwrap();
+    let asked = ["incident", "similar", second["id"].as_str().unwrap(), "-o", "json"];
+    let cited: Value = serde_json::from_str(&quell(&sandbox, &asked).await).unwrap();
+    assert_eq!(cited.as_array().unwrap().len(), 1, "{cited}");
+    assert_eq!((&cited[0]["incident"], &cited[0]["cause"]), (&json!(id), &Value::Null), "{cited}");
+    assert_eq!(cited[0]["shared"][0], json!({"aspect": "alert", "name": "TurbineOverheats"}), "{cited}");
 }

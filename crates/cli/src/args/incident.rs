@@ -58,6 +58,21 @@ Examples:
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Closed incidents that looked like it: what was wrong, and what helped
+    #[command(after_help = "\
+Alerts, services, metrics and log messages are compared; what many incidents have counts little. A cause is told where a runbook's
+repair was verified.
+
+Examples:
+  quell incident similar 3f2a9c
+  quell incident similar 3f2a9c -o json | jq -r '.[].cause'")]
+    Similar {
+        #[command(flatten)]
+        target: Target,
+        /// So many at the most, of the ten most alike
+        #[arg(long, value_name = "N", default_value_t = 5)]
+        count: usize,
+    },
     /// Follow an incident until it is closed
     #[command(after_help = "\
 Examples:

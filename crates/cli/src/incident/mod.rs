@@ -6,6 +6,7 @@ mod evidence;
 mod find;
 mod list;
 mod show;
+mod similar;
 mod watch;
 
 use serde_json::{Value, json};
@@ -28,6 +29,7 @@ pub(crate) async fn run(context: &mut Context<'_>, command: IncidentCommand) -> 
         IncidentCommand::Evidence { target, out } => {
             return evidence::run(context, &target.id, out.as_deref()).await;
         }
+        IncidentCommand::Similar { target, count } => return similar::run(context, &target.id, count).await,
         IncidentCommand::Watch(arguments) => return watch::run(context, arguments).await,
         IncidentCommand::Create(arguments) => return create::run(context, arguments).await,
         IncidentCommand::Approve { target, yes, digest } => {
