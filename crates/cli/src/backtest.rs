@@ -170,8 +170,8 @@ fn page(replay: &Replay, all: bool) -> Page {
     page
 }
 
-fn replayed(case: &Case, before: &Report, rules: &RuleSet, repaired_by: Option<String>) -> Replayed {
-    let (before, after) = (Verdict::of(before), Verdict::of(&case.diagnose(rules)));
+fn replayed(case: &Case, before: Verdict, rules: &RuleSet, repaired_by: Option<String>) -> Replayed {
+    let after = Verdict::of(&case.diagnose(rules));
     let request = &case.request;
     Replayed {
         incident: request.incident.id.to_string(),
@@ -203,8 +203,8 @@ fn of_folder(folder: &Path, arguments: &BacktestArgs, rules: &RuleSet) -> Result
     for file in files {
         let case = read_case(&file)?;
         if arguments.admits(case.request.reference_time) {
-            let before = case.diagnose(&shipped);
-            replay.replayed.push(replayed(&case, &before, rules, None));
+            let before = Verdict::of(&case.diagnose(&shipped));
+            replay.replayed.push(replayed(&case, before, rules, None));
         }
     }
     Ok(replay)
@@ -246,10 +246,7 @@ async fn of_coordinator(
             Err(failure) => return Err(failure),
         };
         let runbook = incident.pointer("/resolution/runbook").and_then(Value::as_str).map(str::to_owned);
-        let mut one = replayed(&case, &case.diagnose(rules), rules, runbook);
-        one.before = said(incident);
-        one.change = Change::between(&one.before, &one.after);
-        replay.replayed.push(one);
+        replay.replayed.push(replayed(&case, said(incident), rules, runbook));
     }
     Ok(replay)
 }

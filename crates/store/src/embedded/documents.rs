@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use quell_incident::ids::{Digest, IncidentId};
 
@@ -14,11 +14,13 @@ const FOLDER: &str = "documents";
 
 pub(super) struct Documents {
     folder: PathBuf,
+    /// Incidents are gone whose documents are not.
+    some_to_drop: AtomicBool,
 }
 
 impl Documents {
     pub(super) fn new(store: &Path) -> Self {
-        Self { folder: store.join(FOLDER) }
+        Self { folder: store.join(FOLDER), some_to_drop: AtomicBool::new(false) }
     }
 
     fn of(&self, incident: IncidentId) -> PathBuf {
@@ -56,6 +58,11 @@ impl Documents {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed("read a document")(error)),
         }
+    }
+
+    /// Says whether there are documents of incidents that are gone, and tells what was said before.
+    pub(super) fn swap_some_to_drop(&self, some: bool) -> bool {
+        self.some_to_drop.swap(some, Ordering::SeqCst)
     }
 
     /// The incidents that have documents.

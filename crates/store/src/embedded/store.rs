@@ -32,10 +32,22 @@ const DECISIONS_MAX: usize = 16;
 impl EmbeddedStore {
     /// Removes the documents of incidents that are gone. A process that dies before it leaves them for the next time that any goes.
     async fn drop_documents(&self) -> Result<(), StoreError> {
-        for incident in self.blocking(|shared| shared.documents.incidents()).await? {
+        let not_indexed = self.blocking(|shared| {
+            let incidents = shared.documents.incidents()?;
+            shared.with_index(|index| {
+                let mut not_indexed = Vec::new();
+                for incident in incidents {
+                    if index.places(incident)?.is_empty() {
+                        not_indexed.push(incident);
+                    }
+                }
+                Ok(not_indexed)
+            })
+        });
+        for incident in not_indexed.await? {
             match self.incident(incident).await {
                 Ok(None) => self.blocking(move |shared| shared.documents.remove(incident)).await?,
-                // One that is left alone is there all the same.
+                // The index has not come to it yet; or it is left alone, and is there all the same.
                 Ok(Some(_)) | Err(StoreError::UnknownEvent { .. } | StoreError::Damaged { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -372,6 +384,10 @@ impl IncidentStore for EmbeddedStore {
     ) -> Result<Retained, StoreError> {
         let retained = self.retain_within(retention, now, budget).await?;
         if retained.incidents > 0 {
+            self.shared.documents.swap_some_to_drop(true);
+        }
+        // Once for all parts of a round.
+        if !retained.more && self.shared.documents.swap_some_to_drop(false) {
             self.drop_documents().await?;
         }
         Ok(retained)
