@@ -59,8 +59,10 @@ async fn a_full_disk_is_try_again_nothing_is_lost_and_it_heals() {
             assert!(send(&sandbox, &name).await, "{name}: there is space");
             acknowledged.insert(name);
         }
-        disk.fill().unwrap();
+        let refused_before = refused;
         for number in 0..SENT_WHEN_FULL {
+            // Again, since the index gives space back meanwhile.
+            disk.fill().unwrap();
             let name = format!("Full{round}No{number}");
             if send(&sandbox, &name).await {
                 acknowledged.insert(name);
@@ -68,6 +70,9 @@ async fn a_full_disk_is_try_again_nothing_is_lost_and_it_heals() {
                 refused += 1;
             }
         }
+        // Some find room in the last page of a file.
+        let refused_now = refused - refused_before;
+        assert!(refused_now >= SENT_WHEN_FULL / 2, "the disk was hardly full: {refused_now}");
         disk.clear().unwrap();
         let begun = Instant::now();
         let name = format!("After{round}");
@@ -89,7 +94,6 @@ async fn a_full_disk_is_try_again_nothing_is_lost_and_it_heals() {
         assert_eq!(health.status, 200, "{health:?}");
     }
     println!("{} acknowledged, {refused} told to try again", acknowledged.len());
-    assert!(refused >= SENT_WHEN_FULL, "the disk was hardly full: {refused}");
     sandbox.kill(Part::Coordinator);
     sandbox.restart(Part::Coordinator).await.unwrap();
     assert_eq!(names(&sandbox).await.unwrap(), acknowledged, "what was acknowledged, and nothing else");

@@ -247,7 +247,10 @@ async fn too_much_at_once_is_overload() {
     let mut waiting = Vec::new();
     let refused = loop {
         let mut receive = Box::pin(store.receive(received(waiting.len() as u64)));
-        match receive.as_mut().poll(&mut context) {
+        let polled = receive.as_mut().poll(&mut context);
+        // Once the writer waits for the disk it takes nothing more out of the queue.
+        assert!(disk.wait_for_held_sync());
+        match polled {
             std::task::Poll::Pending => waiting.push(receive),
             std::task::Poll::Ready(answer) => break answer.unwrap_err(),
         }
