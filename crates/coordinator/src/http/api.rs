@@ -1,6 +1,7 @@
 //! The REST API: incidents, people's words, agents, the kill switch. Everything here is also possible by A2A where A2A has a word for
 //! it; this is for `curl`, `jq` and the console.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -169,12 +170,19 @@ fn serde_urlencoded(text: &str) -> Result<Vec<(String, String)>, Problem> {
     pairs.map(|pairs| pairs.0).map_err(|error| Problem::bad_request(error.body_text()))
 }
 
-pub(super) fn path_problem(_: PathRejection) -> Problem {
+fn path_problem(_: PathRejection) -> Problem {
     Problem::not_found("the path is not UTF-8, so there is no incident id in it")
 }
 
-pub(super) fn parse_id(text: &str) -> Result<IncidentId, Problem> {
+fn parse_id(text: &str) -> Result<IncidentId, Problem> {
     text.parse().map_err(|error| Problem::not_found(format!("{error}")))
+}
+
+/// The incident that a path names.
+pub(super) async fn incident_at(web: &Web, path: PathOf<String>) -> Result<Arc<Incident>, Problem> {
+    let id = parse_id(&path.map_err(path_problem)?)?;
+    let incident = web.site.store.incident(id).await.map_err(|error| store_problem(&error))?;
+    incident.ok_or_else(|| Problem::not_found(format!("there is no incident {id}")))
 }
 
 /// `GET /api/incidents/{id}`: the incident with its timeline.
@@ -184,9 +192,7 @@ pub(super) async fn show(
     path: PathOf<String>,
 ) -> Result<Json<Value>, Problem> {
     web.require(&headers, Scope::Read)?;
-    let id = parse_id(&path.map_err(path_problem)?)?;
-    let incident = web.site.store.incident(id).await.map_err(|error| store_problem(&error))?;
-    let incident = incident.ok_or_else(|| Problem::not_found(format!("there is no incident {id}")))?;
+    let incident = incident_at(&web, path).await?;
     Ok(Json(detail(web.site.store.as_ref(), &incident).await.map_err(|error| store_problem(&error))?))
 }
 

@@ -1,6 +1,6 @@
 //! The evidence of a diagnosis, as it was gathered.
 
-use std::io::Read as _;
+use std::io::{self, Read as _};
 
 use axum::extract::State;
 use axum::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, ETAG, VARY};
@@ -11,7 +11,7 @@ use quell_service::{Problem, Scope};
 use tracing::error;
 
 use super::Web;
-use super::api::{PathOf, parse_id, path_problem, store_problem};
+use super::api::{PathOf, incident_at, store_problem};
 
 /// `GET /api/incidents/{id}/evidence`: the request, all that was gathered and the calibration that the latest report rests on, as JSON
 /// of schema `quell/case/v1`. It is stored packed, and goes out like that to whom accepts gzip.
@@ -21,9 +21,8 @@ pub(super) async fn show(
     path: PathOf<String>,
 ) -> Result<Response, Problem> {
     web.require(&headers, Scope::Read)?;
-    let id = parse_id(&path.map_err(path_problem)?)?;
-    let incident = web.site.store.incident(id).await.map_err(|error| store_problem(&error))?;
-    let incident = incident.ok_or_else(|| Problem::not_found(format!("there is no incident {id}")))?;
+    let incident = incident_at(&web, path).await?;
+    let id = incident.id;
     let report = incident
         .report
         .as_ref()
@@ -42,9 +41,12 @@ pub(super) async fn show(
     }
     let unpacked = tokio::task::spawn_blocking(move || {
         let mut json = Vec::new();
-        GzDecoder::new(packed.as_slice()).take(UNPACKED_BYTES_MAX).read_to_end(&mut json).map(|_| json)
+        GzDecoder::new(packed.as_slice()).take(UNPACKED_BYTES_MAX + 1).read_to_end(&mut json)?;
+        // A part of it would be no JSON.
+        let whole = json.len() as u64 <= UNPACKED_BYTES_MAX;
+        whole.then_some(json).ok_or_else(|| io::Error::from(io::ErrorKind::FileTooLarge))
     });
-    match unpacked.await.map_err(std::io::Error::other).flatten() {
+    match unpacked.await.map_err(io::Error::other).flatten() {
         Ok(json) => Ok((named, json).into_response()),
         Err(cause) => {
             error!(incident_id = %id, error = %cause, "the stored evidence cannot be unpacked");

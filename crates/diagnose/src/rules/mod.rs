@@ -38,8 +38,8 @@ pub struct RuleSource {
 }
 
 impl RuleSource {
-    fn shipped((name, text): (&str, &str)) -> Self {
-        Self { name: name.to_owned(), text: text.to_owned() }
+    fn shipped(files: &[(&str, &str)]) -> Vec<Self> {
+        files.iter().map(|(name, text)| Self { name: (*name).to_owned(), text: (*text).to_owned() }).collect()
     }
 }
 
@@ -103,7 +103,7 @@ impl RuleSet {
     /// # Errors
     /// Every mistake of every file. Then none of them is taken.
     pub fn load(site: &[RuleSource]) -> Result<Self, RuleMistakes> {
-        let shipped = shipped::RULES.map(RuleSource::shipped);
+        let shipped = RuleSource::shipped(shipped::RULES);
         let env = Arc::new(Env::stdlib());
         let (mut rules, mut mistakes) = (BTreeMap::new(), Vec::new());
         for sources in [&shipped[..], site] {

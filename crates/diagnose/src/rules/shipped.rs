@@ -1,31 +1,17 @@
-//! The rules that come with Quell and their tests, by the files that they are in.
+//! The rules that come with Quell and their tests, by the files that they are in. Each file of rules has one of tests.
 
 macro_rules! files {
-    ($folder:literal: $($name:literal),* $(,)?) => {
-        [$((concat!($folder, $name), include_str!(concat!("../../rules/", $folder, $name)))),*]
+    ($($name:literal),* $(,)?) => {
+        /// The rules.
+        pub(super) const RULES: &[(&str, &str)] = &[$(($name, include_str!(concat!("../../rules/", $name)))),*];
+
+        /// Their tests.
+        pub(super) const TESTS: &[(&str, &str)] =
+            &[$((concat!("tests/", $name), include_str!(concat!("../../rules/tests/", $name)))),*];
     };
 }
 
-/// The rules.
-pub(super) const RULES: [(&str, &str); 14] = files!["":
-    "certificates.yaml",
-    "database.yaml",
-    "edge.yaml",
-    "host.yaml",
-    "jvm.yaml",
-    "kafka.yaml",
-    "kubernetes.yaml",
-    "machines.yaml",
-    "messaging.yaml",
-    "network.yaml",
-    "node-js.yaml",
-    "postgres.yaml",
-    "redis.yaml",
-    "services.yaml",
-];
-
-/// Their tests.
-pub(super) const TESTS: [(&str, &str); 14] = files!["tests/":
+files![
     "certificates.yaml",
     "database.yaml",
     "edge.yaml",

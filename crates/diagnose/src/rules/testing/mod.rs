@@ -60,7 +60,7 @@ impl RuleTests {
     /// # Errors
     /// Never with the files as they are shipped.
     pub fn shipped() -> Result<Self, RuleMistakes> {
-        Self::load(&shipped::TESTS.map(RuleSource::shipped))
+        Self::load(&RuleSource::shipped(shipped::TESTS))
     }
 
     /// Reads files of tests.
