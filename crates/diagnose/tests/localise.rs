@@ -235,6 +235,30 @@ fn lines_that_belong_to_requests_and_are_missing_are_found_under_any_load() {
 }
 
 #[test]
+fn requests_that_break_off_are_found_though_none_of_them_lacks_a_line() {
+    let mut observed = system();
+    traces(&mut observed, Phase::Normal, 20, 0.0);
+    traces(&mut observed, Phase::Fault, 20, 0.0);
+    let mut add = |phase, trace, times, message: &str| {
+        (0..times).for_each(|_| observed.records.push(record(CART, phase, trace, false, message)));
+    };
+    for trace in 0..20 {
+        let trains = 1 + trace % 3;
+        add(Phase::Normal, trace, 2 * trains, "a seat is asked for");
+        add(Phase::Normal, trace, 2 * trains, "a price is computed");
+        add(Phase::Fault, trace, 2 * trains, "a seat is asked for");
+        // A third of the requests are still as they were.
+        add(Phase::Fault, trace, if trace % 3 == 0 { 2 * trains } else { trains }, "a price is computed");
+    }
+    let found = found(&observed);
+    assert_eq!(first(&found), Some((CART, Fault::BehaviourChange, Rule::StepsMissing)));
+    let statement = &found.candidates[0].findings[0].statement;
+    let expected = "13 of 20 requests break off between what always goes together: a seat is asked for; a price is computed";
+    assert_eq!(statement, expected);
+    assert!(found.confidence() > 0.7, "{}", found.confidence());
+}
+
+#[test]
 fn new_errors_are_of_the_service_that_they_name() {
     let mut observed = system();
     observed.services[DB] = "orders-db".to_owned();

@@ -101,9 +101,12 @@ pub(crate) struct RcaArgs {
     /// A calibration that was made with quell eval calibrate
     #[arg(long, value_name = "FILE")]
     pub(crate) model: Option<PathBuf>,
-    /// Also say what a calibration on all other suites makes of each
+    /// Also say what a calibration, and thresholds, that were chosen on all other suites make of each
     #[arg(long, requires = "score")]
     pub(crate) leave_one_out: bool,
+    /// Where a calibration goes that is fitted to these cases and to their windows without a fault
+    #[arg(long, requires = "score", value_name = "FILE")]
+    pub(crate) fit: Option<PathBuf>,
 }
 
 /// Flags of the calibration.

@@ -1,14 +1,15 @@
 //! `quell eval calibrate`: fits what a confidence means to outcomes, and says whether that helps on outcomes that it has not seen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use quell_diagnose::localise::{Calibration, Features, Outcome};
+use quell_diagnose::localise::{Calibration, Features, FitError, Outcome};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::lines::{read_lines, read_truth};
 use super::page;
-use super::score::{Outcome as Placed, Prediction, Told, Truth};
+use super::score::{CONFIDENT, Outcome as Placed, Prediction, Share, Told, Truth};
 use crate::args::CalibrateArgs;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
@@ -23,6 +24,8 @@ pub(super) struct Known {
     case: String,
     suite: String,
     outcome: Outcome,
+    /// Nothing was wrong, so that any answer is a wrong one.
+    is_calm: bool,
 }
 
 /// A line of a site's own record: a prediction, and whether it turned out to be right.
@@ -40,6 +43,9 @@ pub(super) struct Compared {
     pub(super) before: f64,
     /// `None` when the other outcomes are too few for a fit.
     pub(super) after: Option<f64>,
+    /// The share of windows without a fault in which the calibrated answer is no confident one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) specificity: Option<Share>,
 }
 
 impl Known {
@@ -52,8 +58,30 @@ impl Known {
     fn resolved(prediction: &Prediction, right: bool) -> Option<Self> {
         let Told { first, second, groups } = prediction.features?;
         let outcome = Outcome { features: Features { first, second, groups }, right };
-        Some(Self { case: prediction.case.clone(), suite: prediction.suite.clone(), outcome })
+        let (case, suite) = (prediction.case.clone(), prediction.suite.clone());
+        Some(Self { case, suite, outcome, is_calm: false })
     }
+
+    /// What was said of a window without a fault.
+    pub(super) fn calm(case: &str, suite: &str, features: Features) -> Self {
+        let outcome = Outcome { features, right: false };
+        Self { case: case.to_owned(), suite: suite.to_owned(), outcome, is_calm: true }
+    }
+
+    /// The confidence; who says nothing is not sure of it.
+    fn said(&self, calibration: &Calibration) -> f64 {
+        if self.is_answer() { calibration.apply(&self.outcome.features) } else { 0.0 }
+    }
+
+    fn is_answer(&self) -> bool {
+        self.outcome.features.first > 0.0
+    }
+}
+
+/// A calibration by all answers: what nothing was said about says nothing of what a confidence means.
+pub(super) fn fit(known: &[&Known]) -> std::result::Result<Calibration, FitError> {
+    let answers = known.iter().filter(|one| one.is_answer());
+    Calibration::fit(&answers.map(|one| one.outcome).collect::<Vec<_>>())
 }
 
 pub(super) fn run(context: &mut Context<'_>, args: &CalibrateArgs) -> Result<()> {
@@ -72,14 +100,7 @@ pub(super) fn run(context: &mut Context<'_>, args: &CalibrateArgs) -> Result<()>
         return Err(Failure::not_possible("no prediction is known to be right or wrong")
             .next("name what was really at fault with --score, or write `\"right\": true` or `false` into the lines"));
     }
-    let outcomes: Vec<Outcome> = known.iter().map(|one| one.outcome).collect();
-    let model = Calibration::fit(&outcomes).map_err(|error| {
-        Failure::not_possible(error.to_string())
-            .next("until there are more, the engines' prior is used as it is")
-    })?;
-    let text = serde_json::to_string_pretty(&model).map_err(|error| Failure::failed(error.to_string()))?;
-    std::fs::write(&args.out, format!("{text}\n"))
-        .map_err(|error| Failure::failed(format!("{} cannot be written: {error}", args.out.display())))?;
+    let model = written(&known, &args.out)?;
     let validated = cross_validated(&known);
     let suites = if args.leave_one_out { by_suite(&known) } else { BTreeMap::new() };
     if context.output.is_json() {
@@ -91,23 +112,39 @@ pub(super) fn run(context: &mut Context<'_>, args: &CalibrateArgs) -> Result<()>
     Ok(())
 }
 
-fn brier(known: &[&Known], said: impl Fn(&Features) -> f64) -> f64 {
+/// Fits a calibration and writes it.
+pub(super) fn written(known: &[Known], out: &Path) -> Result<Calibration> {
+    let model = fit(&known.iter().collect::<Vec<_>>()).map_err(|error| {
+        Failure::not_possible(error.to_string())
+            .next("until there are more, the engines' prior is used as it is")
+    })?;
+    let text = serde_json::to_string_pretty(&model).map_err(|error| Failure::failed(error.to_string()))?;
+    std::fs::write(out, format!("{text}\n"))
+        .map_err(|error| Failure::failed(format!("{} cannot be written: {error}", out.display())))?;
+    Ok(model)
+}
+
+fn brier(known: &[&Known], calibration: &Calibration) -> f64 {
     let off = known.iter().map(|one| {
         let right = if one.outcome.right { 1.0 } else { 0.0 };
-        (said(&one.outcome.features) - right).powi(2)
+        (one.said(calibration) - right).powi(2)
     });
     off.sum::<f64>() / known.len().max(1) as f64
 }
 
 /// What a fit on the others makes of these.
 fn compared(held_out: &[&Known], others: &[&Known]) -> Compared {
-    let outcomes: Vec<Outcome> = others.iter().map(|one| one.outcome).collect();
-    let prior = Calibration::prior();
-    let fitted = Calibration::fit(&outcomes).ok();
+    let (calm, cases): (Vec<&Known>, Vec<&Known>) = held_out.iter().partition(|one| one.is_calm);
+    let fitted = fit(others).ok();
+    let specificity = fitted.as_ref().and_then(|fitted| {
+        let quiet = calm.iter().filter(|one| one.said(fitted) < CONFIDENT).count();
+        Share::of(quiet, calm.len())
+    });
     Compared {
-        outcomes: held_out.len(),
-        before: brier(held_out, |features| prior.apply(features)),
-        after: fitted.map(|fitted| brier(held_out, |features| fitted.apply(features))),
+        outcomes: cases.len(),
+        before: brier(&cases, &Calibration::prior()),
+        after: fitted.map(|fitted| brier(&cases, &fitted)),
+        specificity,
     }
 }
 
@@ -124,13 +161,15 @@ fn cross_validated(known: &[Known]) -> Compared {
             numbered().filter(|(place, _)| place % FOLDS != fold).map(|(_, one)| one).collect();
         compared(&held_out, &others)
     });
-    parts.fold(Compared { outcomes: 0, before: 0.0, after: Some(0.0) }, |sum, part| {
+    let none = Compared { outcomes: 0, before: 0.0, after: Some(0.0), specificity: None };
+    parts.fold(none, |sum, part| {
         let all = (sum.outcomes + part.outcomes).max(1) as f64;
         let mean = |one: f64, other: f64| (one * sum.outcomes as f64 + other * part.outcomes as f64) / all;
         Compared {
             outcomes: sum.outcomes + part.outcomes,
             before: mean(sum.before, part.before),
             after: sum.after.zip(part.after).map(|(one, other)| mean(one, other)),
+            specificity: None,
         }
     })
 }

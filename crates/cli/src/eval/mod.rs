@@ -3,6 +3,7 @@
 
 mod alerts;
 mod calibrate;
+mod choose;
 mod lines;
 mod logs;
 mod observed;

@@ -69,9 +69,22 @@ fn suite(page: &mut Page, one: &Measured) {
     }
     if let Some(compared) = one.calibrated_on_others {
         page.line(format!(
-            "Brier with the confidence calibrated on all other suites: {}, before {:.3}",
+            "with the confidence calibrated on all other suites: Brier {}, before {:.3}; without a confident answer {}",
             number(compared.after),
-            compared.before
+            compared.before,
+            share(compared.specificity)
+        ));
+    }
+    if let Some(chosen) = &one.chosen_on_others {
+        let moved = chosen.moved.iter().map(|(name, value)| format!("{name} {value:.2}"));
+        let moved = moved.collect::<Vec<_>>().join(", ");
+        page.line(format!(
+            "with the thresholds chosen on all other suites ({}): AC@1 {}, AC@3 {}, Brier {:.3}, without a confident answer {}",
+            if moved.is_empty() { "the shipped ones" } else { &moved },
+            share(chosen.score.ac1),
+            share(chosen.score.ac3),
+            chosen.score.brier,
+            share(chosen.specificity)
         ));
     }
     page.line(format!(

@@ -8,7 +8,8 @@ use quell_diagnose::localise::{Calibration, Localisation, Observed, localise, ro
 use serde::Serialize;
 use serde_json::json;
 
-use super::calibrate;
+use super::calibrate::{self, Known};
+use super::choose::{self, Chosen, Material};
 use super::lines::{read_truth, write_lines};
 use super::page;
 use super::score::{CONFIDENT, Outcome, Prediction, Score, Share, Told, Truth};
@@ -37,6 +38,8 @@ pub(super) struct Measured {
     pub(super) baseline: Option<Score>,
     /// With the confidence calibrated on all other suites.
     pub(super) calibrated_on_others: Option<calibrate::Compared>,
+    /// With thresholds that were chosen on all other suites.
+    pub(super) chosen_on_others: Option<Chosen>,
 }
 
 /// Time of the engines for one case.
@@ -66,9 +69,11 @@ struct Predicted {
     lines: Vec<Prediction>,
     moved: Vec<Vec<Prediction>>,
     baseline: Vec<Prediction>,
-    calm: usize,
-    confident: usize,
+    /// What was said of windows without a fault, and whether it was confident.
+    calm: Vec<(Known, bool)>,
     seen: BTreeSet<Vec<u64>>,
+    /// Kept only where thresholds are chosen by it.
+    material: Material,
 }
 
 pub(super) fn run(context: &mut Context<'_>, args: &RcaArgs) -> Result<()> {
@@ -80,9 +85,21 @@ pub(super) fn run(context: &mut Context<'_>, args: &RcaArgs) -> Result<()> {
         let case = reader.read(&folder)?;
         let predicted = suites.entry(case.description.suite.clone()).or_default();
         predict(&case, &calibration, truth.is_some(), predicted);
+        let known = truth.as_ref().and_then(|truth| truth.get(&case.description.case));
+        if let (true, Some(known)) = (args.leave_one_out, known) {
+            predicted.material.cases.push((case.observed(0.0), known.root_cause_service.clone()));
+        }
     }
     write_lines(&args.out, suites.values().flat_map(|suite| &suite.lines))?;
-    let measured = measure(&suites, truth.as_ref(), args.leave_one_out)?;
+    let mut measured = measure(&suites, truth.as_ref(), args.leave_one_out)?;
+    if let (Some(out), Some(truth)) = (&args.fit, &truth) {
+        calibrate::written(&known(&suites, truth), out)?;
+    }
+    if args.leave_one_out {
+        let materials = suites.into_iter().map(|(name, suite)| (name, suite.material)).collect();
+        let mut chosen = choose::by_suite(&materials);
+        measured.iter_mut().for_each(|one| one.chosen_on_others = chosen.remove(&one.suite));
+    }
     if context.output.is_json() {
         let document = json!({
             "schema": "quell/eval-rca/v1",
@@ -132,14 +149,25 @@ fn predict(case: &Case, calibration: &Calibration, is_scored: bool, predicted: &
         because: Vec::new(),
     });
     for calm in case.calm() {
-        // Cases of one day share their normal minutes.
-        let values = calm.series.iter().flat_map(|series| &series.fault);
-        if predicted.seen.insert(values.map(|sample| sample.value.to_bits()).collect()) {
-            predicted.calm += 1;
-            let confident = localise(&calm, calibration).confidence() >= CONFIDENT;
-            predicted.confident += usize::from(confident);
+        // Cases of one day share their normal minutes, and what happened in one of those minutes happened once.
+        let minutes = minutes(&calm);
+        if minutes.iter().all(|minute| !predicted.seen.contains(minute)) {
+            let found = localise(&calm, calibration);
+            let known = Known::calm(&case.description.case, &case.description.suite, found.features);
+            predicted.calm.push((known, found.confidence() >= CONFIDENT));
+            predicted.seen.extend(minutes);
+            predicted.material.calm.push(calm);
         }
     }
+}
+
+/// What was measured in each step of a window; by that a step is known again under another time.
+fn minutes(window: &Observed) -> Vec<Vec<u64>> {
+    let mut minutes: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    for sample in window.series.iter().flat_map(|series| &series.fault) {
+        minutes.entry(sample.at.to_bits()).or_default().push(sample.value.to_bits());
+    }
+    minutes.into_values().collect()
 }
 
 #[allow(clippy::disallowed_methods, reason = "how long the engines take is what is measured")]
@@ -171,6 +199,14 @@ fn prediction(case: &Case, observed: &Observed, found: &Localisation, seconds: O
     }
 }
 
+/// Every answer that is known to be right or wrong, of cases and of windows without a fault.
+fn known(suites: &BTreeMap<String, Predicted>, truth: &BTreeMap<String, Truth>) -> Vec<Known> {
+    let lines = suites.values().flat_map(|suite| &suite.lines);
+    let cases = lines.filter_map(|line| Known::of(line, truth.get(&line.case)));
+    let calm = suites.values().flat_map(|suite| &suite.calm).map(|(known, _)| known.clone());
+    cases.chain(calm).collect()
+}
+
 fn measure(
     suites: &BTreeMap<String, Predicted>,
     truth: Option<&BTreeMap<String, Truth>>,
@@ -191,9 +227,7 @@ fn measure(
     }
     let mut held_out = BTreeMap::new();
     if let (true, Some(truth)) = (leave_one_out, truth) {
-        let lines = suites.values().flat_map(|suite| &suite.lines);
-        let known = lines.filter_map(|line| calibrate::Known::of(line, truth.get(&line.case)));
-        held_out = calibrate::by_suite(&known.collect::<Vec<_>>());
+        held_out = calibrate::by_suite(&known(suites, truth));
     }
     let measured = suites.iter().map(|(name, suite)| {
         let seconds: Vec<f64> = suite.lines.iter().filter_map(|line| line.seconds).collect();
@@ -209,13 +243,17 @@ fn measure(
                 most: 1000.0 * seconds.iter().copied().fold(0.0, f64::max),
             },
             calm: Calm {
-                windows: suite.calm,
-                specificity: Share::of(suite.calm - suite.confident, suite.calm),
+                windows: suite.calm.len(),
+                specificity: Share::of(
+                    suite.calm.iter().filter(|(_, is_confident)| !is_confident).count(),
+                    suite.calm.len(),
+                ),
             },
             score: outcomes(&suite.lines).map(|outcomes| Score::of(&outcomes)),
             moved: moved.collect(),
             baseline: outcomes(&suite.baseline).map(|outcomes| Score::of(&outcomes)),
             calibrated_on_others: held_out.remove(name),
+            chosen_on_others: None,
         }
     });
     Ok(measured.collect())

@@ -4,9 +4,9 @@
 //! the same kind of request when nothing was wrong. Twice the load is then no change, and neither is a kind of request that nobody has
 //! sent before. Where there are no traces, the service's other lines say how much it has to do.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
-use super::deviation::grade;
+use super::paired::{Done, behind};
 use super::{Finding, Phase, Rule, Source, Span, System};
 use crate::stats::median;
 use crate::template::{head, template};
@@ -19,8 +19,6 @@ const HEAD_MIN: usize = 48;
 const ERROR_KEY_BYTES: usize = 400;
 /// Requests of a kind that have to be known from when nothing was wrong.
 const REQUESTS_MIN: f64 = 3.0;
-/// How surprising a count has to be, as twice the log-likelihood ratio: 10.8 is one chance in a thousand; and where it could not be more so.
-const SURPRISE: (f64, f64) = (10.8, 60.0);
 /// Lines that are missing have to have been expected so many times, and to be under this part of it.
 const EXPECTED_MIN: f64 = 4.0;
 const LEFT_MAX: f64 = 0.5;
@@ -39,16 +37,18 @@ const TOLD_MAX: usize = 120;
 const CITED_MAX: usize = 3;
 
 pub(crate) fn find(system: &System<'_>, findings: &mut Vec<Finding>) {
-    let tallies = tally(system);
+    let Told { tallies, broken_off } = told(system);
     let mut best: BTreeMap<(usize, Rule), Finding> = BTreeMap::new();
-    for ((service, item), tally) in &tallies {
-        let found = missing(*service, item, tally).or_else(|| new_errors(system, *service, item, tally));
-        for finding in found.into_iter().flatten() {
-            let key = (finding.service, finding.rule);
-            let known = best.get(&key);
-            if known.is_none_or(|known| is_better(&finding, known)) {
-                best.insert(key, finding);
-            }
+    let of_tallies = tallies.iter().flat_map(|((service, item), tally)| {
+        missing(system, *service, item, tally)
+            .or_else(|| new_errors(system, *service, item, tally))
+            .unwrap_or_default()
+    });
+    for finding in of_tallies.chain(broken_off) {
+        let key = (finding.service, finding.rule);
+        let known = best.get(&key);
+        if known.is_none_or(|known| is_better(&finding, known)) {
+            best.insert(key, finding);
         }
     }
     findings.extend(best.into_values());
@@ -78,13 +78,19 @@ struct Tally {
 /// A trace's visit of a service.
 type Visit = (Phase, u64, usize);
 
-fn tally(system: &System<'_>) -> BTreeMap<(usize, Item), Tally> {
+/// What lines and spans tell.
+struct Told {
+    tallies: BTreeMap<(usize, Item), Tally>,
+    broken_off: Vec<Finding>,
+}
+
+fn told(system: &System<'_>) -> Told {
     let observed = system.observed;
     let names = Names::of(system);
     let visits = visits(&observed.spans, &names);
     // What happened in each kind of request, when nothing was wrong and now.
     let mut counts: BTreeMap<(usize, &[usize], usize), [f64; 2]> = BTreeMap::new();
-    let mut counted: HashSet<(Visit, usize)> = HashSet::new();
+    let mut done: HashMap<Visit, HashMap<usize, u32>> = HashMap::new();
     let mut requests: BTreeMap<(usize, &[usize]), [f64; 2]> = BTreeMap::new();
     let mut loose: BTreeMap<(usize, usize), [f64; 2]> = BTreeMap::new();
     let mut sources: BTreeMap<(usize, usize), Vec<Source>> = BTreeMap::new();
@@ -96,8 +102,10 @@ fn tally(system: &System<'_>) -> BTreeMap<(usize, Item), Tally> {
         match visit {
             // Once for each trace: what one request does twenty times is not seen twenty times.
             Some(visit) => {
-                let key = (phase, trace.unwrap_or_default(), service);
-                if !counted.insert((key, item)) {
+                let done = done.entry((phase, trace.unwrap_or_default(), service)).or_default();
+                let times = done.entry(item).or_default();
+                *times += 1;
+                if *times > 1 {
                     return;
                 }
                 counts.entry((service, visit, item)).or_default()[slot(phase)] += 1.0;
@@ -138,13 +146,64 @@ fn tally(system: &System<'_>) -> BTreeMap<(usize, Item), Tally> {
             tally.expected += before * load;
         }
     }
-    tallies
-        .into_iter()
-        .filter_map(|((service, item), mut tally)| {
-            tally.sources = sources.remove(&(service, item)).unwrap_or_default();
-            Some(((service, names.items.get(item)?.clone()), tally))
-        })
-        .collect()
+    let broken_off = broken_off(system, &names, &visits, done, &sources);
+    let tallies = tallies.into_iter().filter_map(|((service, item), mut tally)| {
+        tally.sources = sources.remove(&(service, item)).unwrap_or_default();
+        Some(((service, names.items.get(item)?.clone()), tally))
+    });
+    Told { tallies: tallies.collect(), broken_off }
+}
+
+/// Requests of a service that do one thing less often than what goes with it.
+fn broken_off(
+    system: &System<'_>,
+    names: &Names,
+    visits: &BTreeMap<Visit, Vec<usize>>,
+    mut done: HashMap<Visit, HashMap<usize, u32>>,
+    sources: &BTreeMap<(usize, usize), Vec<Source>>,
+) -> Vec<Finding> {
+    // By name, since numbers follow from the order of the lines.
+    let mut by_name: Vec<usize> = (0..names.items.len()).collect();
+    by_name.sort_by_key(|item| names.items.get(*item));
+    let mut place = vec![0; by_name.len()];
+    by_name.iter().enumerate().for_each(|(rank, item)| place[*item] = rank);
+    let mut kinds: BTreeMap<(usize, &[usize]), Vec<Done>> = BTreeMap::new();
+    for (visit, kind) in visits {
+        let counts = done.remove(visit).unwrap_or_default().into_iter();
+        let counts = counts.filter_map(|(item, times)| Some((*place.get(item)?, times))).collect();
+        kinds.entry((visit.2, kind)).or_default().push(Done { is_fault: visit.0 == Phase::Fault, counts });
+    }
+    let mut findings = Vec::new();
+    for ((service, _), requests) in kinds {
+        for behind in behind(&requests) {
+            let named =
+                |rank: usize| by_name.get(rank).and_then(|number| Some((*number, names.items.get(*number)?)));
+            let (Some((_, item)), Some((number, ahead))) = (named(behind.item), named(behind.ahead)) else {
+                continue;
+            };
+            let strength = system.thresholds.surprise(surprise(behind.broken, behind.expected));
+            if item.is_error() || behind.broken < ERRORS_MIN || strength <= 0.0 {
+                continue;
+            }
+            findings.push(Finding {
+                service,
+                rule: Rule::StepsMissing,
+                strength,
+                amount: behind.broken,
+                statement: format!(
+                    "{:.0} of {:.0} requests break off between what always goes together: {}; {}",
+                    behind.broken,
+                    behind.requests,
+                    ahead.told(),
+                    item.told()
+                ),
+                sources: sources.get(&(service, number)).cloned().unwrap_or_default(),
+                onset: None,
+                discounts: Vec::new(),
+            });
+        }
+    }
+    findings
 }
 
 fn slot(phase: Phase) -> usize {
@@ -267,10 +326,10 @@ impl Item {
 }
 
 /// An error that is missing is no fault.
-fn missing(service: usize, item: &Item, tally: &Tally) -> Option<Vec<Finding>> {
+fn missing(system: &System<'_>, service: usize, item: &Item, tally: &Tally) -> Option<Vec<Finding>> {
     let left = tally.observed / tally.expected;
     let surprise = surprise(tally.observed, tally.expected);
-    let strength = grade(surprise, SURPRISE.0, SURPRISE.1) * (1.0 - left).clamp(0.0, 1.0);
+    let strength = system.thresholds.surprise(surprise) * (1.0 - left).clamp(0.0, 1.0);
     let missing = !item.is_error() && tally.expected >= EXPECTED_MIN && left <= LEFT_MAX && strength > 0.0;
     missing.then(|| {
         let what = match item {
@@ -298,7 +357,7 @@ fn missing(service: usize, item: &Item, tally: &Tally) -> Option<Vec<Finding>> {
 /// New errors; where they name a service that is called, they are about that one.
 fn new_errors(system: &System<'_>, service: usize, item: &Item, tally: &Tally) -> Option<Vec<Finding>> {
     let surprise = surprise(tally.observed, tally.expected);
-    let strength = grade(surprise, SURPRISE.0, SURPRISE.1);
+    let strength = system.thresholds.surprise(surprise);
     let grown = tally.observed >= ERRORS_MIN && tally.observed >= ERRORS_GROWN * tally.expected;
     let is_line = matches!(item, Item::Line(..));
     (is_line && item.is_error() && grown && strength > 0.0).then(|| {

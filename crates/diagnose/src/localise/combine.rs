@@ -7,12 +7,10 @@ use super::{Calibration, Discount, Fault, Finding, Group, Rule, Symptom, System}
 
 /// No combination of rules is surer than this.
 const CONFIDENCE_MAX: f64 = 0.97;
-/// The odds of "none of these": what a candidate has to hold against when it is the only one.
-const NONE_ODDS: f64 = 1.0;
-/// The same when the service of the alert shows what the alert says, so that something that it depends on is at fault; and when it does
-/// not, so that nothing may be.
-const NONE_ODDS_CONFIRMED: f64 = 0.4;
-const NONE_ODDS_UNCONFIRMED: f64 = 1.5;
+/// The odds of "none of these", as parts of the threshold, when the service of the alert shows what the alert says, so that something
+/// that it depends on is at fault; and when it does not, so that nothing may be.
+const NONE_PART_CONFIRMED: f64 = 0.4;
+const NONE_PART_UNCONFIRMED: f64 = 1.5;
 /// A group that has this much to say agrees.
 const AGREES_FROM: f64 = 0.2;
 /// Scores are compared in steps of this, so that the order does not hang on the last bit of a sum.
@@ -139,14 +137,14 @@ fn none_odds(system: &System<'_>, findings: &[Finding]) -> f64 {
     let alerting = system.observed.alerting;
     let Some((alerting, symptom)) = alerting.and_then(|alerting| Some((alerting.service, alerting.symptom?)))
     else {
-        return NONE_ODDS;
+        return system.thresholds.none_odds;
     };
     let rule = match symptom {
         Symptom::Latency => Rule::SlowAnswers,
         Symptom::Errors => Rule::FailingRequests,
     };
     let confirmed = findings.iter().any(|finding| finding.service == alerting && finding.rule == rule);
-    if confirmed { NONE_ODDS_CONFIRMED } else { NONE_ODDS_UNCONFIRMED }
+    system.thresholds.none_odds * if confirmed { NONE_PART_CONFIRMED } else { NONE_PART_UNCONFIRMED }
 }
 
 /// The fault that a service's findings speak for most; of equal ones the most specific.

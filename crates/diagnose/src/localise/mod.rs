@@ -18,11 +18,13 @@ mod behaviour;
 mod combine;
 mod deviation;
 mod network;
+mod paired;
 mod platt;
 mod quantity;
 mod resources;
 mod rule;
 mod symptoms;
+mod thresholds;
 mod topology;
 mod unusual;
 
@@ -34,6 +36,7 @@ pub use deviation::Sample;
 pub use platt::{Calibration, FitError, MODEL_SCHEMA, OUTCOMES_MIN, Outcome};
 pub use quantity::{Counted, Quantity, Side, Statistic};
 pub use rule::{Fault, Group, Rule};
+pub use thresholds::Thresholds;
 
 /// One metric of one service.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -184,7 +187,12 @@ pub struct Finding {
 
 /// Finds which service is at fault.
 pub fn localise(observed: &Observed, calibration: &Calibration) -> Localisation {
-    let system = System::of(observed);
+    localise_by(observed, calibration, &Thresholds::default())
+}
+
+/// The same with other thresholds than the shipped ones.
+pub fn localise_by(observed: &Observed, calibration: &Calibration, thresholds: &Thresholds) -> Localisation {
+    let system = System::of(observed, thresholds);
     let mut findings = Vec::new();
     resources::find(&system, &mut findings);
     symptoms::find(&system, &mut findings);
@@ -198,6 +206,7 @@ pub fn localise(observed: &Observed, calibration: &Calibration) -> Localisation 
 /// What was observed, in the order in which the engines look it up.
 pub(crate) struct System<'a> {
     pub(crate) observed: &'a Observed,
+    pub(crate) thresholds: &'a Thresholds,
     /// By service: its series with what they measure.
     pub(crate) series: Vec<Vec<(usize, Quantity)>>,
     pub(crate) callees: Vec<Vec<usize>>,
@@ -217,7 +226,7 @@ pub(crate) struct Traffic {
 }
 
 impl<'a> System<'a> {
-    fn of(observed: &'a Observed) -> Self {
+    fn of(observed: &'a Observed, thresholds: &'a Thresholds) -> Self {
         let count = observed.services.len();
         let mut series: Vec<Vec<(usize, Quantity)>> = vec![Vec::new(); count];
         for (index, one) in observed.series.iter().enumerate() {
@@ -249,7 +258,8 @@ impl<'a> System<'a> {
             let known = highest.entry(&one.metric).or_default();
             *known = known.max(most);
         }
-        let mut system = Self { observed, series, callees, callers, traffic: Vec::new(), highest };
+        let mut system =
+            Self { observed, thresholds, series, callees, callers, traffic: Vec::new(), highest };
         system.traffic = (0..count).map(|service| system.count_traffic(service)).collect();
         system
     }

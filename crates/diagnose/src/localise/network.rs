@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::deviation::{Deviation, Floor, Sample, grade};
-use super::symptoms::{Slowed, UNUSUAL, latency_floors, metric, slowed, times};
-use super::{Finding, Phase, Rule, Side, Source, Span, Statistic, System};
+use super::deviation::{Deviation, Floor, Sample};
+use super::symptoms::{Slowed, latency_floors, metric, slowed, times};
+use super::{Finding, Phase, Rule, Side, Source, Span, Statistic, System, Thresholds};
 use crate::stats::{median, quantile};
 
 /// A callee that takes this part of what its caller waits longer explains it.
@@ -39,7 +39,7 @@ fn waits_of_callers(system: &System<'_>, findings: &mut Vec<Finding>) {
         system.services().map(|service| slowed(system, service, Side::Client, &floors)).collect();
     let strength = |caller: usize| {
         let Some(Some(wait)) = waits.get(caller) else { return 0.0 };
-        grade(wait.deviation.score * system.trust(caller), UNUSUAL.0, UNUSUAL.1)
+        system.thresholds.symptom(wait.deviation.score * system.trust(caller))
     };
     let waiting: Vec<usize> = system
         .services()
@@ -126,7 +126,7 @@ fn is_unexplained(
             let seen = call_shares(system, caller)
                 .get(&callee)
                 .is_none_or(|share| shows_in(wait.statistic, *share) >= SEEN_MIN);
-            seen && slower.deviation.score * system.trust(callee) >= UNUSUAL.0
+            seen && slower.deviation.score * system.trust(callee) >= system.thresholds.symptom
                 && slower.deviation.now - slower.deviation.normal >= EXPLAINED_FROM * rise
         })
     };
@@ -178,7 +178,7 @@ struct Gaps {
 fn gaps(system: &System<'_>, findings: &mut Vec<Finding>) {
     let edges = edges(&system.observed.spans);
     let slower: BTreeMap<Edge, (f64, f64, Vec<usize>)> =
-        edges.iter().filter_map(|(edge, gaps)| Some((*edge, slower(gaps)?))).collect();
+        edges.iter().filter_map(|(edge, gaps)| Some((*edge, slower(gaps, system.thresholds)?))).collect();
     for service in system.services() {
         let mut own = Lateness::default();
         let mut incoming = Lateness::default();
@@ -265,7 +265,7 @@ fn edges(spans: &[Span]) -> BTreeMap<Edge, Gaps> {
 }
 
 /// How strongly an edge has become slower, by how many milliseconds, and the slowest spans. `None` for an edge with too few calls.
-fn slower(gaps: &Gaps) -> Option<(f64, f64, Vec<usize>)> {
+fn slower(gaps: &Gaps, thresholds: &Thresholds) -> Option<(f64, f64, Vec<usize>)> {
     if gaps.normal.len() < CALLS_MIN || gaps.fault.len() < CALLS_MIN {
         return None;
     }
@@ -278,5 +278,5 @@ fn slower(gaps: &Gaps) -> Option<(f64, f64, Vec<usize>)> {
     let mut slowest: Vec<(f64, usize)> = gaps.fault.clone();
     slowest.sort_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
     let cited = slowest.into_iter().take(SPANS_CITED_MAX).map(|(_, index)| index).collect();
-    Some((grade(deviation.score, UNUSUAL.0, UNUSUAL.1), now - normal, cited))
+    Some((thresholds.symptom(deviation.score), now - normal, cited))
 }

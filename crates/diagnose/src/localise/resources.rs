@@ -1,7 +1,7 @@
 //! What a service itself runs short of: CPU, memory, disk; and restarts.
 
 use super::deviation::{Deviation, Floor, grade};
-use super::{Finding, Quantity, Rule, ServiceSeries, Source, System};
+use super::{Finding, Quantity, Rule, ServiceSeries, Source, System, Thresholds};
 
 /// CPU from which a service waits for it, in percent of what it may use.
 const CPU_NEAR_LIMIT: f64 = 70.0;
@@ -9,8 +9,6 @@ const CPU_NEAR_LIMIT: f64 = 70.0;
 const CPU_RISE_MIN: f64 = 5.0;
 /// Of the CPU that was left before: from which part on its use speaks for saturation, and from which on in full.
 const CPU_LEFT_USED: (f64, f64) = (0.55, 0.75);
-/// In units of noise: near the limit less of a deviation is needed, since the level speaks as well.
-const CPU_UNUSUAL: (f64, f64) = (2.5, 10.0);
 /// Memory and disk from which they are about to run out, in percent.
 const SPACE_NEAR_LIMIT: f64 = 90.0;
 /// A raw measure has to have grown so many times.
@@ -23,7 +21,7 @@ pub(crate) fn find(system: &System<'_>, findings: &mut Vec<Finding>) {
         for (index, series, quantity) in system.measuring(service, |_| true) {
             let percent = system.percent(&series.metric);
             let found = match quantity {
-                Quantity::CpuShare => cpu_share(series, percent),
+                Quantity::CpuShare => cpu_share(series, percent, system.thresholds),
                 Quantity::Cpu => raw(series, Rule::CpuAboveNormal, "CPU"),
                 Quantity::MemoryShare => share(series, percent, Rule::MemoryNearLimit, "memory")
                     .or_else(|| raw(series, Rule::MemoryAboveNormal, "memory")),
@@ -50,7 +48,7 @@ pub(crate) fn find(system: &System<'_>, findings: &mut Vec<Finding>) {
 
 type Found = (Rule, f64, String, Deviation);
 
-fn cpu_share(series: &ServiceSeries, percent: f64) -> Option<Found> {
+fn cpu_share(series: &ServiceSeries, percent: f64, thresholds: &Thresholds) -> Option<Found> {
     let floor = Floor { relative: 0.1, absolute: 1.0 / percent };
     let deviation = Deviation::of(&series.normal, &series.before, &series.fault, floor)?;
     let (now, normal) = (deviation.now * percent, deviation.normal * percent);
@@ -59,7 +57,7 @@ fn cpu_share(series: &ServiceSeries, percent: f64) -> Option<Found> {
     let used = (now - normal) / (100.0 - normal).max(1.0);
     if now >= CPU_NEAR_LIMIT && used > CPU_LEFT_USED.0 {
         let share = ((used - CPU_LEFT_USED.0) / (CPU_LEFT_USED.1 - CPU_LEFT_USED.0)).min(1.0);
-        let strength = share * grade(deviation.score, CPU_UNUSUAL.0, CPU_UNUSUAL.1);
+        let strength = share * thresholds.cpu(deviation.score);
         return (strength > 0.0).then_some((Rule::CpuNearLimit, strength, told, deviation));
     }
     // The nearer the limit, the more there is to it.

@@ -2,14 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::deviation::{Deviation, Floor, Sample, USUAL_SHARE, grade};
+use super::deviation::{Deviation, Floor, Sample, USUAL_SHARE};
 use super::{Counted, Finding, Quantity, Rule, ServiceSeries, Side, Source, Statistic, System};
 use crate::stats::{median, quantile};
 
-/// In units of noise: from where on a symptom is unusual, and where it could not be more so.
-pub(crate) const UNUSUAL: (f64, f64) = (4.0, 16.0);
-/// How surprising a count has to be, as twice the log-likelihood ratio: 10.8 is one chance in a thousand; and where it could not be more so.
-pub(crate) const SURPRISE: (f64, f64) = (10.8, 60.0);
 /// Requests that have to fail beyond those that usually do: one or two fail by chance.
 const FAILED_MIN: f64 = 3.0;
 /// Requests in a step where they are not counted.
@@ -94,7 +90,7 @@ pub(crate) fn slowed(
 fn slow_answers(system: &System<'_>, service: usize, floors: &LatencyFloors) -> Option<Finding> {
     let slowed = slowed(system, service, Side::Server, floors)?;
     let deviation = slowed.deviation;
-    let strength = grade(deviation.score * system.trust(service), UNUSUAL.0, UNUSUAL.1);
+    let strength = system.thresholds.symptom(deviation.score * system.trust(service));
     (strength > 0.0).then(|| Finding {
         service,
         rule: Rule::SlowAnswers,
@@ -153,7 +149,7 @@ fn failing(
         series.fault.iter().map(|one| Sample { value: failed(one.value), ..*one }).collect();
     let before: Vec<f64> = series.before.iter().copied().filter(|v| v.is_finite()).map(failed).collect();
     let counted = Counting::of(&usual, &before, &now)?;
-    let strength = grade(counted.surprise, SURPRISE.0, SURPRISE.1);
+    let strength = system.thresholds.surprise(counted.surprise);
     let enough = counted.observed - counted.expected >= FAILED_MIN;
     (counted.observed > counted.expected && enough && strength > 0.0).then(|| Finding {
         service,
@@ -270,7 +266,7 @@ fn missing_calls(system: &System<'_>, findings: &mut Vec<Finding>) {
             continue;
         };
         let missing = 1.0 - change.left / expected.max(1e-9);
-        let strength = grade(change.counted.surprise, SURPRISE.0, SURPRISE.1) * missing.clamp(0.0, 1.0);
+        let strength = system.thresholds.surprise(change.counted.surprise) * missing.clamp(0.0, 1.0);
         if missing < MISSING_MIN || strength <= 0.0 {
             continue;
         }

@@ -12,8 +12,6 @@ const NOT_REACHED_LEFT: f64 = 0.3;
 const OTHER_SYMPTOM_LEFT: f64 = 0.6;
 /// A wait of the callers of this strength explains why they answer late.
 const WAIT_MIN: f64 = 0.1;
-/// A callee that has this part of the caller's amount explains all of it: on the way up a part is waited for at the same time.
-const EXPLAINS_FROM: f64 = 0.6;
 /// Part of what is missing to full strength that is made up for by explaining all of the alert.
 const CONFIRMED: f64 = 0.5;
 /// An unusual callee with evidence of this strength explains what has no amount that could be compared.
@@ -68,7 +66,7 @@ fn confirm(system: &System<'_>, findings: &mut [Finding]) {
         let same =
             findings.iter_mut().filter(|finding| finding.rule == rule && finding.service != alerting.service);
         for finding in same {
-            let covered = (finding.amount / (EXPLAINS_FROM * amount).max(1e-12)).min(1.0);
+            let covered = (finding.amount / (system.thresholds.explains * amount).max(1e-12)).min(1.0);
             finding.strength += (1.0 - finding.strength) * CONFIRMED * covered;
         }
     }
@@ -98,9 +96,9 @@ fn passed_on(system: &System<'_>, findings: &[Finding]) -> Vec<Option<Discount>>
                 let same = known.get(&(*callee, finding.rule)).copied();
                 let share = match finding.rule {
                     // Amounts of latency and of failures add up along calls.
-                    Rule::SlowAnswers | Rule::FailingRequests => {
-                        same.map_or(0.0, |(amount, _)| amount / (EXPLAINS_FROM * finding.amount).max(1e-12))
-                    }
+                    Rule::SlowAnswers | Rule::FailingRequests => same.map_or(0.0, |(amount, _)| {
+                        amount / (system.thresholds.explains * finding.amount).max(1e-12)
+                    }),
                     Rule::CallsMissing | Rule::NotCalled => 0.0,
                     _ => same.map_or(0.0, |(_, strength)| if strength >= STRENGTH_MIN { 1.0 } else { 0.0 }),
                 };
