@@ -50,6 +50,15 @@ impl Programs {
     }
 }
 
+/// An exporter beside the simulator's, with rules of its own.
+#[derive(Clone, Debug)]
+pub struct Also {
+    /// What Prometheus scrapes as well.
+    pub exporter: SocketAddr,
+    /// The entries of one more rule group, as YAML under `rules:`.
+    pub rules: String,
+}
+
 /// Both, running. Dropping it kills them.
 pub struct Pair {
     prometheus: SocketAddr,
@@ -58,8 +67,8 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Starts both with their data in `folder`: Prometheus scrapes these exporters (database, application, gateway), and Alertmanager
-    /// sends its webhooks to this address. Waits until both are ready and the exporters have been scraped a few times.
+    /// Starts both with their data in `folder`: Prometheus scrapes these exporters (database, application, gateway) and what is to be
+    /// scraped also, and Alertmanager sends its webhooks to this address. Waits until both are ready and the exporters have been scraped a few times.
     ///
     /// # Errors
     /// [`SandboxError`], with the last words of the one that did not come up.
@@ -67,16 +76,24 @@ impl Pair {
         programs: &Programs,
         folder: &Path,
         exporters: [SocketAddr; 3],
+        also: Option<&Also>,
         webhook_url: &str,
     ) -> Result<Self, SandboxError> {
         let ground = |error: std::io::Error| SandboxError::Ground(error.to_string());
         let folder = folder.join("pair");
         std::fs::create_dir_all(&folder).map_err(ground)?;
         let [prometheus, alertmanager] = free_addresses()?;
+        let mut scraped = prometheus_file(prometheus, alertmanager, exporters)?;
+        let mut rules = rules_file()?;
+        if let Some(Also { exporter, rules: more }) = also {
+            let target = format!("static_configs: [{{targets: [\"{exporter}\"]}}]");
+            scraped.push_str(&format!("\n  - job_name: also\n    honor_labels: true\n    {target}\n"));
+            rules.push_str(&format!("\n  - name: also\n    interval: 500ms\n    rules:\n{more}\n"));
+        }
         for (file, text) in [
-            ("prometheus.yml", prometheus_file(prometheus, alertmanager, exporters)?),
+            ("prometheus.yml", scraped),
             ("alertmanager.yml", alertmanager_file(webhook_url)?),
-            ("rules.yml", rules_file()?),
+            ("rules.yml", rules),
         ] {
             std::fs::write(folder.join(file), text).map_err(ground)?;
         }

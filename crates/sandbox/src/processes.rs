@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::ask::{Asking, until};
-use crate::pair::{Pair, Programs};
+use crate::pair::{Also, Pair, Programs};
 use crate::{Part, SandboxError};
 
 /// How long a process may take until it listens.
@@ -31,6 +31,8 @@ pub struct ProcessOptions {
     /// A real Prometheus, which the agents then read, and a real Alertmanager, at which the coordinator then reads alerts again.
     /// Without them the simulator raises its alerts itself, and the agents scrape it.
     pub pair: Option<Programs>,
+    /// An exporter for the pair to scrape beside the simulator's.
+    pub also: Option<Also>,
     /// Texts of the generated configuration to be replaced by others, in order.
     pub replacements: Vec<(&'static str, &'static str)>,
 }
@@ -63,7 +65,10 @@ impl Processes {
         let mut world = start_simulator(binaries, folder.path(), own_alerts)?;
         let exporters = simulator_addresses(&mut world, folder.path()).await?;
         let pair = match &options.pair {
-            Some(programs) => Some(Pair::start(programs, folder.path(), exporters, &webhook_url).await?),
+            Some(programs) => {
+                let also = options.also.as_ref();
+                Some(Pair::start(programs, folder.path(), exporters, also, &webhook_url).await?)
+            }
             None => None,
         };
         let mut config = config(folder.path(), exporters, addresses, pair.as_ref());

@@ -43,6 +43,7 @@ fn programs() -> Option<Programs> {
 async fn site(programs: Programs) -> Processes {
     let options = ProcessOptions {
         pair: Some(programs),
+        also: None,
         // Scrape, evaluation and group intervals of the pair, and its look-back of eight seconds.
         replacements: vec![("settle: 200ms", "settle: 200ms, alert_pipeline_delay: 10s")],
     };
@@ -160,6 +161,7 @@ async fn a_silence_holds_back_what_was_approved() {
     let Some(programs) = programs() else { return };
     let options = ProcessOptions {
         pair: Some(programs),
+        also: None,
         replacements: vec![
             ("settle: 200ms", "settle: 200ms, alert_pipeline_delay: 10s"),
             ("require_approval: false", "require_approval: true"),
@@ -308,7 +310,7 @@ async fn the_simulator_raises_what_the_real_pair_raises() {
     });
     let simulator = quell_simulator::start(config).await.unwrap();
     let folder = tempfile::TempDir::new().unwrap();
-    let pair = Pair::start(&programs, folder.path(), simulator.addresses(), &real_url).await;
+    let pair = Pair::start(&programs, folder.path(), simulator.addresses(), None, &real_url).await;
     let _pair = pair.unwrap_or_else(|error| panic!("{error}"));
 
     let control = format!("http://{}", simulator.addresses()[0]);
