@@ -20,6 +20,8 @@ mod guard;
 pub mod health;
 #[cfg(feature = "ask")]
 mod http;
+#[cfg(feature = "language-model")]
+pub mod language_model;
 #[cfg(feature = "logs")]
 pub mod logs;
 #[cfg(feature = "metrics")]

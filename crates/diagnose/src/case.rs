@@ -11,8 +11,10 @@ use quell_incident::contract::DiagnoseRequest;
 use quell_incident::evidence::EvidenceSet;
 use serde::{Deserialize, Serialize};
 
-use crate::localise::Calibration;
-use crate::{RuleSet, diagnose_with};
+use crate::aids::Aids;
+use crate::learned::Resolved;
+use crate::localise::Outcome;
+use crate::{RuleSet, diagnose_with, pointed};
 
 /// The schema name that the JSON of a [`Case`] carries.
 pub const CASE_SCHEMA: &str = "quell/case/v1";
@@ -32,8 +34,9 @@ pub struct Case {
     pub request: DiagnoseRequest,
     /// What was gathered.
     pub evidence: EvidenceSet,
-    /// What the confidence of the localisation engines meant.
-    pub calibration: Calibration,
+    /// What helped besides the rules.
+    #[serde(flatten)]
+    pub aids: Aids,
 }
 
 /// Why there is no case.
@@ -52,13 +55,22 @@ pub enum CaseError {
 
 impl Case {
     /// A case.
-    pub fn new(request: DiagnoseRequest, evidence: EvidenceSet, calibration: Calibration) -> Self {
-        Self { schema: CASE_SCHEMA.to_owned(), request, evidence, calibration }
+    pub fn new(request: DiagnoseRequest, evidence: EvidenceSet, aids: Aids) -> Self {
+        Self { schema: CASE_SCHEMA.to_owned(), request, evidence, aids }
     }
 
     /// Diagnoses it by these rules. The report does not cite the case.
     pub fn diagnose(&self, rules: &RuleSet) -> Report {
-        diagnose_with(&self.request, &self.evidence, rules, &self.calibration)
+        diagnose_with(&self.request, &self.evidence, rules, &self.aids)
+    }
+
+    /// The same by the rules alone, and whether the engines pointed at what is at fault by this cause, which is known: what a site learns
+    /// from.
+    pub fn known(&self, rules: &RuleSet, cause: &str) -> (Resolved, Option<Outcome>) {
+        let report = diagnose_with(&self.request, &self.evidence, rules, &Aids::default());
+        let known = report.root_cause.iter().chain(&report.alternatives).find(|one| one.cause == cause);
+        let outcome = known.and_then(|known| pointed(&self.request, &self.evidence, rules, &known.subject));
+        (Resolved { report, cause: cause.to_owned() }, outcome)
     }
 
     /// JSON, packed by gzip: the same case gives the same bytes.

@@ -17,6 +17,7 @@
 //!
 //! Deliberately absent: the alert's name is never looked at. The same evidence under another name has the same cause.
 
+mod aids;
 mod candidate;
 pub mod case;
 mod gathered;
@@ -38,8 +39,13 @@ use quell_incident::Report;
 use quell_incident::contract::DiagnoseRequest;
 use quell_incident::evidence::EvidenceSet;
 
-use localise::Calibration;
+use localise::Outcome;
+use quell_incident::report::Subject;
 
+pub use aids::{
+    Aids, READER, READING_CLAIMS_MAX, READING_CONFIDENCE_MAX, READING_TEXT_MAX, READINGS_MAX, Reading,
+    ReadingClaim,
+};
 pub use case::Case;
 pub use rank::{CONFIDENCE_MIN, MARGIN_MIN};
 pub use rules::{
@@ -49,26 +55,50 @@ pub use rules::{
 
 /// Diagnoses an incident from what was gathered for it.
 pub fn diagnose(request: &DiagnoseRequest, evidence: &EvidenceSet, rules: &RuleSet) -> Report {
-    diagnose_with(request, evidence, rules, &Calibration::prior())
+    diagnose_with(request, evidence, rules, &Aids::default())
 }
 
-/// The same, with the confidence of the localisation engines calibrated on a site's own outcomes.
+/// The same with what helps besides the rules.
 pub fn diagnose_with(
     request: &DiagnoseRequest,
     evidence: &EvidenceSet,
     rules: &RuleSet,
-    calibration: &Calibration,
+    aids: &Aids,
 ) -> Report {
-    let reference = request.reference_time;
-    let started_at = request.incident.started_at.min(reference);
-    let window = series::Window { started_at, reference };
-    let evidences = gathered::Evidences::gather(evidence, rules, window);
+    let evidences = gathered(request, evidence, rules);
     let candidates =
         rules.rules.iter().flat_map(|rule| candidate::candidates(rules, rule, &evidences)).collect();
     let concern = relation::Concern::of(&request.incident);
     // Without any rule nothing is to be said.
-    let located =
-        if rules.rules.is_empty() { Vec::new() } else { locate::locate(&evidences, &concern, calibration) };
+    let located = if rules.rules.is_empty() {
+        Vec::new()
+    } else {
+        locate::locate(&evidences, &concern, &aids.calibration)
+    };
     let ranking = rank::rank(candidates, located, &concern, &evidences);
-    report::write(request, &evidences, rules, ranking)
+    let related = ranking.ranked.iter().filter(|one| one.related);
+    let related = related.map(|one| (one.cause.clone(), one.subject.clone())).collect();
+    let mut report = report::write(request, &evidences, rules, ranking);
+    if let Some(ranking) = &aids.ranking {
+        ranking.apply(&mut report, &related);
+    }
+    aids::append(&mut report, &aids.readings);
+    report
+}
+
+fn gathered(request: &DiagnoseRequest, evidence: &EvidenceSet, rules: &RuleSet) -> gathered::Evidences {
+    let reference = request.reference_time;
+    let started_at = request.incident.started_at.min(reference);
+    gathered::Evidences::gather(evidence, rules, series::Window { started_at, reference })
+}
+
+/// What the engines said, and whether they pointed at this subject.
+fn pointed(
+    request: &DiagnoseRequest,
+    evidence: &EvidenceSet,
+    rules: &RuleSet,
+    subject: &Subject,
+) -> Option<Outcome> {
+    let concern = relation::Concern::of(&request.incident);
+    locate::pointed(&gathered(request, evidence, rules), &concern, subject)
 }

@@ -8,8 +8,8 @@ use quell_incident::report::Subject;
 use crate::candidate::{Cited, Draft};
 use crate::gathered::{Evidences, Gathered, host};
 use crate::localise::{
-    Alerting, Calibration, Candidate, Counted, Observed, Phase, Quantity, Record, Sample, ServiceSeries,
-    Source, Statistic, localise,
+    Alerting, Calibration, Candidate, Counted, Observed, Outcome, Phase, Quantity, Record, Sample,
+    ServiceSeries, Source, Statistic, localise,
 };
 use crate::relation::Concern;
 use crate::rules::sentence::name_of;
@@ -83,6 +83,14 @@ pub(crate) fn locate(evidences: &Evidences, concern: &Concern, calibration: &Cal
         .take(LOCATED_MAX)
         .filter_map(|candidate| gathered.located(candidate, evidences, found.calibrated))
         .collect()
+}
+
+/// What the engines said of the first service, and whether it is the one of this subject; `None` where they say nothing.
+pub(crate) fn pointed(evidences: &Evidences, concern: &Concern, subject: &Subject) -> Option<Outcome> {
+    let gathered = Gathering::of(evidences, concern);
+    let found = localise(&gathered.observed, &Calibration::prior());
+    let first = gathered.located(found.candidates.first()?, evidences, false)?;
+    Some(Outcome { features: found.features, right: first.is_about(subject) })
 }
 
 /// What the engines look at, and where in the evidence it is from.

@@ -66,6 +66,7 @@ pub(crate) fn write(
         alternatives,
         evidence: book.written,
         unavailable: evidences.unavailable.clone(),
+        second_opinion: None,
         engine: format!("quell-diagnose {} rules {}", env!("CARGO_PKG_VERSION"), rules.digest().short()),
         case: None,
     }

@@ -22,6 +22,7 @@ use crate::gather::Gathering;
 use crate::knowledge;
 use crate::metrics::Metrics;
 use crate::pages::{self, Pages};
+use crate::reader::Reader;
 use crate::skill::{Current, Diagnose, Means};
 use crate::sources::{SourceSettings, Sources};
 
@@ -72,7 +73,8 @@ pub async fn start(setup: Setup) -> Result<Handle, StartError> {
         rules,
         tools,
         gathering: gathering(&config),
-        calibration: knowledge::calibration(&config)?,
+        aids: knowledge::learned(&config)?,
+        reader: Reader::open(&config.diagnostic.language_model, &clock, None)?,
     }));
     let call = CallTool { current: Arc::clone(&current) };
     let skill = Diagnose { current: Arc::clone(&current), metrics: Arc::clone(&metrics) };
@@ -152,8 +154,10 @@ impl quell_service::Handle for Handle {
         let sources = opened.as_ref().unwrap_or(&self.sources);
         let tools = sources.tools(&rules, &self.clock).map_err(words)?;
         tracing::info!(rules = rules.names().len(), digest = rules.digest().short(), "rules loaded");
-        let calibration = knowledge::calibration(&config).map_err(words)?;
-        self.current.replace(Means { rules, tools, gathering: gathering(&config), calibration });
+        let aids = knowledge::learned(&config).map_err(words)?;
+        let before = self.current.get();
+        let reader = Reader::open(&new.language_model, &self.clock, before.reader.as_ref()).map_err(words)?;
+        self.current.replace(Means { rules, tools, gathering: gathering(&config), aids, reader });
         if let Some(opened) = opened {
             self.sources = opened;
         }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use quell_diagnose::localise::Calibration;
-use quell_diagnose::{RuleSet, RuleSource};
+use quell_diagnose::learned::Learned;
+use quell_diagnose::{Aids, RuleSet, RuleSource};
 use quell_service::Config;
 
 use crate::error::StartError;
@@ -21,19 +21,27 @@ pub(crate) fn load(config: &Config) -> Result<RuleSet, StartError> {
     Ok(RuleSet::load(&site)?)
 }
 
-/// The confidence as it was fitted to this site's outcomes, where that is switched on; otherwise as it is shipped.
-pub(crate) fn calibration(config: &Config) -> Result<Calibration, StartError> {
+/// What was learned from this site's outcomes, where that is switched on; otherwise nothing, and confidences are as they are shipped.
+pub(crate) fn learned(config: &Config) -> Result<Aids, StartError> {
     let switches = &config.agents.diagnostic;
     let setting = "agents.diagnostic.ml_model_path";
     match (&switches.ml_model_path, switches.use_ml_model) {
-        (_, false) => Ok(Calibration::prior()),
+        (_, false) => Ok(Aids::default()),
         (None, true) => Err(StartError::Setting {
             setting,
             why: "is not set, while `use_ml_model` is true: `quell eval calibrate` writes a model".to_owned(),
         }),
-        (Some(path), true) => Calibration::read(&text_of(path, setting)?).map_err(|error| {
-            StartError::Setting { setting, why: format!("{} cannot be used: {error}", path.display()) }
-        }),
+        (Some(path), true) => {
+            let learned = Learned::read(&text_of(path, setting)?).map_err(|error| StartError::Setting {
+                setting,
+                why: format!("{} cannot be used: {error}", path.display()),
+            })?;
+            if let Some(ranking) = &learned.ranking {
+                tracing::info!(incidents = ranking.incidents(), "learned ranking: {}", ranking.switch.told());
+            }
+            let calibration = learned.calibration.unwrap_or_default();
+            Ok(Aids { calibration, ranking: learned.ranking, readings: Vec::new() })
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod knowledge;
 mod metrics;
 mod monitor;
 mod pages;
+mod reader;
 mod skill;
 mod sources;
 mod time_range;

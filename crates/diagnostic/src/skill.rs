@@ -6,8 +6,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use quell_a2a::{A2aError, Artifact, Message, Outcome, Part, Skill, SkillError, Work};
 use quell_diagnose::case::CASE_MEDIA_TYPE;
-use quell_diagnose::localise::Calibration;
-use quell_diagnose::{Case, RuleSet};
+use quell_diagnose::{Aids, Case, RuleSet};
 use quell_incident::Report;
 use quell_incident::contract::DiagnoseRequest;
 use quell_incident::ids::Digest;
@@ -16,6 +15,7 @@ use tracing::Instrument;
 
 use crate::gather::{Gathering, gather};
 use crate::metrics::Metrics;
+use crate::reader::Reader;
 use crate::sources::Tools;
 
 /// The id of the skill.
@@ -32,7 +32,8 @@ pub(crate) struct Means {
     pub(crate) rules: Arc<RuleSet>,
     pub(crate) tools: Tools,
     pub(crate) gathering: Gathering,
-    pub(crate) calibration: Calibration,
+    pub(crate) aids: Aids,
+    pub(crate) reader: Option<Arc<Reader>>,
 }
 
 /// The means that are in effect.
@@ -98,27 +99,47 @@ impl Diagnose {
             evidence.logs.iter().map(|set| set.lines.len()).sum::<usize>(),
         );
         self.metrics.gathered(&evidence);
-        // The engines only compute, and are kept off the threads that serve calls.
-        let computed = tokio::task::spawn_blocking(move || {
-            let case = Case::new(request, evidence, means.calibration.clone());
-            let mut report = case.diagnose(&means.rules);
+        let mut case = Case::new(request, evidence, means.aids.clone());
+        if let Some(reader) = &means.reader {
+            let (read, report) = computed(case, &means, |case, rules| case.diagnose(rules)).await?;
+            case = read;
+            case.aids.readings = reader.read(&case.request, &report).await;
+        }
+        let diagnosed = computed(case, &means, |case, rules| {
+            let mut report = case.diagnose(rules);
             let packed = case.pack();
             report.case = packed.as_ref().ok().map(|packed| Digest::of_bytes(packed));
             (report, packed)
-        })
-        .await;
-        let (report, packed) =
-            computed.map_err(|error| SkillError::failed_because("the diagnosis failed", error))?;
+        });
+        let (_, (report, packed)) = diagnosed.await?;
         let cause = report.root_cause.as_ref().map(|cause| cause.cause.as_str());
         let (confidence, abstained) = (report.confidence(), report.abstained.as_deref());
         let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(cause, confidence, abstained, series, lines, duration_ms, "diagnosed");
+        if let Some(opinion) = &report.second_opinion {
+            let (cause, confidence, counts) = (opinion.cause.as_str(), opinion.confidence, opinion.counts);
+            tracing::info!(cause, confidence, counts, "by this site's resolved incidents");
+        }
         self.metrics.diagnosed(cause.is_some(), began.elapsed());
         let packed = packed.inspect_err(|error| {
             tracing::warn!(%error, "the evidence is not kept, so this diagnosis cannot be made again");
         });
         Ok((report, packed.ok()))
     }
+}
+
+/// The engines only compute, and are kept off the threads that serve calls.
+async fn computed<T: Send + 'static>(
+    case: Case,
+    means: &Arc<Means>,
+    compute: fn(&Case, &RuleSet) -> T,
+) -> Result<(Case, T), SkillError> {
+    let means = Arc::clone(means);
+    let work = tokio::task::spawn_blocking(move || {
+        let computed = compute(&case, &means.rules);
+        (case, computed)
+    });
+    work.await.map_err(|error| SkillError::failed_because("the diagnosis failed", error))
 }
 
 /// The request in a message's data part, or the field that is wrong and why.

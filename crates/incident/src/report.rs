@@ -36,6 +36,9 @@ pub struct Report {
     pub evidence: Vec<Evidence>,
     /// What could not be fetched.
     pub unavailable: Vec<Unavailable>,
+    /// What a model says that learned from this site's resolved incidents, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_opinion: Option<SecondOpinion>,
     /// The version of the rules and engines that made it.
     pub engine: String,
     /// The digest of the document from which it can be made again: what was asked, and all that was gathered.
@@ -48,6 +51,21 @@ impl Report {
     pub fn confidence(&self) -> f64 {
         self.root_cause.as_ref().map_or(0.0, |cause| cause.confidence)
     }
+}
+
+/// What a learned model would name first, beside what the rules name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SecondOpinion {
+    /// The cause, one of the report's.
+    pub cause: String,
+    /// What is at fault.
+    pub subject: Subject,
+    /// 0 to 1.
+    pub confidence: f64,
+    /// Whether it counts: then the report's causes stand in its order.
+    pub counts: bool,
+    /// What it learned from, why it counts or not, and what moved it.
+    pub why: String,
 }
 
 /// A candidate for the root cause.

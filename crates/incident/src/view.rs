@@ -168,6 +168,7 @@ fn diagnostics(report: Option<&Report>) -> Value {
         "abstained": report.abstained,
         "alternatives": report.alternatives,
         "recommended_actions": report.root_cause.as_ref().map(|cause| &cause.recommended_actions),
+        "second_opinion": report.second_opinion,
         "unavailable": report.unavailable,
         "reference_time": report.reference_time,
         "engine": report.engine,

@@ -7,6 +7,7 @@
 mod elasticsearch;
 mod grafana;
 mod kubernetes;
+mod language_model;
 mod loki;
 mod server;
 mod splunk;
@@ -14,6 +15,7 @@ mod splunk;
 pub use elasticsearch::FakeElasticsearch;
 pub use grafana::FakeGrafana;
 pub use kubernetes::FakeKubernetes;
+pub use language_model::FakeLanguageModel;
 pub use loki::FakeLoki;
 pub use server::Mood;
 pub use splunk::FakeSplunk;

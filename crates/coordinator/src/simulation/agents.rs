@@ -71,6 +71,7 @@ impl Agents {
             alternatives: Vec::new(),
             evidence: Vec::new(),
             unavailable: Vec::new(),
+            second_opinion: None,
             engine: "simulation".to_owned(),
             case: None,
         };

@@ -17,6 +17,7 @@ mod features;
 mod forest;
 mod model;
 mod regression;
+mod site;
 mod switch;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use features::{Event, EventKind, Observation, features};
 pub use model::{MODEL_SCHEMA, Model, ModelError};
+pub use site::{LEARNED_SCHEMA, Learned, Record, Resolved, SiteRanking};
 pub use switch::{Answer, Judged, SWITCH_INCIDENTS, Switch, switch};
 
 /// Resolved incidents from which a model can be trained at all.

@@ -225,7 +225,7 @@ impl Model {
         Ok(model)
     }
 
-    fn check(&self) -> Result<(), ModelError> {
+    pub(crate) fn check(&self) -> Result<(), ModelError> {
         if self.schema != MODEL_SCHEMA {
             return Err(unusable(format!("its form is not {MODEL_SCHEMA}")));
         }

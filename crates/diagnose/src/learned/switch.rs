@@ -28,7 +28,7 @@ pub struct Judged {
 }
 
 /// Whether the model's answer counts, and why.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Switch {
     /// Too few resolved incidents have both answers.
@@ -56,6 +56,21 @@ impl Switch {
     /// Whether the model's answer counts.
     pub fn is_on(&self) -> bool {
         matches!(self, Self::On { .. })
+    }
+
+    /// One clause for people.
+    pub fn told(&self) -> String {
+        match self {
+            Self::TooFew { incidents } => {
+                format!("it does not count yet, since {incidents} of {SWITCH_INCIDENTS} incidents judge it")
+            }
+            Self::Off { rules, model } => {
+                format!("it does not count, since its error {model:.3} is not under the rules' {rules:.3}")
+            }
+            Self::On { rules, model } => {
+                format!("it counts, since its error {model:.3} is under the rules' {rules:.3}")
+            }
+        }
     }
 }
 

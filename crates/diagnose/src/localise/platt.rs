@@ -93,11 +93,18 @@ impl Calibration {
         if model.schema != MODEL_SCHEMA {
             return Err(FitError::NotAModel(format!("it names the schema `{}`", model.schema)));
         }
-        let numbers = [model.intercept, model.log_odds, model.margin, model.groups];
+        model.check()?;
+        Ok(model)
+    }
+
+    /// # Errors
+    /// A coefficient is not finite.
+    pub(crate) fn check(&self) -> Result<(), FitError> {
+        let numbers = [self.intercept, self.log_odds, self.margin, self.groups];
         if !numbers.iter().all(|number| number.is_finite()) {
             return Err(FitError::NotAModel("a coefficient is not a finite number".to_owned()));
         }
-        Ok(model)
+        Ok(())
     }
 
     /// The confidence, 0 to 1.

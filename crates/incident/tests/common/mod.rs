@@ -85,6 +85,7 @@ pub(crate) fn report(incident: IncidentId, confidence: f64) -> Report {
         alternatives: Vec::new(),
         evidence: Vec::new(),
         unavailable: Vec::new(),
+        second_opinion: None,
         engine: "test".to_owned(),
         case: None,
     }

@@ -198,6 +198,7 @@ pub(crate) fn report(cause: &str, confidence: f64, subject: Subject) -> Report {
         alternatives: Vec::new(),
         evidence: Vec::new(),
         unavailable: Vec::new(),
+        second_opinion: None,
         engine: "test".to_owned(),
         case: None,
     }

@@ -175,6 +175,7 @@ pub(crate) fn plan_request(cause: &str, subject: Subject) -> PlanRequest {
             alternatives: Vec::new(),
             evidence: Vec::new(),
             unavailable: Vec::new(),
+            second_opinion: None,
             engine: "test".to_owned(),
             case: None,
         }),

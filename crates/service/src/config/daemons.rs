@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::correlation::{Correlation, Window};
-use super::sources::{HealthCheckEntry, SourceChoices};
+use super::sources::{HealthCheckEntry, LanguageModelSettings, SourceChoices};
 use super::values::{BaseUrl, Period, Secret, listen, optional};
 
 /// The simulated infrastructure, the source of everything while `use_real_data` is false.
@@ -360,6 +360,8 @@ pub struct Diagnostic {
     pub log_files: Vec<PathBuf>,
     /// Exports of systemd's journal to read, of `journalctl -o json` or `-o export`.
     pub journal_files: Vec<PathBuf>,
+    /// A language model that reads the finished evidence.
+    pub language_model: LanguageModelSettings,
     /// Dependencies whose health is asked for.
     pub health_checks: Vec<HealthCheckEntry>,
     /// Which services a service calls, by their names: a fault that is only passed on is told from its cause by this.
@@ -386,6 +388,7 @@ impl Default for Diagnostic {
             rules_file: None,
             log_files: Vec::new(),
             journal_files: Vec::new(),
+            language_model: LanguageModelSettings::default(),
             health_checks: Vec::new(),
             depends_on: BTreeMap::new(),
             sources: SourceChoices::default(),

@@ -32,7 +32,7 @@ pub use site::{
     Jira, Kubernetes, Logging, Loki, Monitoring, Prometheus, Remediation, ResolutionSwitches, Splunk, Ssh,
     Terraform, Ticketing, Visualization,
 };
-pub use sources::{HealthCheckEntry, LogFields, SourceChoice, SourceChoices};
+pub use sources::{HealthCheckEntry, LanguageModelSettings, LogFields, SourceChoice, SourceChoices};
 pub use values::{BaseUrl, HIDDEN, Period, Secret, parse_listen};
 
 /// The whole configuration.

@@ -31,6 +31,39 @@ fn health_timeout() -> Period {
     Period::seconds(5)
 }
 
+/// A language model that reads the finished evidence, behind an endpoint like OpenAI's; off without an address.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LanguageModelSettings {
+    /// The base address, such as `https://host/v1`.
+    #[serde(deserialize_with = "optional")]
+    pub url: Option<BaseUrl>,
+    /// The model's name at that endpoint.
+    pub model: String,
+    /// The key, if it wants one.
+    #[serde(deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<Secret>,
+    /// How long a diagnosis waits for it.
+    pub timeout: Period,
+    /// How many questions it may be asked in an hour.
+    pub questions_per_hour: u32,
+    /// Tokens of an answer at the most.
+    pub answer_tokens: u32,
+}
+
+impl Default for LanguageModelSettings {
+    fn default() -> Self {
+        Self {
+            url: None,
+            model: String::new(),
+            api_key: None,
+            timeout: Period::seconds(20),
+            questions_per_hour: 20,
+            answer_tokens: 800,
+        }
+    }
+}
+
 /// Where each kind of evidence comes from; one that is left out follows `use_real_data`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
