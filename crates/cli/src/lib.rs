@@ -69,7 +69,7 @@ async fn dispatch(cli: Cli, output: &mut Output) -> Result<()> {
         Command::Selftest { command } => Box::pin(selftest::run(&mut context, command)).await,
         Command::Audit { command } => Box::pin(audit::run(&mut context, command)).await,
         Command::Store { command } => Box::pin(store::run(&mut context, command)).await,
-        Command::Eval { command } => eval::run(&mut context, command),
+        Command::Eval { command } => eval::run(&mut context, command).await,
         Command::Backtest(arguments) => backtest::run(&mut context, &arguments).await,
         Command::Rule { command } => rule::run(&mut context, command),
         Command::Completions { shell } => admin::completions(shell, context.output),

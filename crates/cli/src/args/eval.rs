@@ -16,13 +16,14 @@ Examples:
       confidence calibrated on the other suites.
   quell eval rca suites/ --out predictions.jsonl --score truth/ -o json | jq '.suites[] | [.suite, .score.ac1.share]'")]
     Rca(RcaArgs),
-    /// Fit what a confidence means to predictions that turned out to be right or wrong
+    /// Fit what a confidence means to what turned out to be right or wrong
     #[command(after_help = "\
 Examples:
   quell eval calibrate predictions.jsonl --score truth/ --out calibration.json
       Says what it is worth on outcomes that it has not seen, and writes a model for the diagnostic agent.
-  quell eval calibrate resolved.jsonl --out calibration.json
-      From a site's own resolved incidents: lines like those of quell eval rca, with `\"right\": true` or `false`.")]
+  quell eval calibrate --out learned.json
+      From this site's own resolved incidents, at the coordinator: what a confidence means here, and which causes deserve to be
+      believed. For the diagnostic agent's ml_model_path, with SIGHUP; once a night is often enough.")]
     Calibrate(CalibrateArgs),
     /// Log templates: how well lines are grouped, and how many in a second
     #[command(after_help = "\
@@ -112,15 +113,18 @@ pub(crate) struct RcaArgs {
 /// Flags of the calibration.
 #[derive(Debug, Args)]
 pub(crate) struct CalibrateArgs {
-    /// Predictions of quell eval rca, or a site's own
-    pub(crate) predictions: PathBuf,
+    /// Predictions of quell eval rca; without any the coordinator's own resolved incidents
+    pub(crate) predictions: Option<PathBuf>,
     /// What was really at fault: a file of lines with `case` and `root_cause_service`, or a folder of such files
-    #[arg(long, value_name = "TRUTH")]
+    #[arg(long, value_name = "TRUTH", requires = "predictions")]
     pub(crate) score: Option<PathBuf>,
     /// Where the model goes
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
     /// Also say what a fit on all other suites makes of each
-    #[arg(long)]
+    #[arg(long, requires = "predictions")]
     pub(crate) leave_one_out: bool,
+    /// Rules of the site, by which its incidents are diagnosed again
+    #[arg(long, value_name = "FILE", conflicts_with = "predictions")]
+    pub(crate) rules: Vec<PathBuf>,
 }

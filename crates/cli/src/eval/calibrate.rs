@@ -86,8 +86,8 @@ pub(super) fn fit(known: &[&Known]) -> std::result::Result<Calibration, FitError
 
 pub(super) fn run(context: &mut Context<'_>, args: &CalibrateArgs) -> Result<()> {
     let truth = args.score.as_deref().map(read_truth).transpose()?;
-    let lines: Vec<Resolved> =
-        read_lines(&args.predictions, "a prediction with `case`, `ranked` and `features`")?;
+    let predictions = args.predictions.as_deref().unwrap_or(Path::new("-"));
+    let lines: Vec<Resolved> = read_lines(predictions, "a prediction with `case`, `ranked` and `features`")?;
     let known: Vec<Known> = lines
         .iter()
         .filter_map(|line| match (line.right, &truth) {

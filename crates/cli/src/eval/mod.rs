@@ -1,5 +1,5 @@
-//! `quell eval`: how good the diagnosis is, measured on recorded failures that are read from a folder. Nothing is asked of a
-//! coordinator.
+//! `quell eval`: how good the diagnosis is, measured on recorded failures that are read from a folder, and what a site's own resolved
+//! incidents teach.
 
 mod alerts;
 mod calibrate;
@@ -10,13 +10,19 @@ mod observed;
 mod page;
 mod rca;
 mod score;
+mod site;
 mod suite;
 
 use crate::args::EvalCommand;
 use crate::context::Context;
 use crate::failure::Result;
 
-pub(crate) fn run(context: &mut Context<'_>, command: EvalCommand) -> Result<()> {
+pub(crate) async fn run(context: &mut Context<'_>, command: EvalCommand) -> Result<()> {
+    if let EvalCommand::Calibrate(args) = &command
+        && args.predictions.is_none()
+    {
+        return site::run(context, args).await;
+    }
     // Nothing else is under way, and all of it reads files and computes.
     tokio::task::block_in_place(|| match command {
         EvalCommand::Alerts(args) => alerts::run(context, &args),
