@@ -22,13 +22,17 @@ async fn closed(sandbox: &Sandbox, scenario: &str) -> Value {
 }
 
 async fn quell(sandbox: &Sandbox, arguments: &[&str]) -> String {
+    let (code, out, error) = ran(sandbox, arguments).await;
+    assert_eq!(code, Some(0), "{arguments:?}: {out}\n{error}");
+    out
+}
+
+async fn ran(sandbox: &Sandbox, arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(program("quell"));
     command.env_clear().env("QUELL_URL", sandbox.url("")).args(arguments).stdin(Stdio::null());
     let ran = tokio::time::timeout(WITHIN, command.output()).await.unwrap().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    let (out, error) = (text(ran.stdout), text(ran.stderr));
-    assert!(ran.status.success(), "{arguments:?}: {out}\n{error}");
-    out
+    (ran.status.code(), text(ran.stdout), text(ran.stderr))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,6 +59,13 @@ async fn a_stored_incident_is_diagnosed_again_byte_for_byte() {
     let file = folder.join("one.json.gz");
     quell(&sandbox, &["incident", "evidence", id, "--out", file.to_str().unwrap()]).await;
     assert_eq!(Case::unpack(&fs::read(&file).unwrap()).unwrap(), case);
+
+    // One incident teaches nothing yet, and that is said.
+    let learned = sandbox.folder().join("learned.json");
+    let (code, _, error) = ran(&sandbox, &["eval", "calibrate", "--out", learned.to_str().unwrap()]).await;
+    assert_eq!(code, Some(3), "{error}");
+    assert!(error.contains("that was verified: 1;") && error.contains("20 are needed"), "{error}");
+    assert!(!learned.exists());
 
     let same = quell(&sandbox, &["backtest"]).await;
     assert_eq!(same, "1 diagnosed again, 0 would change\n");
@@ -169,4 +180,6 @@ async fn what_no_rule_knows_is_said_so_and_handed_to_a_person() {
     assert_eq!(cited.as_array().unwrap().len(), 1, "{cited}");
     assert_eq!((&cited[0]["incident"], &cited[0]["cause"]), (&json!(id), &Value::Null), "{cited}");
     assert_eq!(cited[0]["shared"][0], json!({"aspect": "alert", "name": "TurbineOverheats"}), "{cited}");
+    let shown = quell(&sandbox, &["incident", "show", second["id"].as_str().unwrap()]).await;
+    assert!(shown.contains("SIMILAR") && shown.contains("was wrong: not known"), "{shown}");
 }

@@ -39,7 +39,8 @@ pub(super) async fn run(context: &mut Context<'_>, args: &CalibrateArgs) -> Resu
             Err(failure) => return Err(failure),
         }
     }
-    let (learned, told) = learn(&resolved, &outcomes);
+    let (learned, mut told) = learn(&resolved, &outcomes);
+    told.insert(0, format!("resolved by a repair that was verified: {}", resolved.len()));
     let next = "until there are more, confidences are the rules' priors";
     let Some(learned) = learned else {
         return Err(Failure::not_possible(told.join("; ")).next(next));
@@ -54,11 +55,10 @@ pub(super) async fn run(context: &mut Context<'_>, args: &CalibrateArgs) -> Resu
         return Ok(context.output.json(&document)?);
     }
     let mut page = Page::default();
-    page.line(format!("{} incidents were resolved by a repair that was verified", resolved.len()));
-    if without_evidence > 0 {
-        page.line(format!("{without_evidence} more have no evidence that is kept"));
-    }
     told.into_iter().for_each(|line| page.line(line));
+    if without_evidence > 0 {
+        page.line(format!("left out, since their evidence is not kept: {without_evidence}"));
+    }
     page.line(format!(
         "written to {}; the diagnostic agent reads it as agents.diagnostic.ml_model_path",
         args.out.display()

@@ -1,13 +1,19 @@
 //! `quell incident show`: all that is known of one incident.
 
 use jiff::Timestamp;
+use quell_diagnose::similar::Cited;
 use serde_json::Value;
 
+use super::similar;
 use crate::context::Context;
 use crate::failure::Result;
 use crate::output::{Line, Look, Page, Stream};
 use crate::plan::Proposal;
 use crate::view::{bare, both, joined, list, short_id, text, time, utc};
+
+/// Similar incidents that are shown, and closed ones that are compared for them: the latest.
+const SIMILAR_MAX: usize = 3;
+const COMPARED_MAX: usize = 200;
 
 pub(crate) async fn run(context: &mut Context<'_>, given: &str) -> Result<()> {
     let id = super::find::id(context, given).await?;
@@ -15,16 +21,25 @@ pub(crate) async fn run(context: &mut Context<'_>, given: &str) -> Result<()> {
     if context.output.is_json() {
         return Ok(context.output.json(&view)?);
     }
-    let page = page(&view, context.now());
+    let cited = match view["diagnostics"].is_null() {
+        true => Vec::new(),
+        // What is shown of this incident does not hang on what is known of others.
+        false => similar::to(context, &view, SIMILAR_MAX, COMPARED_MAX)
+            .await
+            .map_or_else(|_| Vec::new(), |(cited, _)| cited),
+    };
+    let page = page(&view, &cited, context.now());
     Ok(context.output.page(Stream::Out, &page)?)
 }
 
-fn page(view: &Value, now: Timestamp) -> Page {
+fn page(view: &Value, cited: &[Cited], now: Timestamp) -> Page {
     let mut page = Page::default();
     head(&mut page, view, now);
     question(&mut page, view, now);
     cause(&mut page, &view["diagnostics"]);
     alternatives(&mut page, &view["diagnostics"]);
+    second_opinion(&mut page, &view["diagnostics"]["second_opinion"]);
+    similar_ones(&mut page, cited);
     actions(&mut page, view);
     match Proposal::read(view) {
         Ok(None) => {}
@@ -147,8 +162,8 @@ fn cause(page: &mut Page, diagnostics: &Value) {
 
 /// The evidence of that id: what it says, and the query with which it can be looked at again.
 fn add_evidence(page: &mut Page, diagnostics: &Value, id: &str) {
-    let found =
-        ["metrics", "logs", "pods", "dependencies"].into_iter().find_map(|kind| diagnostics[kind].get(id));
+    let kinds = ["metrics", "logs", "pods", "dependencies", "changes", "traces"];
+    let found = kinds.into_iter().find_map(|kind| diagnostics[kind].get(id));
     let Some(evidence) = found else {
         return page.line(Line::new().dim(format!("      {id}")));
     };
@@ -178,6 +193,36 @@ fn alternatives(page: &mut Page, diagnostics: &Value) {
         if !because.is_empty() {
             page.line(Line::new().dim(format!("      not the first because {because}")));
         }
+    }
+}
+
+fn second_opinion(page: &mut Page, opinion: &Value) {
+    if opinion.is_null() {
+        return;
+    }
+    let confidence = opinion["confidence"].as_f64().unwrap_or_default();
+    page.heading(
+        Line::new()
+            .bold("BY THIS SITE'S INCIDENTS")
+            .plain(format!("  {}, confidence {confidence:.2}", text(opinion, "/cause"))),
+    );
+    page.paragraph(2, text(opinion, "/why"));
+}
+
+/// Closed incidents that looked like this one: to look at, since a likeness is no evidence.
+fn similar_ones(page: &mut Page, cited: &[Cited]) {
+    if cited.is_empty() {
+        return;
+    }
+    page.heading(Line::new().bold("SIMILAR"));
+    for one in cited {
+        let [cause, helped, shared] = similar::told(one);
+        page.line(format!(
+            "  {}, likeness {:.2}: was wrong: {cause}; helped: {helped}",
+            short_id(&one.incident),
+            one.likeness
+        ));
+        page.line(Line::new().dim(format!("      in common: {shared}")));
     }
 }
 

@@ -18,34 +18,48 @@ const SHARED_CHARACTERS_MAX: usize = 60;
 pub(super) async fn run(context: &mut Context<'_>, id: &str, count: usize) -> Result<()> {
     let id = find::id(context, id).await?;
     let now = fetch_one(context, &id).await?;
-    let filter = [("view", "full".to_owned()), ("status", "closed".to_owned())];
-    let mut found = list::fetch(context, &filter, COMPARED_MAX).await?.incidents;
-    // In the order in which they ended.
-    found.sort_by(|one, other| text(one, "/closed_at").cmp(text(other, "/closed_at")));
-    let past: Vec<Past> = found.iter().filter(|one| text(one, "/id") != id).map(past).collect();
-    let cited = similar(&fingerprint(&now), &past, count);
+    let (cited, compared) = to(context, &now, count, COMPARED_MAX).await?;
     if context.output.is_json() {
         return Ok(context.output.json(&json!(cited))?);
     }
     if cited.is_empty() {
-        let compared = past.len();
         return Ok(context.output.line(Stream::Error, &format!("none of {compared} is like it").into())?);
     }
     Ok(context.output.page(Stream::Out, &table(&cited).page())?)
 }
 
+/// The closed incidents most like this one, and how many were compared.
+pub(super) async fn to(
+    context: &Context<'_>,
+    incident: &Value,
+    count: usize,
+    compared_max: usize,
+) -> Result<(Vec<Cited>, usize)> {
+    let filter = [("view", "full".to_owned()), ("status", "closed".to_owned())];
+    let mut found = list::fetch(context, &filter, compared_max).await?.incidents;
+    // In the order in which they ended.
+    found.sort_by(|one, other| text(one, "/closed_at").cmp(text(other, "/closed_at")));
+    let others = found.iter().filter(|one| text(one, "/id") != text(incident, "/id"));
+    let past: Vec<Past> = others.map(past).collect();
+    Ok((similar(&fingerprint(incident), &past, count), past.len()))
+}
+
+/// What was wrong, what helped, and what is in common, as people are told.
+pub(super) fn told(one: &Cited) -> [String; 3] {
+    let shared: Vec<&str> = one.shared.iter().map(|shared| shared.name.as_str()).collect();
+    [
+        one.cause.clone().unwrap_or_else(|| "not known".to_owned()),
+        if one.helped.is_empty() { "not known".to_owned() } else { one.helped.join(", ") },
+        shorten(&shared.join(", "), SHARED_CHARACTERS_MAX),
+    ]
+}
+
 fn table(cited: &[Cited]) -> Table {
     let mut table = Table::new(&["ID", "LIKENESS", "WAS WRONG", "HELPED", "IN COMMON"]);
     for one in cited {
-        let shared: Vec<&str> = one.shared.iter().map(|shared| shared.name.as_str()).collect();
-        let cells = vec![
-            short_id(&one.incident).to_owned(),
-            format!("{:.2}", one.likeness),
-            one.cause.clone().unwrap_or_else(|| "not known".to_owned()),
-            if one.helped.is_empty() { "not known".to_owned() } else { one.helped.join(", ") },
-            shorten(&shared.join(", "), SHARED_CHARACTERS_MAX),
-        ];
-        table.row(Look::Plain, cells);
+        let [cause, helped, shared] = told(one);
+        let likeness = format!("{:.2}", one.likeness);
+        table.row(Look::Plain, vec![short_id(&one.incident).to_owned(), likeness, cause, helped, shared]);
     }
     table
 }
