@@ -114,6 +114,8 @@ fn told(context: &mut Context<'_>, copied: &Copied, to: &str) -> Result<()> {
             "journal_id": copied.journal_id,
             "records": copied.records.to_string(),
             "payloads_dropped": copied.dropped.to_string(),
+            "documents": copied.documents.to_string(),
+            "changes": copied.changes.to_string(),
             "chain_hash": copied.head.chain_hash.to_string(),
             "to": to,
         });
@@ -124,7 +126,10 @@ fn told(context: &mut Context<'_>, copied: &Copied, to: &str) -> Result<()> {
 
 fn page(copied: &Copied, to: &str) -> Page {
     let mut page = Page::default();
-    page.line(format!("{} records copied to {to}", copied.records));
+    page.line(format!(
+        "{} records copied to {to}, with {} documents and {} changes",
+        copied.records, copied.documents, copied.changes
+    ));
     if copied.dropped > 0 {
         page.line(format!(
             "{} of them without a payload, which retention had dropped before",

@@ -301,7 +301,7 @@ async fn a_store_goes_to_a_file_and_to_another_folder() {
     assert_snapshot!(data.told(&quell(&import, Some(&exported.out)).await), @r##"
     exit 0
     --- out
-    8 records copied to [DIR]/copy
+    8 records copied to [DIR]/copy, with 0 documents and 0 changes
     chain hash b8dc0e4e7d4f468fa03b6a854ab94970db3138b066f576b74fba367fd3fb8fc3
     --- error
     "##);
@@ -309,7 +309,7 @@ async fn a_store_goes_to_a_file_and_to_another_folder() {
     assert_snapshot!(data.told(&data.quell(&migrate).await), @r##"
     exit 0
     --- out
-    8 records copied to [DIR]/moved
+    8 records copied to [DIR]/moved, with 0 documents and 0 changes
     chain hash b8dc0e4e7d4f468fa03b6a854ab94970db3138b066f576b74fba367fd3fb8fc3
     both end at the same record with the same chain hash
     --- error

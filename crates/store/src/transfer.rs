@@ -1,6 +1,7 @@
 //! Moving a journal from one store to another, record by record: sequences, digests and chain stay, so that not one event is lost
-//! and the same anchors still hold.
+//! and the same anchors still hold. What stands beside the journal, evidence and changes, comes after it.
 
+mod beside;
 mod folder;
 mod json_lines;
 
@@ -8,6 +9,7 @@ use async_trait::async_trait;
 use quell_journal::{ChainHash, Head, StoredRecord};
 use uuid::Uuid;
 
+pub use self::beside::Beside;
 pub use self::folder::{FolderSink, FolderSource};
 pub use self::json_lines::{JsonLinesSink, JsonLinesSource};
 
@@ -54,6 +56,9 @@ pub trait RecordSource: Send {
         sequence: u64,
         records_max: usize,
     ) -> Result<Vec<StoredRecord>, TransferError>;
+
+    /// The next of what stands beside the journal, each once; asked for when all records are read.
+    async fn next_beside(&mut self) -> Result<Option<Beside>, TransferError>;
 }
 
 /// A journal of records to be filled.
@@ -67,6 +72,9 @@ pub trait RecordSink: Send {
 
     /// Adds records that follow on those before. Need not be durable yet.
     async fn append(&mut self, records: Vec<StoredRecord>) -> Result<(), TransferError>;
+
+    /// Adds something that stands beside the journal, after all records.
+    async fn add_beside(&mut self, beside: Beside) -> Result<(), TransferError>;
 
     /// Makes all durable and the target a store that can be opened, if it ends with this record.
     async fn finish(&mut self, head: Head) -> Result<(), TransferError>;
@@ -83,9 +91,13 @@ pub struct Copied {
     pub dropped: u64,
     /// The last one.
     pub head: Head,
+    /// How many documents, such as the evidence of diagnoses.
+    pub documents: u64,
+    /// How many changes of the site.
+    pub changes: u64,
 }
 
-/// Copies all records and checks that they are one chain from the first to the last.
+/// Copies all records and what stands beside them, and checks that they are one chain from the first to the last.
 ///
 /// # Errors
 /// [`TransferError`]; then the target is unfinished and says so when it is opened.
@@ -122,8 +134,16 @@ pub async fn copy(source: &mut dyn RecordSource, sink: &mut dyn RecordSink) -> R
             why: "has another chain hash than noted",
         });
     }
+    let (mut documents, mut changes) = (0, 0);
+    while let Some(beside) = source.next_beside().await? {
+        match &beside {
+            Beside::Document { .. } => documents += 1,
+            Beside::Change(_) => changes += 1,
+        }
+        sink.add_beside(beside).await?;
+    }
     sink.finish(head).await?;
-    Ok(Copied { journal_id, records: head.sequence, dropped, head })
+    Ok(Copied { journal_id, records: head.sequence, dropped, head, documents, changes })
 }
 
 /// Compares what two journals say of themselves: identity, count of records and chain.

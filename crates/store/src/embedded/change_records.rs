@@ -10,7 +10,7 @@ use super::documents::{failed, sync_folders, write_whole};
 use crate::change_record::{ChangeQuery, ReceivedChange};
 use crate::error::StoreError;
 
-pub(super) struct ChangeRecords {
+pub(crate) struct ChangeRecords {
     folder: PathBuf,
 }
 
@@ -20,12 +20,12 @@ fn stamp(at: Timestamp) -> String {
 }
 
 impl ChangeRecords {
-    pub(super) fn new(store: &Path) -> Self {
+    pub(crate) fn new(store: &Path) -> Self {
         Self { folder: store.join("changes") }
     }
 
     /// Durable when this returns; says how many were new. Those that are too old go.
-    pub(super) fn put(&self, changes: &[ReceivedChange]) -> Result<usize, StoreError> {
+    pub(crate) fn put(&self, changes: &[ReceivedChange]) -> Result<usize, StoreError> {
         let Some(newest) = changes.iter().max_by_key(|change| change.received_at) else { return Ok(0) };
         let mut new = 0;
         for change in changes {
@@ -55,7 +55,7 @@ impl ChangeRecords {
     }
 
     /// The names in the order of their instants.
-    fn files(&self) -> Result<Vec<String>, StoreError> {
+    pub(crate) fn files(&self) -> Result<Vec<String>, StoreError> {
         let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -72,7 +72,7 @@ impl ChangeRecords {
     }
 
     /// In the order of their instants.
-    pub(super) fn find(&self, query: &ChangeQuery) -> Result<Vec<ReceivedChange>, StoreError> {
+    pub(crate) fn find(&self, query: &ChangeQuery) -> Result<Vec<ReceivedChange>, StoreError> {
         let (from, to) = (stamp(query.from), stamp(query.to));
         let files = self.files()?;
         let within = files.iter().rev().filter(|file| {
@@ -84,17 +84,20 @@ impl ChangeRecords {
             if found.len() >= query.limit {
                 break;
             }
-            let json = match fs::read(self.folder.join(file)) {
-                // It has just become too old.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                read => read.map_err(failed("read a change"))?,
-            };
-            let change: ReceivedChange = serde_json::from_slice(&json).map_err(|error| {
-                StoreError::unsound(format!("changes/{file} is not a change ({error}); remove the file"))
-            })?;
-            found.extend(query.admits(&change).then_some(change));
+            found.extend(self.read(file)?.filter(|change| query.admits(change)));
         }
         found.reverse();
         Ok(found)
+    }
+
+    /// The change of a file; `None` when it has just become too old.
+    pub(crate) fn read(&self, file: &str) -> Result<Option<ReceivedChange>, StoreError> {
+        let json = match fs::read(self.folder.join(file)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(failed("read a change"))?,
+        };
+        serde_json::from_slice(&json).map(Some).map_err(|error| {
+            StoreError::unsound(format!("changes/{file} is not a change ({error}); remove the file"))
+        })
     }
 }

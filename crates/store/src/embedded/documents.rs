@@ -12,14 +12,14 @@ use crate::error::StoreError;
 
 const FOLDER: &str = "documents";
 
-pub(super) struct Documents {
+pub(crate) struct Documents {
     folder: PathBuf,
     /// Incidents are gone whose documents are not.
     some_to_drop: AtomicBool,
 }
 
 impl Documents {
-    pub(super) fn new(store: &Path) -> Self {
+    pub(crate) fn new(store: &Path) -> Self {
         Self { folder: store.join(FOLDER), some_to_drop: AtomicBool::new(false) }
     }
 
@@ -28,7 +28,7 @@ impl Documents {
     }
 
     /// Durable when this returns.
-    pub(super) fn put(
+    pub(crate) fn put(
         &self,
         incident: IncidentId,
         digest: Digest,
@@ -48,7 +48,7 @@ impl Documents {
     }
 
     /// A document; one that is not what it was written as counts as damaged.
-    pub(super) fn get(&self, incident: IncidentId, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(crate) fn get(&self, incident: IncidentId, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
         match fs::read(self.of(incident).join(digest.to_string())) {
             Ok(document) if Digest::of_bytes(&document) == digest => Ok(Some(document)),
             Ok(_) => {
@@ -66,7 +66,7 @@ impl Documents {
     }
 
     /// The incidents that have documents.
-    pub(super) fn incidents(&self) -> Result<Vec<IncidentId>, StoreError> {
+    pub(crate) fn incidents(&self) -> Result<Vec<IncidentId>, StoreError> {
         let failed = failed("list the documents");
         let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
@@ -77,6 +77,19 @@ impl Documents {
         for entry in entries {
             let name = entry.map_err(&failed)?.file_name();
             found.extend(name.to_str().and_then(|name| name.parse::<IncidentId>().ok()));
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// The names of an incident's documents.
+    pub(crate) fn digests(&self, incident: IncidentId) -> Result<Vec<Digest>, StoreError> {
+        let failed = failed("list the documents");
+        let mut found = Vec::new();
+        for entry in fs::read_dir(self.of(incident)).map_err(&failed)? {
+            // Others are not finished.
+            let name = entry.map_err(&failed)?.file_name();
+            found.extend(name.to_str().and_then(|name| name.parse::<Digest>().ok()));
         }
         found.sort();
         Ok(found)

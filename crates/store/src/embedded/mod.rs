@@ -55,6 +55,8 @@ use std::thread::{self, JoinHandle};
 use quell_incident::ids::IncidentId;
 use uuid::Uuid;
 
+pub(crate) use self::change_records::ChangeRecords;
+pub(crate) use self::documents::Documents;
 use self::shared::Shared;
 use crate::error::StoreError;
 

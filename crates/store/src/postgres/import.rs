@@ -11,13 +11,14 @@ use uuid::Uuid;
 use super::load::{self, Trouble, chain_hash};
 use super::read::failed;
 use super::world::{Head, NewRecord, World, Writes, link};
-use super::{Cache, PostgresStore, database, retain, write};
+use super::{Cache, PostgresStore, change_records, database, retain, write};
 use crate::append::ReceivedPosition;
 use crate::embedded::record::{self, RetainedRecord};
 use crate::embedded::state::{AppendedChange, Known};
 use crate::error::StoreError;
 use crate::ledger::LedgerChange;
 use crate::memory::is_finished;
+use crate::transfer::Beside;
 
 /// What one call returns of the journal, unless one record alone is larger.
 const RECORDS_BYTES_MAX: i64 = 8 << 20;
@@ -136,6 +137,27 @@ impl Import {
             return Ok(());
         }
         write_some(&mut self.connection, &writes, &self.world.head).await
+    }
+
+    /// Takes what stands beside the journal. A document of an incident that is gone is left out, as retention would drop it.
+    ///
+    /// # Errors
+    /// When the database does not take it.
+    pub(super) async fn add_beside(&mut self, beside: &Beside) -> Result<(), StoreError> {
+        let written = match beside {
+            Beside::Document { incident, digest, content } => {
+                let sql = "INSERT INTO documents (incident_id, digest, document)
+                    SELECT $1, $2, $3 WHERE EXISTS (SELECT FROM incidents WHERE id = $1) ON CONFLICT DO NOTHING";
+                let insert =
+                    sqlx::query(sql).bind(incident.0).bind(digest.as_bytes().as_slice()).bind(content);
+                insert.execute(&mut self.connection).await
+            }
+            Beside::Change(change) => {
+                let digest = change.digest()?;
+                change_records::insert(change, &digest).execute(&mut self.connection).await
+            }
+        };
+        written.map(drop).map_err(failed("write what stands beside the journal"))
     }
 
     /// Makes it durable and returns the end of the journal.

@@ -1,12 +1,13 @@
 //! A PostgreSQL database as one end of a copy: the same records with the same chain as in a folder.
 
 use async_trait::async_trait;
+use quell_incident::ids::{Digest, IncidentId};
 use quell_journal::{Head, StoredRecord};
 use uuid::Uuid;
 
 use super::{Import, PostgresStore};
 use crate::error::StoreError;
-use crate::transfer::{Backend, RecordSink, RecordSource, TransferError, in_words};
+use crate::transfer::{Backend, Beside, RecordSink, RecordSource, TransferError, in_words};
 
 /// `postgres://...` and `postgresql://...`.
 pub(crate) struct Postgres;
@@ -20,7 +21,7 @@ impl Backend for Postgres {
     async fn source(&self, address: &str) -> Result<Box<dyn RecordSource>, TransferError> {
         // An empty database gets an identity by being opened; it has no records to copy either way.
         let store = PostgresStore::open(address, Uuid::now_v7()).await.map_err(source)?;
-        Ok(Box::new(Source { store }))
+        Ok(Box::new(Source { store, documents: None, changes: None }))
     }
 
     async fn sink(&self, address: &str) -> Result<Box<dyn RecordSink>, TransferError> {
@@ -42,6 +43,9 @@ fn target(error: StoreError) -> TransferError {
 
 struct Source {
     store: PostgresStore,
+    /// The last document that was read, and the last change.
+    documents: Option<(IncidentId, Digest)>,
+    changes: Option<Digest>,
 }
 
 #[async_trait]
@@ -60,6 +64,24 @@ impl RecordSource for Source {
         records_max: usize,
     ) -> Result<Vec<StoredRecord>, TransferError> {
         self.store.records_after(sequence, records_max).await.map_err(source)
+    }
+
+    async fn next_beside(&mut self) -> Result<Option<Beside>, TransferError> {
+        if let Some((incident, digest, content)) =
+            self.store.document_after(self.documents).await.map_err(source)?
+        {
+            self.documents = Some((incident, digest));
+            if Digest::of_bytes(&content) != digest {
+                let why = format!("document {digest} of incident {incident} is not what was written");
+                return Err(TransferError::Source(why));
+            }
+            return Ok(Some(Beside::Document { incident, digest, content }));
+        }
+        let found = self.store.change_after(self.changes).await.map_err(source)?;
+        Ok(found.map(|(digest, change)| {
+            self.changes = Some(digest);
+            Beside::Change(change)
+        }))
     }
 }
 
@@ -84,6 +106,10 @@ impl RecordSink for Sink {
 
     async fn append(&mut self, records: Vec<StoredRecord>) -> Result<(), TransferError> {
         self.begun()?.write(&records).await.map_err(target)
+    }
+
+    async fn add_beside(&mut self, beside: Beside) -> Result<(), TransferError> {
+        self.begun()?.add_beside(&beside).await.map_err(target)
     }
 
     async fn finish(&mut self, head: Head) -> Result<(), TransferError> {

@@ -3,19 +3,32 @@
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use quell_incident::ids::{Digest, IncidentId};
 use quell_journal::{Error, Head, Importer, Journal, Options, StoredRecord};
 use tokio::task::block_in_place;
 use uuid::Uuid;
 
-use super::{RecordSink, RecordSource, TransferError, in_words};
-use crate::embedded::JOURNAL_FOLDER;
+use super::{Beside, RecordSink, RecordSource, TransferError, in_words};
+use crate::embedded::{ChangeRecords, Documents, JOURNAL_FOLDER};
+use crate::error::StoreError;
 
 /// What one reading returns, unless one record alone is larger.
 const BYTES_MAX: usize = 8 << 20;
 
-/// Reads the journal in a data folder. It holds the folder's lock, so that nothing is added meanwhile.
-#[derive(Debug)]
-pub struct FolderSource(Journal);
+/// Reads a data folder. It holds the journal's lock, so that nothing is added meanwhile.
+pub struct FolderSource {
+    journal: Journal,
+    documents: Documents,
+    changes: ChangeRecords,
+    /// What is still to be read beside the journal, the next one last; `None` before it was looked for.
+    left: Option<Vec<Left>>,
+}
+
+/// Where something beside the journal is.
+enum Left {
+    Document(IncidentId, Digest),
+    Change(String),
+}
 
 impl FolderSource {
     /// Opens a data folder. Blocks.
@@ -29,18 +42,48 @@ impl FolderSource {
             return Err(TransferError::Source(why));
         }
         let opened = Journal::open(&journal, Options::new(Uuid::nil()));
-        opened.map(|(journal, _)| Self(journal)).map_err(|error| TransferError::Source(in_words(&error)))
+        let (journal, _) = opened.map_err(|error| TransferError::Source(in_words(&error)))?;
+        let (documents, changes) = (Documents::new(folder), ChangeRecords::new(folder));
+        Ok(Self { journal, documents, changes, left: None })
+    }
+
+    fn all_left(&self) -> Result<Vec<Left>, StoreError> {
+        let mut all: Vec<Left> = self.changes.files()?.into_iter().map(Left::Change).collect();
+        for incident in self.documents.incidents()? {
+            let of_incident = self.documents.digests(incident)?.into_iter();
+            all.extend(of_incident.map(|digest| Left::Document(incident, digest)));
+        }
+        Ok(all)
+    }
+
+    fn read_beside(&mut self) -> Result<Option<Beside>, StoreError> {
+        if self.left.is_none() {
+            self.left = Some(self.all_left()?);
+        }
+        while let Some(next) = self.left.as_mut().and_then(Vec::pop) {
+            let found = match next {
+                Left::Change(file) => self.changes.read(&file)?.map(Beside::Change),
+                Left::Document(incident, digest) => {
+                    let content = self.documents.get(incident, digest)?;
+                    content.map(|content| Beside::Document { incident, digest, content })
+                }
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 }
 
 #[async_trait]
 impl RecordSource for FolderSource {
     async fn journal_id(&mut self) -> Result<Uuid, TransferError> {
-        Ok(self.0.id())
+        Ok(self.journal.id())
     }
 
     async fn head(&mut self) -> Result<Head, TransferError> {
-        Ok(self.0.last())
+        Ok(self.journal.last())
     }
 
     async fn records_after(
@@ -51,7 +94,7 @@ impl RecordSource for FolderSource {
         let read = || {
             let mut records = Vec::new();
             let mut bytes = 0;
-            for entry in self.0.iter_from(sequence + 1).take(records_max) {
+            for entry in self.journal.iter_from(sequence + 1).take(records_max) {
                 let entry = entry.map_err(|error| TransferError::Source(in_words(&error)))?;
                 bytes += entry.payload.len();
                 records.push(entry.into());
@@ -62,6 +105,10 @@ impl RecordSource for FolderSource {
             Ok(records)
         };
         block_in_place(read)
+    }
+
+    async fn next_beside(&mut self) -> Result<Option<Beside>, TransferError> {
+        block_in_place(|| self.read_beside()).map_err(|error| TransferError::Source(in_words(&error)))
     }
 }
 
@@ -108,6 +155,21 @@ impl RecordSink for FolderSink {
         let importer = self.importer.as_mut().ok_or_else(Self::not_begun)?;
         let appended = block_in_place(|| records.iter().try_for_each(|record| importer.append(record)));
         appended.map_err(|error| self.refused(error))
+    }
+
+    async fn add_beside(&mut self, beside: Beside) -> Result<(), TransferError> {
+        if self.importer.is_none() {
+            return Err(Self::not_begun());
+        }
+        let added = block_in_place(|| match &beside {
+            Beside::Document { incident, digest, content } => {
+                Documents::new(&self.folder).put(*incident, *digest, content)
+            }
+            Beside::Change(change) => {
+                ChangeRecords::new(&self.folder).put(std::slice::from_ref(change)).map(drop)
+            }
+        });
+        added.map_err(|error| TransferError::Target(in_words(&error)))
     }
 
     async fn finish(&mut self, head: Head) -> Result<(), TransferError> {

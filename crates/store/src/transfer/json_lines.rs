@@ -1,16 +1,19 @@
-//! A journal as JSON Lines: a first line that says whose it is and where it ends, and a line for each record.
+//! A store as JSON Lines: a first line that says whose it is and where its journal ends, a line for each record, one for everything beside
+//! the journal, and a last line, so that a cut file is recognised.
 
 use std::io::{BufRead, Write};
 
 use async_trait::async_trait;
+use quell_incident::ids::{Digest, IncidentId};
 use quell_journal::{ChainHash, Head, StoredContent, StoredRecord};
 use serde::{Deserialize, Serialize};
 use tokio::task::block_in_place;
 use uuid::Uuid;
 
-use super::{RecordSink, RecordSource, TransferError};
+use super::{Beside, RecordSink, RecordSource, TransferError};
+use crate::change_record::ReceivedChange;
 
-const SCHEMA: &str = "quell/journal/v1";
+const SCHEMA: &str = "quell/journal/v2";
 /// No record is larger, with all of its payload escaped.
 const LINE_BYTES_MAX: u64 = 200 << 20;
 const BYTES_MAX: usize = 8 << 20;
@@ -44,6 +47,33 @@ struct Line {
 struct DroppedPayload {
     digest: String,
     bytes: u32,
+}
+
+/// A line after the records.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum After {
+    Document {
+        incident: IncidentId,
+        digest: Digest,
+        content_hex: String,
+    },
+    Change(ReceivedChange),
+    /// The last one: how many there were before it.
+    End {
+        beside: String,
+    },
+}
+
+impl From<Beside> for After {
+    fn from(beside: Beside) -> Self {
+        match beside {
+            Beside::Document { incident, digest, content } => {
+                Self::Document { incident, digest, content_hex: hex::encode(content) }
+            }
+            Beside::Change(change) => Self::Change(change),
+        }
+    }
 }
 
 impl From<StoredRecord> for Line {
@@ -97,6 +127,8 @@ pub struct JsonLinesSource<R> {
     journal_id: Uuid,
     head: Head,
     line: u64,
+    records: u64,
+    beside: u64,
 }
 
 impl<R: BufRead + Send> JsonLinesSource<R> {
@@ -118,7 +150,7 @@ impl<R: BufRead + Send> JsonLinesSource<R> {
             )
         };
         let (journal_id, head) = head.ok_or_else(|| TransferError::Source(wrong()))?;
-        Ok(Self { from, journal_id, head, line: 1 })
+        Ok(Self { from, journal_id, head, line: 1, records: 0, beside: 0 })
     }
 }
 
@@ -147,15 +179,40 @@ impl<R: BufRead + Send> RecordSource for JsonLinesSource<R> {
         block_in_place(|| {
             let mut records = Vec::new();
             let mut bytes = 0;
-            while records.len() < records_max && bytes < BYTES_MAX {
+            while records.len() < records_max && bytes < BYTES_MAX && self.records < self.head.sequence {
                 self.line += 1;
                 let Some(text) = next_line(&mut self.from, self.line)? else { break };
                 bytes += text.len();
                 let line: Option<Line> = serde_json::from_str(&text).ok();
                 let wrong = || format!("line {} is no record; the file was cut or changed", self.line);
                 records.push(line.and_then(Line::record).ok_or_else(|| TransferError::Source(wrong()))?);
+                self.records += 1;
             }
             Ok(records)
+        })
+    }
+
+    async fn next_beside(&mut self) -> Result<Option<Beside>, TransferError> {
+        block_in_place(|| {
+            self.line += 1;
+            let text = next_line(&mut self.from, self.line)?;
+            let line: Option<After> = text.as_deref().and_then(|text| serde_json::from_str(text).ok());
+            let found = match line {
+                Some(After::End { beside }) if beside == self.beside.to_string() => return Ok(None),
+                Some(After::Change(change)) => Some(Beside::Change(change)),
+                Some(After::Document { incident, digest, content_hex }) => {
+                    let content = hex::decode(content_hex).ok();
+                    let content = content.filter(|content| Digest::of_bytes(content) == digest);
+                    content.map(|content| Beside::Document { incident, digest, content })
+                }
+                _ => None,
+            };
+            let wrong = || {
+                let why = "is neither evidence nor a change nor the end; the file was cut or changed";
+                TransferError::Source(format!("line {} {why}", self.line))
+            };
+            self.beside += 1;
+            found.ok_or_else(wrong).map(Some)
         })
     }
 }
@@ -164,12 +221,13 @@ impl<R: BufRead + Send> RecordSource for JsonLinesSource<R> {
 pub struct JsonLinesSink<W> {
     to: W,
     head: Head,
+    beside: u64,
 }
 
 impl<W: Write + Send> JsonLinesSink<W> {
     /// Where the journal ends has to be known: it stands in the first line, so that a cut file is recognised.
     pub fn new(to: W, head: Head) -> Self {
-        Self { to, head }
+        Self { to, head, beside: 0 }
     }
 
     fn line<T: Serialize>(&mut self, line: &T) -> Result<(), TransferError> {
@@ -198,7 +256,14 @@ impl<W: Write + Send> RecordSink for JsonLinesSink<W> {
         block_in_place(|| records.into_iter().try_for_each(|record| self.line(&Line::from(record))))
     }
 
+    async fn add_beside(&mut self, beside: Beside) -> Result<(), TransferError> {
+        self.beside += 1;
+        block_in_place(|| self.line(&After::from(beside)))
+    }
+
     async fn finish(&mut self, _head: Head) -> Result<(), TransferError> {
+        let end = After::End { beside: self.beside.to_string() };
+        block_in_place(|| self.line(&end))?;
         let flushed = block_in_place(|| self.to.flush());
         flushed.map_err(|error| TransferError::Target(format!("the output cannot be written: {error}")))
     }

@@ -2,12 +2,14 @@
 
 use std::fs;
 
+use quell_incident::ids::Digest;
+use quell_incident::surroundings::ChangeRecord;
 use quell_store::audit::{self, SigningKey};
 use quell_store::transfer::{
     FolderSink, FolderSource, JsonLinesSink, JsonLinesSource, RecordSink as _, RecordSource as _,
     TransferError, backends, compare, copy,
 };
-use quell_store::{EmbeddedStore, IncidentStore};
+use quell_store::{ChangeQuery, EmbeddedStore, IncidentStore, ListQuery, ReceivedChange};
 
 use crate::embedded::{fill, options, reopened};
 use crate::fixtures::*;
@@ -25,10 +27,53 @@ async fn source() -> (tempfile::TempDir, view::View, audit::Anchor) {
     }
     retained_all(&store, later()).await;
     fill(&store).await;
+    put_beside(&store).await;
     let seen = view::of(&store).await;
     let anchor =
         SigningKey::generate().unwrap().sign(store.chain_head().await.unwrap().unwrap(), at(1)).unwrap();
     (folder, seen, anchor)
+}
+
+fn contents() -> [Vec<u8>; 2] {
+    [b"{\"evidence\": true}".to_vec(), (0..=255).collect()]
+}
+
+/// Two documents of each incident, one of them not text, and two changes.
+async fn put_beside(store: &dyn IncidentStore) {
+    for row in store.list(&ListQuery::default()).await.unwrap().rows {
+        for content in contents() {
+            store.put_document(row.id, content).await.unwrap();
+        }
+    }
+    let change = |service: &str| ReceivedChange {
+        received_at: at(20),
+        record: ChangeRecord {
+            at: at(10),
+            kind: "deploy".to_owned(),
+            service: service.to_owned(),
+            version: "1 -> 2".to_owned(),
+            by: String::new(),
+            summary: String::new(),
+            link: String::new(),
+        },
+    };
+    store.put_change_records(vec![change("cart"), change("pay")]).await.unwrap();
+}
+
+/// Documents and changes are all there; how many there are of each.
+async fn beside(store: &dyn IncidentStore) -> (u64, u64) {
+    let mut documents = 0;
+    for row in store.list(&ListQuery::default()).await.unwrap().rows {
+        for content in contents() {
+            let found = store.document(row.id, Digest::of_bytes(&content)).await.unwrap();
+            assert_eq!(found.as_ref(), Some(&content), "{}", row.id);
+            documents += 1;
+        }
+    }
+    let query = ChangeQuery { from: at(0), to: at(100), received_until: at(100), limit: 10 };
+    let changes = store.change_records(&query).await.unwrap();
+    assert!(documents > 0);
+    (documents, changes.len() as u64)
 }
 
 async fn is_the_same(folder: &std::path::Path, seen: &view::View, anchor: &audit::Anchor) {
@@ -37,6 +82,7 @@ async fn is_the_same(folder: &std::path::Path, seen: &view::View, anchor: &audit
     assert!(report.dropped > 0);
     let store = reopened(folder);
     assert_eq!(view::of(&store).await, *seen);
+    assert_eq!(beside(&store).await.1, 2);
     opened(&store, 500).await;
 }
 
@@ -64,7 +110,8 @@ async fn to_postgresql_and_back() {
     let from = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(from.path(), options()).unwrap();
     fill(&store).await;
-    let seen = view::of(&store).await;
+    put_beside(&store).await;
+    let (seen, were_beside) = (view::of(&store).await, beside(&store).await);
     drop(store);
 
     let mut folder = FolderSource::open(from.path()).unwrap();
@@ -73,6 +120,8 @@ async fn to_postgresql_and_back() {
     compare(&copied, database.as_mut()).await.unwrap();
     let store = quell_store::PostgresStore::open(&address, crate::postgres::JOURNAL).await.unwrap();
     assert_eq!(view::of(&store).await, seen);
+    assert_eq!(beside(&store).await, were_beside);
+    assert_eq!((copied.documents, copied.changes), were_beside);
     let again = copy(&mut folder, backend.sink(&address).await.unwrap().as_mut()).await.unwrap_err();
     assert!(matches!(again, TransferError::NotEmpty { .. }), "{again}");
 
@@ -116,10 +165,18 @@ async fn by_a_file_of_lines_and_back() {
 
     // Cut, changed, or something else.
     let whole = String::from_utf8(text).unwrap();
-    let cut = whole.rfind("{\"sequence").unwrap();
+    let last = whole.rfind("{\"sequence").unwrap();
+    let end = whole.rfind("{\"end").unwrap();
+    let document = whole.find("{\"document").unwrap();
+    let garbled = "the file was cut or changed";
     for (text, told) in [
-        (whole[..cut].to_owned(), "is missing"),
-        (whole[..whole.len() - 30].to_owned(), "is no record"),
+        (whole[..last].to_owned(), "is missing"),
+        (whole[..last + 30].to_owned(), "is no record"),
+        // Evidence is left behind unnoticed as little as events are.
+        (whole[..end].to_owned(), garbled),
+        (whole[..document + 90].to_owned(), garbled),
+        (format!("{}{}", &whole[..document], &whole[end..]), garbled),
+        (whole.replacen("content_hex\":\"7b", "content_hex\":\"7c", 1), garbled),
         (whole.replacen("looked at", "looked it", 1), "does not follow"),
     ] {
         let to = tempfile::tempdir().unwrap();
