@@ -287,7 +287,7 @@ async fn a_store_goes_to_a_file_and_to_another_folder() {
     let data = Data::filled().await;
     let (dir, copy, moved) = (data.dir(), data.path("copy"), data.path("moved"));
     let exported = data.quell(&["store", "export", "--data-dir", dir.to_str().unwrap()]).await;
-    assert_eq!((exported.code, exported.out.lines().count()), (0, 9));
+    assert_eq!((exported.code, exported.out.lines().count()), (0, 10));
     let import = ["store", "import", "--data-dir", copy.to_str().unwrap()];
     let cut = exported.out.lines().take(5).collect::<Vec<_>>().join("\n") + "\n";
     assert_snapshot!(data.told(&quell(&import, Some(&cut)).await), @r##"

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use quell_diagnose::learned::{Candidate, EXAMPLES_MIN, Example, Kind, Model, ModelError, REASONS_MAX};
 use serde_json::{Value, json};
 
-const KINDS: [Kind; 2] = [Kind::Regression, Kind::Forest];
+const KINDS: [Kind; 3] = [Kind::Regression, Kind::Forest, Kind::Mixture];
 
 fn candidate(name: &str, features: &[(&str, f64)]) -> Candidate {
     let features = features.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
@@ -79,7 +79,7 @@ fn too_few_usable_incidents_teach_nothing() {
     let usable = EXAMPLES_MIN - 2;
     assert_eq!(Model::train(&few, Kind::Forest, 1), Err(ModelError::TooFew { usable }));
     assert_eq!(Kind::for_examples(EXAMPLES_MIN), Kind::Regression);
-    assert_eq!(Kind::for_examples(100), Kind::Forest);
+    assert_eq!(Kind::for_examples(100), Kind::Mixture);
 }
 
 #[test]
@@ -106,9 +106,9 @@ fn what_it_does_not_know_is_no_reason_to_fail() {
         let model = Model::train(&strange, kind, 1).unwrap();
         assert!(Model::read(&model.write()).is_ok());
         assert!(model.predict(&[]).ranked.is_empty());
-        let unknown = [candidate("b", &[("never seen", 5.0)]), candidate("a", &[("never seen", 7.0)])];
+        let unknown = [candidate("y", &[("never seen", 5.0)]), candidate("x", &[("never seen", 7.0)])];
         let said = model.predict(&unknown);
-        assert_eq!(said.ranked[0].name, "a", "equal ones by name");
+        assert_eq!(said.ranked[0].name, "x", "equal ones by name");
         assert!((said.ranked[0].confidence - 0.5).abs() < 1e-9);
         assert_eq!(model.predict(&vec![candidate("a", &[("errors", f64::NAN)]); 10_000]).ranked.len(), 200);
     }
@@ -140,6 +140,13 @@ fn a_hostile_model_is_refused() {
         (Kind::Forest, "/cause/forest/trees/0/0/shares", json!([0.5, 1.5])),
         (Kind::Forest, "/cause/forest/trees/0/0/shares", json!([0.5])),
         (Kind::Forest, "/fault/forest/trees/0/0/shares", json!([])),
+        (Kind::Mixture, "/cause/mixture/weights", json!([0.5, 0.5, 0.5])),
+        (Kind::Mixture, "/cause/mixture/weights", json!([2.0, -1.0, 0.0])),
+        (Kind::Mixture, "/cause/mixture/regression/weights/0", json!(1e300)),
+        (Kind::Mixture, "/cause/mixture/forest/trees/0", json!([])),
+        (Kind::Mixture, "/cause/mixture/services/names", json!(["z", "a"])),
+        (Kind::Mixture, "/cause/mixture/services/columns", json!([])),
+        (Kind::Mixture, "/cause/mixture/services/forest/trees/0/0/shares", json!([0.5])),
     ] {
         let refused = broken(kind, pointer, &value);
         assert!(matches!(refused, Err(ModelError::Unusable { .. })), "{pointer} {refused:?}");

@@ -58,7 +58,7 @@ pub(crate) struct AlertsArgs {
     /// Predict the cases to learn from: cut into so many parts, each predicted by a model of the others
     #[arg(long, value_name = "PARTS", conflicts_with = "test", value_parser = clap::value_parser!(u8).range(2..=50))]
     pub(crate) cross_validate: Option<u8>,
-    /// Which model; a forest if there are 100 incidents to learn from, otherwise a regression
+    /// Which model; a mixture if there are 60 incidents to learn from, otherwise a regression
     #[arg(long, value_enum)]
     pub(crate) model: Option<LearnedKind>,
     /// What the forest's chance starts from: the same number gives the same model
@@ -76,6 +76,8 @@ pub(crate) enum LearnedKind {
     Regression,
     /// Extremely randomised trees
     Forest,
+    /// Both, and trees over the whole incident, weighed by what each is worth on incidents that it has not seen
+    Mixture,
 }
 
 /// Flags of the templates' measurement.

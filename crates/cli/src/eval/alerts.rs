@@ -56,6 +56,7 @@ fn trained<'a>(cases: impl Iterator<Item = &'a Case>, args: &AlertsArgs) -> Resu
     let kind = match args.model {
         Some(LearnedKind::Regression) => Kind::Regression,
         Some(LearnedKind::Forest) => Kind::Forest,
+        Some(LearnedKind::Mixture) => Kind::Mixture,
         None => Kind::for_examples(examples.len()),
     };
     Model::train(&examples, kind, args.seed).map_err(|error| {
@@ -141,6 +142,7 @@ fn show(context: &mut Context<'_>, predicted: &[Predicted<'_>], kind: Kind, exam
     let kind = match kind {
         Kind::Regression => "regression",
         Kind::Forest => "forest",
+        Kind::Mixture => "mixture",
     };
     let mut rows = Vec::new();
     for (hits, places) in sums.hits.into_iter().zip(PLACES) {

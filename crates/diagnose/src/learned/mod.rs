@@ -1,10 +1,11 @@
 //! A model of a site's own resolved incidents, that ranks the services which may be at fault.
 //!
 //! It learns from confirmed incidents only, each a list of candidates with named numbers ([`features()`] makes them from what was
-//! observed) and the candidate that was at fault. Two kinds, chosen by how much there is to learn from ([`Kind::for_examples`]):
-//! a conditional logistic regression, whose weights anyone can read, and a forest of extremely randomised trees. On the three
-//! public suites of alert events at hand the forest names the right service first more often and is better calibrated, with 120 to
-//! 250 incidents; with a few dozen the regression holds its ground and cannot fit noise as freely.
+//! observed) and the candidate that was at fault. What is trained follows from how much there is to learn from ([`Kind::for_examples`]):
+//! a conditional logistic regression, whose weights anyone can read; from [`MIXTURE_EXAMPLES_MIN`] incidents on a mixture of it with
+//! extremely randomised trees over candidates and over whole incidents ([`mixture`]). On the three public suites of alert events at hand
+//! it is better calibrated than each of the three alone; with a few dozen incidents the regression holds its ground and cannot fit noise
+//! as freely.
 //!
 //! Candidates share one model, rather than each service having a class of its own: that a service's memory rose says the same of
 //! any service, so ten times the examples speak of it. A service's own history enters as a feature.
@@ -15,6 +16,7 @@
 mod encode;
 mod features;
 mod forest;
+mod mixture;
 mod model;
 mod regression;
 mod site;
@@ -31,8 +33,8 @@ pub use switch::{Answer, Judged, SWITCH_INCIDENTS, Switch, switch};
 
 /// Resolved incidents from which a model can be trained at all.
 pub const EXAMPLES_MIN: usize = 20;
-/// Resolved incidents from which a forest is the better model.
-pub const FOREST_EXAMPLES_MIN: usize = 100;
+/// Resolved incidents from which a mixture is the better model.
+pub const MIXTURE_EXAMPLES_MIN: usize = 60;
 /// Incidents learned from at the most; the last ones given.
 pub const EXAMPLES_MAX: usize = 2_000;
 /// Candidates of one incident at the most; the first ones given.
@@ -71,12 +73,14 @@ pub enum Kind {
     Regression,
     /// Extremely randomised trees.
     Forest,
+    /// Both, and trees over the whole incident, weighed by what each is worth.
+    Mixture,
 }
 
 impl Kind {
     /// The one that so many resolved incidents are enough for.
     pub fn for_examples(examples: usize) -> Self {
-        if examples < FOREST_EXAMPLES_MIN { Self::Regression } else { Self::Forest }
+        if examples < MIXTURE_EXAMPLES_MIN { Self::Regression } else { Self::Mixture }
     }
 }
 

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::encode::{COLUMNS_MAX, NAME_BYTES_MAX, columns, row};
 use super::forest::{CLASSES_MAX, Forest, NODES_MAX, Rows, TREES_MAX};
+use super::mixture::{Lessons, Mixture, candidates_forest, forest_shares};
 use super::regression::{Choice, Regression, shares};
 use super::{
     CANDIDATES_MAX, Candidate, EXAMPLES_MAX, EXAMPLES_MIN, Example, Fault, Kind, Prediction, REASONS_MAX,
@@ -41,6 +42,7 @@ pub struct Model {
 enum Scorer {
     Regression(Regression),
     Forest(Forest),
+    Mixture(Box<Mixture>),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -104,13 +106,12 @@ impl Model {
             .collect();
         let cause = match kind {
             Kind::Regression => Scorer::Regression(Regression::train(&choices, columns.len())),
-            Kind::Forest => {
-                let classes: Vec<usize> = choices
-                    .iter()
-                    .flat_map(|choice| (0..choice.rows.len()).map(|at| usize::from(at == choice.chosen)))
-                    .collect();
-                let rows: Vec<&Vec<f64>> = choices.iter().flat_map(|choice| &choice.rows).collect();
-                Scorer::Forest(Forest::train(&Rows::new(&rows, &classes, 2), seed))
+            Kind::Forest => Scorer::Forest(candidates_forest(&choices, seed)),
+            Kind::Mixture => {
+                let examples: Vec<&Example> = usable.iter().map(|(example, _)| *example).collect();
+                let (choices, examples) = (choices.as_slice(), examples.as_slice());
+                let lessons = Lessons { choices, examples, column_count: columns.len(), seed };
+                Scorer::Mixture(Box::new(Mixture::train(&lessons)))
             }
         };
         let (faults, fault) = train_fault(&usable, &choices, columns.len(), kind, seed);
@@ -122,6 +123,7 @@ impl Model {
         match self.cause {
             Scorer::Regression(_) => Kind::Regression,
             Scorer::Forest(_) => Kind::Forest,
+            Scorer::Mixture(_) => Kind::Mixture,
         }
     }
 
@@ -134,15 +136,12 @@ impl Model {
     pub fn predict(&self, candidates: &[Candidate]) -> Prediction {
         let candidates = candidates.get(..candidates.len().min(CANDIDATES_MAX)).unwrap_or_default();
         let rows: Vec<Vec<f64>> = candidates.iter().map(|one| row(&self.columns, one)).collect();
-        let parts: Vec<(f64, BTreeMap<usize, f64>)> = rows.iter().map(|row| self.score(row)).collect();
-        let confidences = match self.cause {
-            Scorer::Regression(_) => shares(&parts.iter().map(|(score, _)| *score).collect::<Vec<_>>()),
-            Scorer::Forest(_) => {
-                let sum: f64 = parts.iter().map(|(score, _)| score).sum();
-                // No tree has ever seen anything like these: none of them is likelier than another.
-                let even = 1.0 / parts.len().max(1) as f64;
-                parts.iter().map(|(score, _)| if sum > 0.0 { score / sum } else { even }).collect()
+        let confidences = match &self.cause {
+            Scorer::Regression(regression) => {
+                shares(&rows.iter().map(|row| regression.parts(row).iter().sum()).collect::<Vec<_>>())
             }
+            Scorer::Forest(forest) => forest_shares(forest, &rows),
+            Scorer::Mixture(mixture) => mixture.shares(&rows, candidates),
         };
         let mut order: Vec<usize> = (0..candidates.len()).collect();
         let confidence = |index: usize| confidences.get(index).copied().unwrap_or_default();
@@ -155,36 +154,30 @@ impl Model {
             Some(Scored {
                 name: name(*index)?.to_owned(),
                 confidence: confidence(*index).min(1.0),
-                reasons: self.reasons(rows.get(*index)?, &parts.get(*index)?.1),
+                reasons: self.reasons(rows.get(*index)?),
             })
         });
         Prediction { ranked: scored.collect(), fault }
     }
 
-    /// A candidate's score, and by column what moved it.
-    fn score(&self, row: &[f64]) -> (f64, BTreeMap<usize, f64>) {
+    /// By column: what moved a candidate's score. Of a mixture what moved the regression, which anyone can check.
+    fn moved(&self, row: &[f64]) -> BTreeMap<usize, f64> {
+        let by_regression = |regression: &Regression| regression.parts(row).into_iter().enumerate().collect();
         match &self.cause {
-            Scorer::Regression(regression) => {
-                let parts = regression.parts(row);
-                (parts.iter().sum(), parts.into_iter().enumerate().collect())
-            }
-            Scorer::Forest(forest) => {
-                let (shares, moved) = forest.predict(row, 2, 1);
-                (shares.get(1).copied().unwrap_or_default(), moved)
-            }
+            Scorer::Regression(regression) => by_regression(regression),
+            Scorer::Forest(forest) => forest.predict(row, 2, 1).1,
+            Scorer::Mixture(mixture) => by_regression(&mixture.regression),
         }
     }
 
-    fn reasons(&self, row: &[f64], moved: &BTreeMap<usize, f64>) -> Vec<Reason> {
-        let mut reasons: Vec<Reason> = moved
-            .iter()
-            .filter(|(_, weight)| **weight != 0.0)
+    fn reasons(&self, row: &[f64]) -> Vec<Reason> {
+        let mut reasons: Vec<Reason> = self
+            .moved(row)
+            .into_iter()
+            .filter(|(_, weight)| *weight != 0.0)
             .filter_map(|(column, weight)| {
-                Some(Reason {
-                    feature: self.columns.get(*column)?.clone(),
-                    value: *row.get(*column)?,
-                    weight: *weight,
-                })
+                let feature = self.columns.get(column)?.clone();
+                Some(Reason { feature, value: *row.get(column)?, weight })
             })
             .collect();
         reasons.sort_by(|one, other| {
@@ -237,11 +230,22 @@ impl Model {
         }
         match &self.cause {
             Scorer::Regression(regression) => Self::check_regression(regression, self.columns.len())?,
-            Scorer::Forest(forest) => self.check_forest(forest, 2)?,
+            Scorer::Forest(forest) => Self::check_forest(forest, self.columns.len(), 2)?,
+            Scorer::Mixture(mixture) => {
+                let Mixture { regression, forest, services, .. } = &**mixture;
+                Self::check_regression(regression, self.columns.len())?;
+                Self::check_forest(forest, self.columns.len(), 2)?;
+                if !services.has_sound_names() || !mixture.has_sound_weights() {
+                    return Err(unusable("its services or weights are none"));
+                }
+                Self::check_forest(&services.forest, services.columns.len(), services.names.len())?;
+            }
         }
         match &self.fault {
             None => Ok(()),
-            Some(FaultScorer::Forest(forest)) => self.check_forest(forest, self.faults.len()),
+            Some(FaultScorer::Forest(forest)) => {
+                Self::check_forest(forest, self.columns.len(), self.faults.len())
+            }
             Some(FaultScorer::Regression(kinds)) if kinds.len() != self.faults.len() => {
                 Err(unusable("its kinds of fault are not those that it tells apart"))
             }
@@ -261,7 +265,7 @@ impl Model {
         Ok(())
     }
 
-    fn check_forest(&self, forest: &Forest, class_count: usize) -> Result<(), ModelError> {
+    fn check_forest(forest: &Forest, column_count: usize, class_count: usize) -> Result<(), ModelError> {
         if forest.trees.len() > TREES_MAX {
             return Err(unusable("it has too many trees"));
         }
@@ -277,7 +281,7 @@ impl Model {
                 let Some(split) = node.split else { continue };
                 // A node below itself would be gone round for ever.
                 let below = |next: usize| next > index && next < tree.len();
-                if split.column >= self.columns.len()
+                if split.column >= column_count
                     || !split.threshold.is_finite()
                     || !below(split.low)
                     || !below(split.high)
@@ -315,7 +319,7 @@ fn train_fault(
         .map(|(fault, _)| names.binary_search_by(|name| name.as_str().cmp(fault)).unwrap_or_default())
         .collect();
     let scorer = match kind {
-        Kind::Forest => {
+        Kind::Forest | Kind::Mixture => {
             let rows: Vec<&Vec<f64>> = known.iter().map(|(_, row)| *row).collect();
             FaultScorer::Forest(Forest::train(&Rows::new(&rows, &classes, names.len()), seed))
         }

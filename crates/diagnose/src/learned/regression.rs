@@ -21,6 +21,7 @@ pub(crate) struct Regression {
 }
 
 /// The rows of one incident's candidates, and which of them it was.
+#[derive(Clone, Debug)]
 pub(crate) struct Choice {
     pub(crate) rows: Vec<Vec<f64>>,
     pub(crate) chosen: usize,

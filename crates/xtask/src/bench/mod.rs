@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: how fast it is, with the floor measured in the same run.
 
+mod alerts;
 mod diagnose;
 mod ingest;
 mod load;
@@ -30,6 +31,8 @@ pub(crate) enum Bench {
     Ingest(ingest::IngestArgs),
     /// The localisation engines alone: time, how it grows with series and lines, memory of the largest case
     Diagnose(diagnose::DiagnoseArgs),
+    /// The learned model over alert events: how often it names the service at fault, beside a forest of scikit-learn
+    Alerts(alerts::AlertsArgs),
     /// Lines of logs that are grouped into templates per second, beside another miner
     Templates(templates::TemplatesArgs),
 }
@@ -63,6 +66,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Loop(args) => run_loop(args),
         Bench::Ingest(args) => ingest::run(args),
         Bench::Diagnose(args) => diagnose::run(args),
+        Bench::Alerts(args) => alerts::run(args),
         Bench::Templates(args) => templates::run(args),
     }
 }
