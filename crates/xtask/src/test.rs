@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that can be tested on this machine, and a count of what could not be.
 
 mod install;
+mod kubernetes;
 mod monitoring;
 
 use std::fs;
@@ -19,6 +20,9 @@ pub(crate) struct Args {
     /// Install nothing, also as root
     #[arg(long)]
     no_install: bool,
+    /// Compare the fake Kubernetes API server with a real one, which is built once; takes some ten minutes the first time
+    #[arg(long, conflicts_with = "no_install")]
+    kubernetes: bool,
 }
 
 /// What came of the tests.
@@ -66,12 +70,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// Runs everything.
 pub(crate) fn run_all(args: &Args) -> Result<Summary> {
     install::run(args.no_install)?;
+    let api_server = if args.kubernetes { Some(kubernetes::ready()?) } else { None };
+    let tests = || unit_and_integration(api_server.as_deref());
     let mut summary = Summary::default();
-    for (name, part) in [
-        ("monitoring", monitoring::check as fn() -> Result<Summary>),
-        ("tests", unit_and_integration),
-        ("doctests", doctests),
-    ] {
+    let parts: [(&str, &dyn Fn() -> Result<Summary>); 3] =
+        [("monitoring", &monitoring::check), ("tests", &tests), ("doctests", &doctests)];
+    for (name, part) in parts {
         let started = Instant::now();
         println!("\n-- {name}");
         summary.add(part().with_context(|| name.to_owned())?);
@@ -80,17 +84,17 @@ pub(crate) fn run_all(args: &Args) -> Result<Summary> {
     Ok(summary)
 }
 
-fn unit_and_integration() -> Result<Summary> {
+fn unit_and_integration(api_server: Option<&Path>) -> Result<Summary> {
     let nextest = workspace::cargo(["nextest", "--version"]).output();
     if nextest.is_ok_and(|output| output.status.success()) {
-        nextest_run()
+        nextest_run(api_server)
     } else {
-        cargo_test(&["--all-targets"])
+        cargo_test(&["--all-targets"], api_server)
     }
 }
 
 /// A passing test's output is not shown, so the report is read for what was skipped.
-fn nextest_run() -> Result<Summary> {
+fn nextest_run(api_server: Option<&Path>) -> Result<Summary> {
     let folder = tempfile::tempdir().context("no temporary folder")?;
     let (config, report) = (folder.path().join("nextest.toml"), folder.path().join("junit.xml"));
     let text = format!(
@@ -99,7 +103,7 @@ fn nextest_run() -> Result<Summary> {
     );
     fs::write(&config, text)?;
     let tool_config = format!("quell-xtask:{}", config.display());
-    let status = workspace::cargo([
+    let mut command = workspace::cargo([
         "nextest",
         "run",
         // Not --all-targets: that builds examples as tests, and a test of `service` runs one as the program that it is.
@@ -107,9 +111,9 @@ fn nextest_run() -> Result<Summary> {
         "--no-fail-fast",
         "--tool-config-file",
         &tool_config,
-    ])
-    .status()
-    .context("cargo nextest cannot be run")?;
+    ]);
+    command.envs(api_server.map(|program| (kubernetes::VARIABLE, program)));
+    let status = command.status().context("cargo nextest cannot be run")?;
     let summary = match fs::read_to_string(&report) {
         Ok(report) => of_junit(&report),
         Err(_) => Summary::default(),
@@ -146,17 +150,18 @@ fn unescape(text: &str) -> String {
 }
 
 fn doctests() -> Result<Summary> {
-    cargo_test(&["--doc"])
+    cargo_test(&["--doc"], None)
 }
 
 /// `cargo test`, with its own counts and what its tests say was skipped.
-fn cargo_test(what: &[&str]) -> Result<Summary> {
+fn cargo_test(what: &[&str], api_server: Option<&Path>) -> Result<Summary> {
     let arguments = ["test", "--workspace", "--no-fail-fast"]
         .into_iter()
         .chain(what.iter().copied())
         .chain(["--", "--show-output"]);
-    let mut child =
-        workspace::cargo(arguments).stdout(Stdio::piped()).spawn().context("cargo cannot be run")?;
+    let mut command = workspace::cargo(arguments);
+    command.envs(api_server.map(|program| (kubernetes::VARIABLE, program)));
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cargo cannot be run")?;
     let output = child.stdout.take().context("cargo has no output")?;
     let mut summary = Summary::default();
     for line in BufReader::new(output).lines() {

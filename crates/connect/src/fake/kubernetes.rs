@@ -126,7 +126,11 @@ async fn list(
     };
     if inside.forbidden.contains(plural) {
         let message = format!(
-            "{plural} is forbidden: User \"system:serviceaccount:production:quell\" cannot list resource \"{plural}\" in API group \"{group}\""
+            "{plural} is forbidden: User \"system:serviceaccount:production:quell\" cannot list resource \"{plural}\" in API group \"{group}\" {}",
+            namespace.map_or_else(
+                || "at the cluster scope".to_owned(),
+                |name| format!("in the namespace \"{name}\"")
+            )
         );
         return failure(StatusCode::FORBIDDEN, "Forbidden", &message);
     }

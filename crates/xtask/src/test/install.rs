@@ -37,7 +37,7 @@ pub(super) fn run(only_say: bool) -> Result<()> {
         return Ok(());
     }
     let list = missing.join(" ");
-    if only_say || !rustix::process::geteuid().is_root() || !Path::new("/etc/debian_version").exists() {
+    if only_say || !may_install() {
         println!(
             "missing: {list}; what needs them is skipped and counted. On Debian, as root: apt-get install --no-install-recommends {list}"
         );
@@ -45,6 +45,11 @@ pub(super) fn run(only_say: bool) -> Result<()> {
     }
     println!("installing {list}");
     install(&missing)
+}
+
+/// Whether packages can be installed here.
+pub(super) fn may_install() -> bool {
+    rustix::process::geteuid().is_root() && Path::new("/etc/debian_version").exists()
 }
 
 fn has_venv() -> bool {
@@ -57,21 +62,24 @@ fn has_postgresql() -> bool {
     versions.map(|version| version.path().join("bin/initdb")).any(|program| program.is_file())
 }
 
-fn install(packages: &[&str]) -> Result<()> {
+pub(super) fn install(packages: &[&str]) -> Result<()> {
     let _policy = Policy::set()?;
+    let words = |words: &[&str]| -> Vec<String> { words.iter().map(|&word| word.to_owned()).collect() };
     // Lists may be missing altogether, as in a fresh container.
-    apt(&["update", "--quiet"])?;
-    let mut arguments = vec!["install", "--quiet", "--yes", "--no-install-recommends"];
-    arguments.extend(packages);
-    apt(&arguments)
+    apt(&words(&["update", "--quiet"]), None)?;
+    let mut arguments = words(&["install", "--quiet", "--yes", "--no-install-recommends"]);
+    arguments.extend(words(packages));
+    apt(&arguments, None)
 }
 
-fn apt(arguments: &[&str]) -> Result<()> {
-    let status = Command::new("apt-get")
-        .args(arguments)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .status()
-        .context("apt-get cannot be run")?;
+/// Runs apt-get, in a folder if one is named.
+pub(super) fn apt(arguments: &[String], folder: Option<&Path>) -> Result<()> {
+    let mut command = Command::new("apt-get");
+    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+    if let Some(folder) = folder {
+        command.current_dir(folder);
+    }
+    let status = command.status().context("apt-get cannot be run")?;
     ensure!(status.success(), "apt-get {} ended with {status}", arguments.join(" "));
     Ok(())
 }
