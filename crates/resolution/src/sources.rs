@@ -18,7 +18,8 @@ pub(crate) enum SourceSettings {
 
 impl SourceSettings {
     pub(crate) fn of(config: &Config) -> Result<Self, StartError> {
-        if !config.use_real_data {
+        // What is verified is read where the diagnosis reads it.
+        if !config.has_real_metrics() {
             let urls = config.simulator.metrics_urls.iter().map(|url| url.as_str().to_owned()).collect();
             let (interval, history) =
                 (config.diagnostic.scrape_interval.get(), config.diagnostic.history.get());
@@ -28,7 +29,9 @@ impl SourceSettings {
             Some(url) => Ok(Self::Prometheus { url: url.as_str().to_owned() }),
             None => Err(StartError::Setting {
                 setting: "infrastructure.monitoring.prometheus.url",
-                why: "is not set, and `use_real_data` is true: without a source of metrics nothing can be verified".to_owned(),
+                why: "is not set, and metrics are not the simulator's (`use_real_data`, `diagnostic.sources`): without a source of \
+                      metrics nothing can be verified"
+                    .to_owned(),
             }),
         }
     }

@@ -15,6 +15,7 @@
 
 mod baro;
 mod behaviour;
+mod calls;
 mod combine;
 mod deviation;
 mod network;

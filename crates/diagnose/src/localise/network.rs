@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::deviation::{Deviation, Floor, Sample};
 use super::symptoms::{Slowed, latency_floors, metric, slowed, times};
-use super::{Finding, Phase, Rule, Side, Source, Span, Statistic, System, Thresholds};
+use super::{Finding, Phase, Rule, Side, Source, Span, Statistic, System, Thresholds, calls};
 use crate::stats::{median, quantile};
 
 /// A callee that takes this part of what its caller waits longer explains it.
@@ -41,14 +41,13 @@ fn waits_of_callers(system: &System<'_>, findings: &mut Vec<Finding>) {
         let Some(Some(wait)) = waits.get(caller) else { return 0.0 };
         system.thresholds.symptom(wait.deviation.score * system.trust(caller))
     };
+    let shares = calls::shares(system);
     let waiting: Vec<usize> = system
         .services()
         .filter(|caller| strength(*caller) > 0.0)
-        .filter(|caller| is_unexplained(system, *caller, &waits, &answers))
+        .filter(|caller| is_unexplained(system, *caller, &shares, &waits, &answers))
         .collect();
-    let shares: BTreeMap<usize, BTreeMap<usize, f64>> =
-        system.services().map(|caller| (caller, call_shares(system, caller))).collect();
-    let share = |caller: usize, callee: usize| shares.get(&caller)?.get(&callee).copied();
+    let share = |caller: usize, callee: usize| shares.get(caller)?.get(&callee).copied();
     // How likely it is of each callee that what is seen at all callers would be seen if it were this one.
     let mut likely: BTreeMap<usize, f64> = BTreeMap::new();
     for callee in system.services() {
@@ -110,6 +109,7 @@ fn waits_of_callers(system: &System<'_>, findings: &mut Vec<Finding>) {
 fn is_unexplained(
     system: &System<'_>,
     caller: usize,
+    shares: &[BTreeMap<usize, f64>],
     waits: &[Option<Slowed>],
     answers: &[Option<Slowed>],
 ) -> bool {
@@ -123,8 +123,9 @@ fn is_unexplained(
     let rise = wait.deviation.now - wait.deviation.normal;
     let explains = |callee: usize| {
         answer(callee).is_some_and(|slower| {
-            let seen = call_shares(system, caller)
-                .get(&callee)
+            let seen = shares
+                .get(caller)
+                .and_then(|shares| shares.get(&callee))
                 .is_none_or(|share| shows_in(wait.statistic, *share) >= SEEN_MIN);
             seen && slower.deviation.score * system.trust(callee) >= system.thresholds.symptom
                 && slower.deviation.now - slower.deviation.normal >= EXPLAINED_FROM * rise
@@ -132,23 +133,6 @@ fn is_unexplained(
     };
     let callees = system.callees.get(caller).map(Vec::as_slice).unwrap_or_default();
     !callees.is_empty() && !callees.iter().any(|callee| explains(*callee))
-}
-
-/// Which part of a caller's calls goes to each callee. Who calls how often is not measured: a callee's requests are divided among its
-/// callers by how many they have themselves.
-fn call_shares(system: &System<'_>, caller: usize) -> BTreeMap<usize, f64> {
-    let requests =
-        |service: usize| system.traffic.get(service).copied().flatten().map(|traffic| traffic.normal);
-    let mut calls: BTreeMap<usize, f64> = BTreeMap::new();
-    for callee in system.callees.get(caller).into_iter().flatten() {
-        let callers = system.callers.get(*callee).map(Vec::as_slice).unwrap_or_default();
-        let all: f64 = callers.iter().filter_map(|one| requests(*one)).sum();
-        if let (Some(own), Some(of_callee), true) = (requests(caller), requests(*callee), all > 0.0) {
-            calls.insert(*callee, of_callee * own / all);
-        }
-    }
-    let total: f64 = calls.values().sum();
-    calls.into_iter().filter(|_| total > 0.0).map(|(callee, calls)| (callee, calls / total)).collect()
 }
 
 /// How likely it is that this statistic is the one that shows best what happens to a share of the calls.
