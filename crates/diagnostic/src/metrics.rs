@@ -22,6 +22,8 @@ pub(crate) struct Metrics {
     diagnoses: Family<Ending, Counter>,
     unavailable: Counter,
     seconds: Histogram,
+    language_model: Family<Ending, Counter>,
+    language_model_tokens: Counter,
 }
 
 impl Metrics {
@@ -35,7 +37,20 @@ impl Metrics {
         registry.register("quell_diagnostic_evidence_unavailable", help, unavailable.clone());
         let seconds = Histogram::new(exponential_buckets(0.01, 2.0, 12));
         registry.register("quell_diagnostic_diagnosis_seconds", "Duration of diagnoses", seconds.clone());
-        Self { registry: Mutex::new(registry), diagnoses, unavailable, seconds }
+        let language_model = Family::default();
+        let help = "Diagnoses for which a language model could be asked, by what came of it";
+        registry.register("quell_diagnostic_language_model_readings", help, language_model.clone());
+        let language_model_tokens = Counter::default();
+        let help = "Tokens that the language model says it has read and written";
+        registry.register("quell_diagnostic_language_model_tokens", help, language_model_tokens.clone());
+        let registry = Mutex::new(registry);
+        Self { registry, diagnoses, unavailable, seconds, language_model, language_model_tokens }
+    }
+
+    /// `read`, `failed`, `malformed` or `over_budget`; and the tokens that it cost, if that is known.
+    pub(crate) fn reading(&self, outcome: &'static str, tokens: u64) {
+        self.language_model.get_or_create(&Ending { outcome }).inc();
+        self.language_model_tokens.inc_by(tokens);
     }
 
     pub(crate) fn gathered(&self, evidence: &EvidenceSet) {

@@ -23,6 +23,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::StartError;
+use crate::metrics::Metrics;
 
 /// What it is shown at the most, in bytes.
 const DOCUMENT_BYTES_MAX: usize = 24 << 10;
@@ -84,19 +85,30 @@ impl Reader {
     }
 
     /// What it makes of a report; nothing when it may not be asked, or does not answer well.
-    pub(crate) async fn read(&self, request: &DiagnoseRequest, report: &Report) -> Vec<Reading> {
-        if report.evidence.is_empty() || !self.may_ask() {
+    pub(crate) async fn read(
+        &self,
+        request: &DiagnoseRequest,
+        report: &Report,
+        metrics: &Metrics,
+    ) -> Vec<Reading> {
+        if report.evidence.is_empty() {
+            return Vec::new();
+        }
+        if !self.may_ask() {
+            metrics.reading("over_budget", 0);
             return Vec::new();
         }
         let document = document(request, report);
         let context = CallContext::within(self.settings.timeout.get().min(Duration::from_secs(300)));
         match self.model.complete(INSTRUCTIONS, &document, &context).await {
             Err(error) => {
+                metrics.reading("failed", 0);
                 tracing::warn!(%error, "the language model does not answer; the diagnosis goes on without it");
                 Vec::new()
             }
             Ok(completion) => match readings(&completion.text) {
                 Ok(readings) => {
+                    metrics.reading("read", completion.tokens.unwrap_or(0));
                     tracing::info!(
                         tokens = completion.tokens,
                         hypotheses = readings.len(),
@@ -105,6 +117,7 @@ impl Reader {
                     readings
                 }
                 Err(why) => {
+                    metrics.reading("malformed", completion.tokens.unwrap_or(0));
                     tracing::warn!(why, "the language model's answer has another form; it is left out");
                     Vec::new()
                 }

@@ -103,7 +103,7 @@ impl Diagnose {
         if let Some(reader) = &means.reader {
             let (read, report) = computed(case, &means, |case, rules| case.diagnose(rules)).await?;
             case = read;
-            case.aids.readings = reader.read(&case.request, &report).await;
+            case.aids.readings = reader.read(&case.request, &report, &self.metrics).await;
         }
         let diagnosed = computed(case, &means, |case, rules| {
             let mut report = case.diagnose(rules);

@@ -121,5 +121,12 @@ async fn the_budget_is_kept() {
         site.diagnose(&request(SystemClock.now(), &LABELS)).await;
     }
     assert_eq!(model.asked().len(), 1);
+    let (_, page) = site.get("/metrics").await;
+    let counted = |outcome: &str| {
+        let line = format!("quell_diagnostic_language_model_readings_total{{outcome=\"{outcome}\"}} ");
+        page.lines().find_map(|other| other.strip_prefix(&line)).and_then(|value| value.parse::<u64>().ok())
+    };
+    assert_eq!(counted("read"), Some(1), "{page}");
+    assert!(counted("over_budget").is_some_and(|times| times >= 3), "{page}");
     site.stop().await;
 }

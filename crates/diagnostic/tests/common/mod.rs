@@ -63,7 +63,6 @@ impl Site {
         Self { simulator, agent, http: reqwest::Client::new(), client, tasks: 0 }
     }
 
-    #[allow(dead_code, reason = "not every test file asks for pages")]
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         let response = self.http.get(format!("http://{}{path}", self.agent.address())).send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
