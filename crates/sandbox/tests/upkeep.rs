@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use quell_sandbox::{Options, Sandbox};
+use quell_sandbox::{Options, Sandbox, until};
 use quell_store::audit::{self, Anchor, Anchors, SigningKey};
 use quell_store::testing::{ClusterError, PostgresCluster};
 use serde_json::json;
@@ -41,10 +41,15 @@ async fn the_same_on_postgresql() {
     let options = Options::default().coordinator_alone().replacing("  autonomy: auto\n", &database);
     let sandbox = Sandbox::start(options).await.unwrap();
     kept.until_one_is_dropped(&sandbox).await;
-    let anchors = kept.anchors();
-    let report = audit::verify_database(&cluster.url("site"), &anchors).await.unwrap();
-    assert_eq!((report.finding, report.anchors_agreeing), (None, anchors.len()));
-    assert!(report.retention_records >= 1 && report.dropped >= 1, "{:?}", report.head);
+    // The record that says so comes first, and then the payloads go.
+    let gone = until("the payloads to be given up", WITHIN, async || {
+        let anchors = kept.anchors();
+        let report = audit::verify_database(&cluster.url("site"), &anchors).await.unwrap();
+        assert_eq!((report.finding, report.anchors_agreeing), (None, anchors.len()));
+        let is_done = report.retention_records >= 1 && report.dropped >= 1;
+        is_done.then_some(()).ok_or_else(|| format!("{:?}", report.head))
+    });
+    gone.await.unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// What is kept elsewhere, and the settings with it.

@@ -127,6 +127,7 @@ fn check_periods(config: &Config) -> Result<(), ConfigError> {
         ("diagnostic.window_before", config.diagnostic.window_before, PERIOD_MIN),
         ("diagnostic.gather_timeout", config.diagnostic.gather_timeout, PERIOD_MIN),
         ("diagnostic.source_timeout", config.diagnostic.source_timeout, PERIOD_MIN),
+        ("diagnostic.language_model.timeout", config.diagnostic.language_model.timeout, PERIOD_MIN),
     ] {
         if period < least || period > PERIOD_MAX {
             let why = format!("{period} is out of range; it takes {least} to {PERIOD_MAX}");
