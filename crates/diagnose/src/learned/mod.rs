@@ -3,7 +3,7 @@
 //! It learns from confirmed incidents only, each a list of candidates with named numbers ([`features()`] makes them from what was
 //! observed) and the candidate that was at fault. What is trained follows from how much there is to learn from ([`Kind::for_examples`]):
 //! a conditional logistic regression, whose weights anyone can read; from [`MIXTURE_EXAMPLES_MIN`] incidents on a mixture of it with
-//! extremely randomised trees over candidates and over whole incidents ([`mixture`]). On the three public suites of alert events at hand
+//! extremely randomised trees over candidates and over whole incidents ([`Kind::Mixture`]). On the three public suites of alert events at hand
 //! it is better calibrated than each of the three alone; with a few dozen incidents the regression holds its ground and cannot fit noise
 //! as freely.
 //!
