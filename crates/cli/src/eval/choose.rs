@@ -28,14 +28,14 @@ pub(super) struct Chosen {
 
 /// What thresholds make of one suite.
 #[derive(Clone)]
-struct Result {
+struct Worth {
     score: Score,
     specificity: Option<Share>,
 }
 
-impl Result {
+impl Worth {
     /// Hits, quiet where nothing is wrong, and a confidence that means what it says, in equal parts.
-    fn worth(&self) -> f64 {
+    fn sum(&self) -> f64 {
         let share = |share: Option<Share>| share.map_or(0.0, |share| share.share);
         share(self.score.ac1) + share(self.score.ac3) + share(self.specificity) - self.score.brier
     }
@@ -43,7 +43,7 @@ impl Result {
 
 /// By suite: what thresholds make of it that were chosen without it.
 pub(super) fn by_suite(materials: &BTreeMap<String, Material>) -> BTreeMap<String, Chosen> {
-    let mut known: Vec<(Thresholds, BTreeMap<&String, Result>)> = Vec::new();
+    let mut known: Vec<(Thresholds, BTreeMap<&String, Worth>)> = Vec::new();
     let suites = materials.keys();
     suites
         .filter(|_| materials.len() > 1)
@@ -54,7 +54,7 @@ pub(super) fn by_suite(materials: &BTreeMap<String, Material>) -> BTreeMap<Strin
                 results
                     .iter()
                     .filter(|(suite, _)| **suite != held_out)
-                    .map(|(_, result): (_, &Result)| result.worth())
+                    .map(|(_, result): (_, &Worth)| result.sum())
                     .sum::<f64>()
             };
             let mut best = worth(&chosen, &mut known);
@@ -73,7 +73,7 @@ pub(super) fn by_suite(materials: &BTreeMap<String, Material>) -> BTreeMap<Strin
             }
             let results = results(&chosen, materials, &mut known);
             let result = results.get(held_out)?.clone();
-            let Result { score, specificity } = result;
+            let Worth { score, specificity } = result;
             Some((held_out.clone(), Chosen { moved: moved(&chosen), score, specificity }))
         })
         .collect()
@@ -83,8 +83,8 @@ pub(super) fn by_suite(materials: &BTreeMap<String, Material>) -> BTreeMap<Strin
 fn results<'a, 'b>(
     thresholds: &Thresholds,
     materials: &'a BTreeMap<String, Material>,
-    known: &'b mut Vec<(Thresholds, BTreeMap<&'a String, Result>)>,
-) -> &'b BTreeMap<&'a String, Result> {
+    known: &'b mut Vec<(Thresholds, BTreeMap<&'a String, Worth>)>,
+) -> &'b BTreeMap<&'a String, Worth> {
     let place = known.iter().position(|(one, _)| one == thresholds).unwrap_or_else(|| {
         let of_suites = materials.iter().map(|(suite, material)| (suite, result(thresholds, material)));
         known.push((*thresholds, of_suites.collect()));
@@ -93,7 +93,7 @@ fn results<'a, 'b>(
     &known[place].1
 }
 
-fn result(thresholds: &Thresholds, material: &Material) -> Result {
+fn result(thresholds: &Thresholds, material: &Material) -> Worth {
     let prior = Calibration::prior();
     let outcomes = material.cases.iter().map(|(observed, at_fault)| {
         let found = localise_by(observed, &prior, thresholds);
@@ -108,7 +108,7 @@ fn result(thresholds: &Thresholds, material: &Material) -> Result {
     let score = Score::of(&outcomes.collect::<Vec<_>>());
     let is_quiet = |window: &&Observed| localise_by(window, &prior, thresholds).confidence() < CONFIDENT;
     let quiet = material.calm.iter().filter(is_quiet).count();
-    Result { score, specificity: Share::of(quiet, material.calm.len()) }
+    Worth { score, specificity: Share::of(quiet, material.calm.len()) }
 }
 
 /// The thresholds that are other than the shipped ones.

@@ -4,8 +4,8 @@
 //! observed) and the candidate that was at fault. What is trained follows from how much there is to learn from ([`Kind::for_examples`]):
 //! a conditional logistic regression, whose weights anyone can read; from [`MIXTURE_EXAMPLES_MIN`] incidents on a mixture of it with
 //! extremely randomised trees over candidates and over whole incidents ([`Kind::Mixture`]). On the three public suites of alert events at hand
-//! it is better calibrated than each of the three alone; with a few dozen incidents the regression holds its ground and cannot fit noise
-//! as freely.
+//! it is better calibrated than each part alone on two, and level with the regression on the third; with a few dozen incidents the
+//! regression holds its ground and cannot fit noise as freely.
 //!
 //! Candidates share one model, rather than each service having a class of its own: that a service's memory rose says the same of
 //! any service, so ten times the examples speak of it. A service's own history enters as a feature.
