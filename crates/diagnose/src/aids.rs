@@ -14,11 +14,11 @@ pub const READINGS_MAX: usize = 3;
 /// Claims of one reading at the most.
 pub const READING_CLAIMS_MAX: usize = 10;
 /// A sentence of a reading at the most, in characters.
-pub const READING_TEXT_MAX: usize = 500;
+const READING_TEXT_MAX: usize = 500;
 /// A reader is never believed more than this: it has seen no more than the rules have, and its words may be another's.
 pub const READING_CONFIDENCE_MAX: f64 = 0.4;
 /// By what the claims of a reading are said to be made.
-pub const READER: &str = "language-model";
+const READER: &str = "language-model";
 
 /// Everything that a report follows from besides request, evidence and rules.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use quell_incident::contract::DiagnoseRequest;
 use quell_incident::evidence::EvidenceSet;
 use serde::{Deserialize, Serialize};
 
-use crate::aids::Aids;
+use crate::aids::{self, Aids, Reading};
 use crate::learned::Resolved;
 use crate::localise::Outcome;
 use crate::{RuleSet, diagnose_with, pointed};
@@ -62,6 +62,12 @@ impl Case {
     /// Diagnoses it by these rules. The report does not cite the case.
     pub fn diagnose(&self, rules: &RuleSet) -> Report {
         diagnose_with(&self.request, &self.evidence, rules, &self.aids)
+    }
+
+    /// Takes what a reader made of the report of this case, and puts it into the report as [`Self::diagnose`] does from now on.
+    pub fn take_readings(&mut self, report: &mut Report, readings: Vec<Reading>) {
+        aids::append(report, &readings);
+        self.aids.readings = readings;
     }
 
     /// The same by the rules alone, and whether the engines pointed at what is at fault by this cause, which is known: what a site learns

@@ -42,10 +42,7 @@ use quell_incident::evidence::EvidenceSet;
 use localise::Outcome;
 use quell_incident::report::Subject;
 
-pub use aids::{
-    Aids, READER, READING_CLAIMS_MAX, READING_CONFIDENCE_MAX, READING_TEXT_MAX, READINGS_MAX, Reading,
-    ReadingClaim,
-};
+pub use aids::{Aids, READING_CLAIMS_MAX, READING_CONFIDENCE_MAX, READINGS_MAX, Reading, ReadingClaim};
 pub use case::Case;
 pub use rank::{CONFIDENCE_MIN, MARGIN_MIN};
 pub use rules::{

@@ -99,19 +99,15 @@ impl Diagnose {
             evidence.logs.iter().map(|set| set.lines.len()).sum::<usize>(),
         );
         self.metrics.gathered(&evidence);
-        let mut case = Case::new(request, evidence, means.aids.clone());
+        let case = Case::new(request, evidence, means.aids.clone());
+        let rules = Arc::clone(&means.rules);
+        let (mut report, mut case) = computed(move || (case.diagnose(&rules), case)).await?;
         if let Some(reader) = &means.reader {
-            let (read, report) = computed(case, &means, |case, rules| case.diagnose(rules)).await?;
-            case = read;
-            case.aids.readings = reader.read(&case.request, &report, &self.metrics).await;
+            let readings = reader.read(&case.request, &report, &self.metrics).await;
+            case.take_readings(&mut report, readings);
         }
-        let diagnosed = computed(case, &means, |case, rules| {
-            let mut report = case.diagnose(rules);
-            let packed = case.pack();
-            report.case = packed.as_ref().ok().map(|packed| Digest::of_bytes(packed));
-            (report, packed)
-        });
-        let (_, (report, packed)) = diagnosed.await?;
+        let packed = computed(move || case.pack()).await?;
+        report.case = packed.as_ref().ok().map(|packed| Digest::of_bytes(packed));
         let cause = report.root_cause.as_ref().map(|cause| cause.cause.as_str());
         let (confidence, abstained) = (report.confidence(), report.abstained.as_deref());
         let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -129,16 +125,8 @@ impl Diagnose {
 }
 
 /// The engines only compute, and are kept off the threads that serve calls.
-async fn computed<T: Send + 'static>(
-    case: Case,
-    means: &Arc<Means>,
-    compute: fn(&Case, &RuleSet) -> T,
-) -> Result<(Case, T), SkillError> {
-    let means = Arc::clone(means);
-    let work = tokio::task::spawn_blocking(move || {
-        let computed = compute(&case, &means.rules);
-        (case, computed)
-    });
+async fn computed<T: Send + 'static>(compute: impl FnOnce() -> T + Send + 'static) -> Result<T, SkillError> {
+    let work = tokio::task::spawn_blocking(compute);
     work.await.map_err(|error| SkillError::failed_because("the diagnosis failed", error))
 }
 

@@ -227,6 +227,23 @@ impl Processes {
         Ok(incidents)
     }
 
+    /// Waits until an incident is as wanted.
+    ///
+    /// # Errors
+    /// What was waited for, and what the incidents were like at last.
+    pub async fn incident(
+        &self,
+        what: &str,
+        within: Duration,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Value, SandboxError> {
+        until(what, within, async || {
+            let incidents = self.incidents().await.map_err(|error| error.to_string())?;
+            incidents.iter().find(|one| wanted(one)).cloned().ok_or_else(|| told(&incidents))
+        })
+        .await
+    }
+
     fn address_file(&self, part: Part) -> PathBuf {
         self.folder.path().join(format!("{}.json", name(part)))
     }

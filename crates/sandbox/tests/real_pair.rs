@@ -52,11 +52,7 @@ async fn site(programs: Programs) -> Processes {
 
 /// Waits until an incident is as wanted.
 async fn incident(site: &Processes, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    let found = until(what, WITHIN, async || {
-        let incidents = site.incidents().await.map_err(|error| error.to_string())?;
-        incidents.iter().find(|one| wanted(one)).cloned().ok_or_else(|| told(&incidents))
-    });
-    found.await.unwrap_or_else(|error| panic!("{error}"))
+    site.incident(what, WITHIN, wanted).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn closed(incident: &Value) -> bool {

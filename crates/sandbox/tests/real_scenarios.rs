@@ -18,7 +18,6 @@ use std::time::Duration;
 use axum::routing::get;
 use quell_sandbox::pair::{Also, Programs};
 use quell_sandbox::processes::{ProcessOptions, Processes, told};
-use quell_sandbox::until;
 use serde_json::Value;
 
 const WITHIN: Duration = Duration::from_secs(90);
@@ -56,11 +55,7 @@ async fn turbine(is_hot: Arc<AtomicBool>) -> SocketAddr {
 }
 
 async fn incident(site: &Processes, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    let found = until(what, WITHIN, async || {
-        let incidents = site.incidents().await.map_err(|error| error.to_string())?;
-        incidents.iter().find(|one| wanted(one)).cloned().ok_or_else(|| told(&incidents))
-    });
-    found.await.unwrap_or_else(|error| panic!("{error}"))
+    site.incident(what, WITHIN, wanted).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn is_named(incident: &Value, alert: &str) -> bool {

@@ -7,7 +7,7 @@ use quell_diagnose::localise::{Calibration, Features, FitError, Outcome};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::lines::{read_lines, read_truth};
+use super::lines::{read_lines, read_truth, write_json};
 use super::page;
 use super::score::{CONFIDENT, Outcome as Placed, Prediction, Share, Told, Truth};
 use crate::args::CalibrateArgs;
@@ -84,9 +84,8 @@ pub(super) fn fit(known: &[&Known]) -> std::result::Result<Calibration, FitError
     Calibration::fit(&answers.map(|one| one.outcome).collect::<Vec<_>>())
 }
 
-pub(super) fn run(context: &mut Context<'_>, args: &CalibrateArgs) -> Result<()> {
+pub(super) fn run(context: &mut Context<'_>, args: &CalibrateArgs, predictions: &Path) -> Result<()> {
     let truth = args.score.as_deref().map(read_truth).transpose()?;
-    let predictions = args.predictions.as_deref().unwrap_or(Path::new("-"));
     let lines: Vec<Resolved> = read_lines(predictions, "a prediction with `case`, `ranked` and `features`")?;
     let known: Vec<Known> = lines
         .iter()
@@ -118,9 +117,7 @@ pub(super) fn written(known: &[Known], out: &Path) -> Result<Calibration> {
         Failure::not_possible(error.to_string())
             .next("until there are more, the engines' prior is used as it is")
     })?;
-    let text = serde_json::to_string_pretty(&model).map_err(|error| Failure::failed(error.to_string()))?;
-    std::fs::write(out, format!("{text}\n"))
-        .map_err(|error| Failure::failed(format!("{} cannot be written: {error}", out.display())))?;
+    write_json(out, &model)?;
     Ok(model)
 }
 

@@ -40,6 +40,15 @@ pub(super) fn write_lines<'a, T: Serialize + 'a>(
     file.flush().map_err(|error| failed(&error))
 }
 
+/// Writes one document that people may look into, replacing the file.
+pub(super) fn write_json<T: Serialize>(path: &Path, document: &T) -> Result<()> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::failed(format!("{} cannot be written: {error}", path.display()))
+    };
+    let text = serde_json::to_string_pretty(document).map_err(|error| failed(&error))?;
+    std::fs::write(path, format!("{text}\n")).map_err(|error| failed(&error))
+}
+
 /// What was really at fault, by case: of one file, or of all `*.jsonl` of a folder whose lines say so.
 pub(super) fn read_truth(path: &Path) -> Result<BTreeMap<String, Truth>> {
     const WHAT: &str = "a truth with `case` and `root_cause_service`";

@@ -13,21 +13,21 @@ mod score;
 mod site;
 mod suite;
 
+use tokio::task::block_in_place;
+
 use crate::args::EvalCommand;
 use crate::context::Context;
 use crate::failure::Result;
 
 pub(crate) async fn run(context: &mut Context<'_>, command: EvalCommand) -> Result<()> {
-    if let EvalCommand::Calibrate(args) = &command
-        && args.predictions.is_none()
-    {
-        return site::run(context, args).await;
+    // Nothing else is under way, and nearly all of it reads files and computes.
+    match command {
+        EvalCommand::Alerts(args) => block_in_place(|| alerts::run(context, &args)),
+        EvalCommand::Logs(args) => block_in_place(|| logs::run(context, &args)),
+        EvalCommand::Rca(args) => block_in_place(|| rca::run(context, &args)),
+        EvalCommand::Calibrate(args) => match &args.predictions {
+            Some(predictions) => block_in_place(|| calibrate::run(context, &args, predictions)),
+            None => site::run(context, &args).await,
+        },
     }
-    // Nothing else is under way, and all of it reads files and computes.
-    tokio::task::block_in_place(|| match command {
-        EvalCommand::Alerts(args) => alerts::run(context, &args),
-        EvalCommand::Logs(args) => logs::run(context, &args),
-        EvalCommand::Rca(args) => rca::run(context, &args),
-        EvalCommand::Calibrate(args) => calibrate::run(context, &args),
-    })
 }

@@ -84,11 +84,9 @@ pub(super) fn run(context: &mut Context<'_>, args: &RcaArgs) -> Result<()> {
     for folder in case_folders(&args.folder)? {
         let case = reader.read(&folder)?;
         let predicted = suites.entry(case.description.suite.clone()).or_default();
-        predict(&case, &calibration, truth.is_some(), predicted);
         let known = truth.as_ref().and_then(|truth| truth.get(&case.description.case));
-        if let (true, Some(known)) = (args.leave_one_out, known) {
-            predicted.material.cases.push((case.observed(0.0), known.root_cause_service.clone()));
-        }
+        let kept_for = known.filter(|_| args.leave_one_out);
+        predict(&case, &calibration, truth.is_some(), kept_for, predicted);
     }
     write_lines(&args.out, suites.values().flat_map(|suite| &suite.lines))?;
     let mut measured = measure(&suites, truth.as_ref(), args.leave_one_out)?;
@@ -122,7 +120,14 @@ fn calibration(model: Option<&Path>) -> Result<Calibration> {
     })
 }
 
-fn predict(case: &Case, calibration: &Calibration, is_scored: bool, predicted: &mut Predicted) {
+/// With a truth to choose thresholds by, what was observed is kept for that.
+fn predict(
+    case: &Case,
+    calibration: &Calibration,
+    is_scored: bool,
+    kept_for: Option<&Truth>,
+    predicted: &mut Predicted,
+) {
     let observed = case.observed(0.0);
     let (found, seconds) = timed(&observed, calibration);
     predicted.lines.push(prediction(case, &observed, &found, Some(seconds)));
@@ -156,8 +161,11 @@ fn predict(case: &Case, calibration: &Calibration, is_scored: bool, predicted: &
             let known = Known::calm(&case.description.case, &case.description.suite, found.features);
             predicted.calm.push((known, found.confidence() >= CONFIDENT));
             predicted.seen.extend(minutes);
-            predicted.material.calm.push(calm);
+            predicted.material.calm.extend(kept_for.map(|_| calm));
         }
+    }
+    if let Some(truth) = kept_for {
+        predicted.material.cases.push((observed, truth.root_cause_service.clone()));
     }
 }
 

@@ -3,12 +3,11 @@
 //! An incident teaches when a repair of its cause was verified and its evidence is kept: it is diagnosed again by the rules alone, and what
 //! they and the engines say is held against the cause that was repaired.
 
-use std::path::Path;
-
 use quell_diagnose::learned::{LEARNED_SCHEMA, Learned, ModelError, Resolved, SiteRanking};
 use quell_diagnose::localise::{Calibration, OUTCOMES_MIN, Outcome};
 use serde_json::json;
 
+use super::lines::write_json;
 use crate::args::CalibrateArgs;
 use crate::context::Context;
 use crate::failure::{Exit, Failure, Result};
@@ -22,10 +21,7 @@ const INCIDENTS_MAX: usize = 2_000;
 
 pub(super) async fn run(context: &mut Context<'_>, args: &CalibrateArgs) -> Result<()> {
     let rules = rule::with_site_rules(&args.rules)?;
-    let filter = [("view", "full".to_owned()), ("status", "closed".to_owned())];
-    let mut closed = incident::fetch(context, &filter, INCIDENTS_MAX).await?.incidents;
-    // In the order in which they ended.
-    closed.sort_by(|one, other| text(one, "/closed_at").cmp(text(other, "/closed_at")));
+    let closed = incident::closed(context, INCIDENTS_MAX).await?;
     let (mut resolved, mut outcomes, mut without_evidence) = (Vec::new(), Vec::new(), 0_usize);
     for one in closed.iter().filter(|one| text(one, "/resolution/by") == "runbook") {
         let cause = text(one, "/plan/plan/cause");
@@ -45,7 +41,7 @@ pub(super) async fn run(context: &mut Context<'_>, args: &CalibrateArgs) -> Resu
     let Some(learned) = learned else {
         return Err(Failure::not_possible(told.join("; ")).next(next));
     };
-    write(&learned, &args.out)?;
+    write_json(&args.out, &learned)?;
     if context.output.is_json() {
         let ranking = learned.ranking.as_ref();
         let document = json!({
@@ -94,10 +90,4 @@ fn learn(resolved: &[Resolved], outcomes: &[Outcome]) -> (Option<Learned>, Vec<S
     let is_empty = calibration.is_none() && ranking.is_none();
     let learned = Learned { schema: LEARNED_SCHEMA.to_owned(), calibration, ranking };
     ((!is_empty).then_some(learned), told)
-}
-
-fn write(learned: &Learned, out: &Path) -> Result<()> {
-    let text = serde_json::to_string_pretty(learned).map_err(|error| Failure::failed(error.to_string()))?;
-    std::fs::write(out, format!("{text}\n"))
-        .map_err(|error| Failure::failed(format!("{} cannot be written: {error}", out.display())))
 }

@@ -20,6 +20,14 @@ pub(crate) struct Found {
     total: Option<u64>,
 }
 
+/// The latest closed incidents with all that is known of them, in the order in which they ended.
+pub(crate) async fn closed(context: &Context<'_>, incidents_max: usize) -> Result<Vec<Value>> {
+    let filter = [("view", "full".to_owned()), ("status", "closed".to_owned())];
+    let mut found = fetch(context, &filter, incidents_max).await?.incidents;
+    found.sort_by(|one, other| text(one, "/closed_at").cmp(text(other, "/closed_at")));
+    Ok(found)
+}
+
 /// Reads pages until there are so many or no more.
 pub(crate) async fn fetch(
     context: &Context<'_>,

@@ -18,7 +18,7 @@ use crate::output::{Line, Look, Page, Stream};
 use crate::view::{short_id, text};
 
 pub(crate) use evidence::fetch as evidence_of;
-pub(crate) use list::{fetch, table};
+pub(crate) use list::{closed, fetch, table};
 
 const INCIDENTS: [&str; 2] = ["api", "incidents"];
 

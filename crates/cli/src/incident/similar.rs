@@ -35,10 +35,7 @@ pub(super) async fn to(
     count: usize,
     compared_max: usize,
 ) -> Result<(Vec<Cited>, usize)> {
-    let filter = [("view", "full".to_owned()), ("status", "closed".to_owned())];
-    let mut found = list::fetch(context, &filter, compared_max).await?.incidents;
-    // In the order in which they ended.
-    found.sort_by(|one, other| text(one, "/closed_at").cmp(text(other, "/closed_at")));
+    let found = list::closed(context, compared_max).await?;
     let others = found.iter().filter(|one| text(one, "/id") != text(incident, "/id"));
     let past: Vec<Past> = others.map(past).collect();
     Ok((similar(&fingerprint(incident), &past, count), past.len()))
