@@ -8,10 +8,9 @@
 //!
 //! 1. An agent is a set of [`Skill`]s under a [`TaskManager`], or anything else that is an [`Agent`].
 //!    [`router`] puts it behind gRPC with health and reflection, and its [`AgentCard`] under
-//!    `/.well-known/agent-card.json`; [`serve`] carries the routes, and whatever a daemon merges with them,
-//!    over HTTP/1.1 and HTTP/2 on one port.
-//! 2. A call passes version, credentials, required extensions and room before its body is read, then size,
-//!    form, tenant and MIME types. What is left reaches the agent together with its [`Caller`].
+//!    `/.well-known/agent-card.json`: routes that a daemon merges with its own, and serves.
+//! 2. A call passes version, credentials and required extensions before its body is read, then size, form,
+//!    room, tenant and MIME types. What is left reaches the agent together with its [`Caller`].
 //! 3. A message makes a task, and the task runs by itself. Whoever sent it waits, watches, or comes back
 //!    later.
 //! 4. [`Client::run`] sends a message and follows its task through broken streams and restarts to the end or
@@ -29,8 +28,9 @@
 //! - What is read is checked: required fields, lengths, nesting, numbers. Numbers that would change on the
 //!   way are refused on sending.
 //! - A skill that fails or panics ends its own task and nothing else.
-//! - Queues, streams, calls, connections, sizes and waits are limited: [`ServerOptions`], [`ServeOptions`],
-//!   [`TaskLimits`], [`ClientOptions`].
+//! - Queues, streams, calls, sizes and waits are limited: [`ServerOptions`], [`TaskLimits`],
+//!   [`ClientOptions`]. Connections, and how long a request may arrive, are for the server that carries the
+//!   routes: it knows what else it carries.
 //!
 //! # Assumptions
 //!
@@ -38,7 +38,7 @@
 //!   not do a thing twice keeps its own record of what it did.
 //! - Ids made by [`TaskOptions::new_id`] differ and cannot be guessed; the clock may jump, lists stay in
 //!   order.
-//! - TLS is ended by the listener that is given to [`serve`], or in front of it.
+//! - TLS is ended by the server, or in front of it.
 //! - Whole numbers are exact up to 2^53 in both directions; larger ones and decimals that must stay exact
 //!   travel as strings.
 //!
@@ -59,10 +59,7 @@ mod types;
 
 pub use client::{Client, ClientError, ClientOptions, fetch_card};
 pub use error::{A2aError, ERROR_DOMAIN, ErrorKind, FieldViolation};
-pub use server::{
-    Access, Agent, Authenticate, Caller, EventStream, ServeOptions, ServeReport, ServerOptions, card_router,
-    router, serve, serve_with,
-};
+pub use server::{Access, Agent, Authenticate, Caller, EventStream, ServerOptions, card_router, router};
 pub use tasks::{Outcome, Skill, SkillError, TaskLimits, TaskManager, TaskOptions, Updates, Work, paginate};
 pub use types::*;
 
@@ -73,6 +70,8 @@ pub const AGENT_CARD_PATH: &str = "/.well-known/agent-card.json";
 
 const VERSION_HEADER: &str = "a2a-version";
 const EXTENSIONS_HEADER: &str = "a2a-extensions";
+/// How many bytes of one answer a caller reads at once, where that is more than the 4 MiB of gRPC's libraries.
+const MESSAGE_BYTES_HEADER: &str = "x-message-bytes-max";
 const TRACEPARENT_HEADER: &str = "traceparent";
 
 /// True for the fixed form of the W3C header: version, trace, span and flags in lower-case hexadecimal.

@@ -74,7 +74,7 @@ async fn agent() -> String {
     };
     let server = ServerOptions::new(Access::Loopback(Caller::local()), now());
     let router = quell_a2a::router(Arc::new(manager), card, server).unwrap();
-    tokio::spawn(quell_a2a::serve(listener, router, std::future::pending()));
+    tokio::spawn(quell_service::serve(listener, router, std::future::pending()));
     address.to_string()
 }
 

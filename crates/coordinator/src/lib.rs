@@ -45,11 +45,11 @@ use quell_connect::alertmanager::AlertmanagerClient;
 use quell_connect::prometheus::PrometheusClient;
 use quell_incident::ids::{InvalidName, SourceName};
 use quell_service::{
-    BindError, Clock, Config, ConfigError, Exit, Failure, FaultPoints, Handle, IdSource, Scope, TokenTable,
-    bind,
+    BindError, Clock, Config, ConfigError, Exit, Failure, FaultPoints, Handle, IdSource, Scope, ServeOptions,
+    TokenTable, bind,
 };
 use quell_store::{EmbeddedStore, IncidentStore, PostgresStore, StoreError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -216,13 +216,19 @@ pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
         agents: endpoints,
         client: http_client,
         body_bytes_max: config.coordinator.body_bytes_max,
+        bodies: http::Bodies::new(config.listeners.body_bytes_max),
+        large_answers: Arc::new(Semaphore::new(http::LARGE_ANSWERS_MAX)),
     };
     let card_routes = quell_a2a::card_router(&card, 300, site.now())?;
     let routes = http::router(web, card_routes, config.coordinator.enable_webhooks);
-    for (listener, router) in [(http, routes), (grpc, a2a)] {
+    let a2a = a2a.route("/live", axum::routing::get(quell_service::http::live));
+    let limits = ServeOptions::of(&config.listeners);
+    // The handlers count the bodies that they keep.
+    let http_limits = ServeOptions { request_bytes_max: None, ..limits.clone() };
+    for (listener, router, limits) in [(http, routes, http_limits), (grpc, a2a, limits)] {
         let stopped = stop.clone().cancelled_owned();
         tasks.spawn(async move {
-            quell_a2a::serve(listener, router, stopped).await;
+            quell_service::serve_with(listener, router, limits, stopped).await;
         });
     }
     upkeep::start(&site, config, &tenure, &stop, &tasks)?;

@@ -88,6 +88,7 @@ pub(crate) fn for_a_start_alone(started: &Config, new: &Config) -> Vec<&'static 
         ("coordinator.agent_token", old.agent_token != own.agent_token),
         ("coordinator.lease", old.lease != own.lease),
         ("coordinator.audit", old.audit != own.audit),
+        ("listeners", started.listeners != new.listeners),
     ];
     differs.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
 }

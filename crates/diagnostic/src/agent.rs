@@ -6,12 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
-use quell_a2a::{
-    A2aError, Access, Authenticate, Caller, ErrorKind, ServeOptions, ServeReport, ServerOptions, TaskManager,
-    TaskOptions,
-};
+use quell_a2a::{A2aError, Access, Authenticate, Caller, ErrorKind, ServerOptions, TaskManager, TaskOptions};
 use quell_incident::surroundings::{EDGES_MAX, Edge, Topology};
-use quell_service::{AuthError, Clock, Config, IdSource, Scope, TokenTable, bind};
+use quell_service::{AuthError, Clock, Config, IdSource, Scope, ServeOptions, ServeReport, TokenTable, bind};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -96,7 +93,8 @@ pub async fn start(setup: Setup) -> Result<Handle, StartError> {
     let router = router.merge(pages::router(pages));
     let stopping = CancellationToken::new();
     let stopped = stopping.clone().cancelled_owned();
-    let serving = tokio::spawn(quell_a2a::serve_with(listener, router, ServeOptions::default(), stopped));
+    let limits = ServeOptions::of(&config.listeners);
+    let serving = tokio::spawn(quell_service::serve_with(listener, router, limits, stopped));
     Ok(Handle {
         address,
         clock,
@@ -144,8 +142,8 @@ impl quell_service::Handle for Handle {
         let rules = Arc::new(knowledge::load(&config).map_err(words)?);
         let settings = SourceSettings::of(&config).map_err(words)?;
         let (new, old) = (&config.diagnostic, &self.config.diagnostic);
-        if new.listen != old.listen || new.tokens != old.tokens {
-            return Err("diagnostic.listen and tokens take effect only at a start".to_owned());
+        if new.listen != old.listen || new.tokens != old.tokens || config.listeners != self.config.listeners {
+            return Err("diagnostic.listen, tokens and listeners take effect only at a start".to_owned());
         }
         let opened = match settings == self.settings {
             true => None,

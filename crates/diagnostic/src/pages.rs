@@ -1,4 +1,4 @@
-//! `/health`, `/ready` and `/metrics`.
+//! `/live`, `/health`, `/ready` and `/metrics`.
 
 use std::sync::{Arc, PoisonError};
 
@@ -23,6 +23,7 @@ pub(crate) struct Pages {
 
 pub(crate) fn router(pages: Pages) -> Router {
     Router::new()
+        .route("/live", get(quell_service::http::live))
         .route("/health", get(async || Json(json!({"status": "healthy"}))))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))

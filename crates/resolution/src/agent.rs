@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::HeaderMap;
-use quell_a2a::{
-    A2aError, Access, Authenticate, Caller, ErrorKind, ServeOptions, ServeReport, ServerOptions, TaskManager,
-    TaskOptions,
-};
+use quell_a2a::{A2aError, Access, Authenticate, Caller, ErrorKind, ServerOptions, TaskManager, TaskOptions};
 use quell_remedy::{Agent, FaultHook, Ledger, LedgerSettings, PlanSettings};
-use quell_service::{AuthError, Clock, Config, FaultPoints, IdSource, Scope, TokenTable, bind};
+use quell_service::{
+    AuthError, Clock, Config, FaultPoints, IdSource, Scope, ServeOptions, ServeReport, TokenTable, bind,
+};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -108,7 +107,8 @@ pub async fn start(setup: Setup) -> Result<Handle, StartError> {
     let router = router.merge(pages::router(Pages { agent, metrics, draining: draining.clone() }));
     let stopping = CancellationToken::new();
     let stopped = stopping.clone().cancelled_owned();
-    let serving = tokio::spawn(quell_a2a::serve_with(listener, router, ServeOptions::default(), stopped));
+    let limits = ServeOptions::of(&config.listeners);
+    let serving = tokio::spawn(quell_service::serve_with(listener, router, limits, stopped));
     let stopping = stopping.drop_guard();
     Ok(Handle { address, shared, manager, source, config, draining, stopping, serving })
 }
@@ -142,8 +142,10 @@ impl quell_service::Handle for Handle {
         if config.resolution.listen != self.config.resolution.listen
             || config.resolution.data_dir != self.config.resolution.data_dir
             || config.resolution.tokens != self.config.resolution.tokens
+            || config.listeners != self.config.listeners
         {
-            return Err("resolution.listen, data_dir and tokens take effect only at a start".to_owned());
+            let why = "resolution.listen, data_dir and tokens, and listeners, take effect only at a start";
+            return Err(why.to_owned());
         }
         if source != self.source {
             self.shared.replace_reads(source.open(&self.shared.clock).map_err(words)?);

@@ -10,7 +10,9 @@ use axum::routing::get;
 use clap::Parser;
 use prometheus_client::registry::Registry;
 use quell_service::http::{metrics_response, register_build_info};
-use quell_service::{ArgsCommon, BindError, Config, Daemon, Environment, Handle, bind, run_daemon};
+use quell_service::{
+    ArgsCommon, BindError, Config, Daemon, Environment, Handle, ServeReport, bind, run_daemon, serve,
+};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -26,7 +28,7 @@ struct Args {
 
 struct Running {
     address: SocketAddr,
-    server: tokio::task::JoinHandle<std::io::Result<()>>,
+    server: tokio::task::JoinHandle<ServeReport>,
 }
 
 async fn start(config: Config) -> Result<Running, BindError> {
@@ -36,7 +38,7 @@ async fn start(config: Config) -> Result<Running, BindError> {
     register_build_info(&mut registry, "example", VERSION);
     let registry = Arc::new(registry);
     let router = Router::new().route("/metrics", get(move || async move { metrics_response(&registry) }));
-    Ok(Running { address, server: tokio::spawn(async move { axum::serve(listener, router).await }) })
+    Ok(Running { address, server: tokio::spawn(serve(listener, router, std::future::pending())) })
 }
 
 impl Handle for Running {

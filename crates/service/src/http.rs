@@ -128,6 +128,12 @@ impl IntoResponse for Problem {
     }
 }
 
+/// `/live`: the process answers. It looks at nothing else, so that nothing else can keep it from answering: whether the process has to
+/// be started again is another question than whether it can work.
+pub async fn live() -> Json<serde_json::Value> {
+    Json(serde_json::json!({"status": "live"}))
+}
+
 /// The metrics page of a registry.
 pub fn metrics_response(registry: &Registry) -> Response {
     let mut text = String::new();

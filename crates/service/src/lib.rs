@@ -4,7 +4,7 @@
 //! * [`run`] knows start, signals, reload, drain;
 //! * [`telemetry`] begins the log;
 //! * [`clock`] makes time and ids inputs;
-//! * [`mod@listen`] binds addresses;
+//! * [`mod@listen`] binds addresses and serves connections;
 //! * [`tokens`] tells who calls, and what they may do;
 //! * [`mod@http`] has errors and the metrics page;
 //! * [`faults`] has points at which tests let a process crash.
@@ -27,7 +27,7 @@ pub use config::{Config, ConfigError, Daemon, Environment, Loading, Period, Scop
 pub use exit::{Exit, Failure};
 pub use faults::{Crashed, FaultPoints};
 pub use http::Problem;
-pub use listen::{BindError, Listening, bind};
+pub use listen::{BindError, Listening, ServeOptions, ServeReport, bind, serve, serve_with};
 pub use run::{ArgsCommon, DRAIN, Handle, RunOptions, Signal, Signals, run_daemon, run_until_signal};
 pub use telemetry::{LogFormat, LogOptions, TelemetryError};
 pub use tokens::{AuthError, Principal, TokenTable, bearer_of};

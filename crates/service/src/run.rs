@@ -277,6 +277,7 @@ where
         return refuse(daemon, &error);
     }
     log_panics();
+    crate::listen::raise_open_files();
     let file = loading.path();
     tracing::info!(
         version,

@@ -2,7 +2,7 @@
 //!
 //! It serves Prometheus metrics on three ports (database, application and gateway exporters) and a control interface on
 //! the first: `GET /scenarios`, `POST /trigger/{scenario}`, `POST /resolve`, `GET /targets[/{name}]`, the operations
-//! below `/targets/{name}/`, `GET /actions`, `GET /logs`, `GET /health`. With `--alerts` it also evaluates the shipped
+//! below `/targets/{name}/`, `GET /actions`, `GET /logs`, `GET /health`, `GET /live`. With `--alerts` it also evaluates the shipped
 //! alert rules over itself and posts Alertmanager webhooks, so that a demonstration needs nothing else.
 //!
 //! | fault | cause | healed by |
@@ -231,9 +231,7 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
         };
         let stop = stopping.clone().cancelled_owned();
         tasks.spawn(async move {
-            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
-                tracing::error!(%error, "listener ended");
-            }
+            quell_service::serve(listener, router, stop).await;
         });
     }
     tasks.spawn(simulation::run(Arc::clone(&shared), config.tick, log_file, stopping.clone()));

@@ -22,6 +22,7 @@ async fn main() -> ExitCode {
         let _ = clap::Error::raw(clap::error::ErrorKind::InvalidValue, format!("{error}\n")).print();
         return ExitCode::from(2);
     }
+    quell_service::listen::raise_open_files();
     run(settings).await.unwrap_or_else(|error| {
         tracing::error!(%error, "simulator did not start");
         ExitCode::FAILURE

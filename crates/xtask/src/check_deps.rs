@@ -31,7 +31,11 @@ const DIRECTIONS: &[Direction] = &[
     Direction { name: "journal", may_use: &[], why: "a log of bytes does not know what they mean" },
     Direction { name: "child", may_use: &[], why: "starts programs and does not know which" },
     Direction { name: "service", may_use: &[], why: "what daemons share has no part in what they do" },
-    Direction { name: "simulator", may_use: &[], why: "the simulated world must not know who repairs it" },
+    Direction {
+        name: "simulator",
+        may_use: &["service"],
+        why: "the simulated world must not know who repairs it; its ports are served like any other",
+    },
     Direction { name: "store", may_use: &["incident", "journal"], why: "keeps incidents in a journal" },
     Direction { name: "diagnose", may_use: &["incident"], why: "pure engines: evidence in, report out" },
     Direction {

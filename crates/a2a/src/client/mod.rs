@@ -19,7 +19,7 @@ use crate::proto;
 use crate::proto::a2a_service_client::A2aServiceClient;
 use crate::server::EventStream;
 use crate::types::{ListTasks, SendReply, SendRequest, Task, TaskPage};
-use crate::{EXTENSIONS_HEADER, PROTOCOL_VERSION, TRACEPARENT_HEADER, VERSION_HEADER};
+use crate::{EXTENSIONS_HEADER, MESSAGE_BYTES_HEADER, PROTOCOL_VERSION, TRACEPARENT_HEADER, VERSION_HEADER};
 
 pub use card::fetch_card;
 
@@ -40,6 +40,8 @@ pub struct ClientOptions {
     pub task_timeout: Duration,
     /// A longer answer is refused.
     pub message_bytes_max: usize,
+    /// A task that takes about so many bytes of memory here is given up, whatever more its agent has to say.
+    pub task_bytes_max: usize,
     /// A silent connection is asked for a sign of life after this time. Some foreign servers take offence
     /// below five minutes.
     pub keepalive_interval: Duration,
@@ -64,6 +66,7 @@ impl Default for ClientOptions {
             call_timeout: Duration::from_secs(30),
             task_timeout: Duration::from_secs(30 * 60),
             message_bytes_max: 16 << 20,
+            task_bytes_max: 32 << 20,
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(10),
             resends: true,
@@ -165,6 +168,7 @@ impl Client {
             value.set_sensitive(true);
             headers.push((key, value));
         }
+        headers.extend(header(MESSAGE_BYTES_HEADER, &options.message_bytes_max.to_string()));
         let service = A2aServiceClient::new(channel).max_decoding_message_size(options.message_bytes_max);
         Ok(Self { service, headers, options })
     }

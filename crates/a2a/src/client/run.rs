@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::error::{A2aError, ErrorKind};
 use crate::server::EventStream;
-use crate::types::{SendReply, SendRequest, StreamEvent, Task, TaskState};
+use crate::types::{Message, SendReply, SendRequest, StreamEvent, Task, TaskState, TaskStatus};
 
 use super::{Client, ClientError, ClientOptions};
 
@@ -18,6 +18,8 @@ struct Progress {
     task_id: Option<String>,
     /// The task as told by the stream that is being read.
     task: Option<Task>,
+    /// About what that task takes in memory.
+    weight: usize,
     /// The agent has said that it does not stream.
     polls: bool,
     /// The present attempt has brought an event.
@@ -39,6 +41,7 @@ impl Client {
             request: request.into(),
             task_id: None,
             task: None,
+            weight: 0,
             polls: false,
             heard: false,
             last: "not connected".to_owned(),
@@ -151,6 +154,9 @@ impl Client {
     ) -> Result<Option<Task>, ClientError> {
         while let Some(event) = events.next().await {
             let state = take_in(progress, event?)?;
+            if progress.weight > self.options.task_bytes_max {
+                return Err(self.give_up(progress).await);
+            }
             if !state.is_some_and(TaskState::is_settled) {
                 continue;
             }
@@ -166,6 +172,23 @@ impl Client {
     }
 }
 
+/// How long an agent is asked to stop a task that has become too large.
+const CANCEL_WITHIN: Duration = Duration::from_secs(5);
+
+impl Client {
+    /// An agent that adds to its task without an end is not heard to it.
+    async fn give_up(&self, progress: &mut Progress) -> ClientError {
+        progress.task = None;
+        if let Some(task_id) = &progress.task_id {
+            // It may go on; nobody listens.
+            let _ = tokio::time::timeout(CANCEL_WITHIN, self.cancel(task_id)).await;
+        }
+        let bytes_max = self.options.task_bytes_max;
+        let why = format!("the task has grown beyond {bytes_max} bytes and was given up");
+        A2aError::new(ErrorKind::InvalidAgentResponse, why).into()
+    }
+}
+
 /// Brings what is known up to date, and says which state the event told of.
 fn take_in(progress: &mut Progress, event: StreamEvent) -> Result<Option<TaskState>, ClientError> {
     let state = event.state();
@@ -174,17 +197,27 @@ fn take_in(progress: &mut Progress, event: StreamEvent) -> Result<Option<TaskSta
         StreamEvent::Message(message) => return Err(ClientError::NotATask { text: message.text() }),
         StreamEvent::Task(task) => {
             progress.task_id = Some(task.id.clone());
+            progress.weight = task.weight();
             progress.task = Some(task);
         }
         StreamEvent::StatusUpdate { task_id, status, .. } => {
             progress.task_id = Some(task_id);
             if let Some(task) = &mut progress.task {
+                let weight = |status: &TaskStatus| status.message.as_ref().map_or(0, Message::weight);
+                progress.weight = progress.weight.saturating_sub(weight(&task.status)) + weight(&status);
                 task.status = status;
             }
         }
         StreamEvent::ArtifactUpdate { task_id, artifact, append, .. } => {
             progress.task_id = Some(task_id);
             if let Some(task) = &mut progress.task {
+                let known = task.artifacts.iter().find(|known| known.artifact_id == artifact.artifact_id);
+                let (replaced, added) = match known {
+                    Some(_) if append => (0, artifact.weight_added()),
+                    Some(known) => (known.weight(), artifact.weight()),
+                    None => (0, artifact.weight()),
+                };
+                progress.weight = progress.weight.saturating_sub(replaced) + added;
                 task.put_artifact(artifact, append);
             }
         }

@@ -1,5 +1,5 @@
-//! The one place where calls are let in: version, credentials, extensions, room; then, once the request is
-//! read, tenant, MIME types and capabilities.
+//! The one place where calls are let in: version, credentials, extensions; then, once the request is read,
+//! room, tenant, MIME types and capabilities.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -99,7 +99,8 @@ pub enum Access {
 #[derive(Clone)]
 pub(super) struct Admitted {
     pub(super) caller: Caller,
-    pub(super) permit: Arc<OwnedSemaphorePermit>,
+    /// How much it reads at once.
+    pub(super) read_bytes_max: usize,
 }
 
 pub(super) struct Gate {
@@ -159,14 +160,19 @@ impl Gate {
             return Err(A2aError::unavailable("the agent is shutting down"));
         }
         caller.traceparent = traceparent(headers);
-        let permit = Arc::clone(&self.calls).try_acquire_owned().map_err(|_| {
+        let read_bytes_max = super::fit::read_bytes_max(headers);
+        request.extensions_mut().insert(Admitted { caller, read_bytes_max });
+        Ok(request)
+    }
+
+    /// Room for a call whose request has been read: one that is still on its way, and perhaps never comes, takes none.
+    pub(super) fn begin_call(&self) -> Result<OwnedSemaphorePermit, A2aError> {
+        Arc::clone(&self.calls).try_acquire_owned().map_err(|_| {
             A2aError::unavailable(format!(
                 "the agent is busy with {} calls; try again",
                 self.calls_in_flight_max
             ))
-        })?;
-        request.extensions_mut().insert(Admitted { caller, permit: Arc::new(permit) });
-        Ok(request)
+        })
     }
 
     fn check_extensions(&self, headers: &HeaderMap) -> Result<(), A2aError> {

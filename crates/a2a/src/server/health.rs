@@ -1,8 +1,10 @@
 //! `grpc.health.v1`: serving until the drain begins. It needs no credentials.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use futures::stream::{self, Stream};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
 use tonic::{Request, Response, Status};
@@ -12,13 +14,17 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use super::service::Service;
 use crate::proto::a2a_service_server::A2aServiceServer;
 
+/// Watches open at the same time. They need no credentials and end only with the agent, so a stranger must not open any number.
+const WATCHES_MAX: usize = 64;
+
 pub(super) struct Health {
     draining: CancellationToken,
+    watches: Arc<Semaphore>,
 }
 
 impl Health {
     pub(super) fn new(draining: CancellationToken) -> Self {
-        Self { draining }
+        Self { draining, watches: Arc::new(Semaphore::new(WATCHES_MAX)) }
     }
 
     fn status(&self) -> ServingStatus {
@@ -59,19 +65,20 @@ impl tonic_health::pb::health_server::Health for Health {
             let unknown = stream::once(async { Ok(answer(ServingStatus::ServiceUnknown)) });
             return Ok(Response::new(Box::pin(unknown)));
         }
-        let states = stream::unfold((self.draining.clone(), None), async |(draining, last)| {
-            match last {
-                None if draining.is_cancelled() => {}
-                None => {
-                    return Some((
-                        Ok(answer(ServingStatus::Serving)),
-                        (draining, Some(ServingStatus::Serving)),
-                    ));
+        let open = Arc::clone(&self.watches).try_acquire_owned().map_err(|_| {
+            Status::unavailable(format!("{WATCHES_MAX} watches are open; ask with `Check` instead"))
+        })?;
+        let states = stream::unfold((self.draining.clone(), open, None), async |(draining, open, last)| {
+            let status = match last {
+                None if !draining.is_cancelled() => ServingStatus::Serving,
+                None => ServingStatus::NotServing,
+                Some(ServingStatus::Serving) => {
+                    draining.cancelled().await;
+                    ServingStatus::NotServing
                 }
-                Some(ServingStatus::Serving) => draining.cancelled().await,
                 Some(_) => return None,
-            }
-            Some((Ok(answer(ServingStatus::NotServing)), (draining, Some(ServingStatus::NotServing))))
+            };
+            Some((Ok(answer(status)), (draining, open, Some(status))))
         });
         Ok(Response::new(Box::pin(states)))
     }

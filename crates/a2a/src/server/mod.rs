@@ -2,8 +2,8 @@
 
 mod admission;
 mod card;
+mod fit;
 mod health;
-mod listen;
 mod service;
 
 use std::pin::Pin;
@@ -23,7 +23,6 @@ use crate::types::{AgentCard, ListTasks, SendReply, SendRequest, StreamEvent, Ta
 
 pub use admission::{Access, Authenticate, Caller};
 pub use card::card_router;
-pub use listen::{ServeOptions, ServeReport, serve, serve_with};
 
 /// The events of one stream. It ends by itself after the last one, or with an error after which the caller
 /// may subscribe again.
@@ -91,8 +90,8 @@ impl ServerOptions {
 }
 
 /// The routes of one agent: gRPC (A2A, health, reflection) and the public card at
-/// `/.well-known/agent-card.json`. There is no fallback route, so it merges with others. Serve it with
-/// [`serve`].
+/// `/.well-known/agent-card.json`. There is no fallback route, so it merges with others. Whoever serves it has
+/// to bound connections and the time that bodies take.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) naming the card's required fields that are empty.

@@ -11,13 +11,19 @@ use tonic::{Request, Response, Status};
 use crate::convert;
 use crate::error::{A2aError, ErrorKind};
 use crate::proto::{self, a2a_service_server::A2aService};
-use crate::types::{SendRequest, StreamEvent};
+use crate::types::{SendRequest, StreamEvent, Task};
 
 use super::admission::{Admitted, Caller, Gate};
-use super::{Agent, EventStream};
+use super::{Agent, EventStream, fit};
 
 type Outgoing = Pin<Box<dyn Stream<Item = Result<proto::StreamResponse, Status>> + Send>>;
 type Answer<T> = Result<Response<T>, Status>;
+
+/// A call's place among those at work, and how much of an answer its caller reads.
+struct Room {
+    _permit: OwnedSemaphorePermit,
+    read_bytes_max: usize,
+}
 
 pub(super) struct Service {
     agent: Arc<dyn Agent>,
@@ -29,20 +35,21 @@ impl Service {
         Self { agent, gate }
     }
 
-    /// What the gate has let in, in the tenant that the request names. The permit is held while the call is
+    /// What the gate has let in, in the tenant that the request names. The room is held while the call is
     /// at work.
     fn admitted<T>(
         &self,
         mut request: Request<T>,
         tenant: fn(&T) -> &str,
-    ) -> Result<(Caller, Arc<OwnedSemaphorePermit>, T), A2aError> {
+    ) -> Result<(Caller, Room, T), A2aError> {
         let admitted = request.extensions_mut().remove::<Admitted>();
-        let Some(Admitted { caller, permit }) = admitted else {
+        let Some(Admitted { caller, read_bytes_max }) = admitted else {
             return Err(A2aError::internal("the call did not come through the gate"));
         };
+        let room = Room { _permit: self.gate.begin_call()?, read_bytes_max };
         let request = request.into_inner();
         let caller = self.gate.enter_tenant(caller, tenant(&request))?;
-        Ok((caller, permit, request))
+        Ok((caller, room, request))
     }
 
     fn read_send(&self, request: proto::SendMessageRequest) -> Result<SendRequest, A2aError> {
@@ -55,62 +62,69 @@ impl Service {
         &self,
         request: Request<proto::SendMessageRequest>,
     ) -> Result<proto::SendMessageResponse, A2aError> {
-        let (caller, _permit, request) = self.admitted(request, |request| &request.tenant)?;
+        let (caller, room, request) = self.admitted(request, |request| &request.tenant)?;
         let request = self.read_send(request)?;
         let reply = self.agent.send(&caller, request).await?;
-        convert::reply_to_proto(reply).map_err(agent_fault)
+        let mut reply = convert::reply_to_proto(reply).map_err(agent_fault)?;
+        fit::fit_reply(&mut reply, room.read_bytes_max);
+        Ok(reply)
     }
 
     async fn stream(&self, request: Request<proto::SendMessageRequest>) -> Result<Outgoing, A2aError> {
-        let (caller, _permit, request) = self.admitted(request, |request| &request.tenant)?;
+        let (caller, room, request) = self.admitted(request, |request| &request.tenant)?;
         let request = self.read_send(request)?;
-        let room = self.gate.open_stream()?;
+        let open = self.gate.open_stream()?;
         let events = self.agent.stream(&caller, request).await?;
-        Ok(self.outgoing(events, room))
+        Ok(self.outgoing(events, open, room.read_bytes_max))
     }
 
     async fn get(&self, request: Request<proto::GetTaskRequest>) -> Result<proto::Task, A2aError> {
-        let (caller, _permit, request) = self.admitted(request, |request| &request.tenant)?;
+        let (caller, room, request) = self.admitted(request, |request| &request.tenant)?;
         let history_length = convert::history_length_from_proto(request.history_length)?;
         let id = convert::required_id("id", request.id)?;
         let task = self.agent.get_task(&caller, &id, history_length).await?;
-        convert::task_to_proto(task).map_err(agent_fault)
+        readable(task, &room)
     }
 
     async fn list(
         &self,
         request: Request<proto::ListTasksRequest>,
     ) -> Result<proto::ListTasksResponse, A2aError> {
-        let (caller, _permit, request) = self.admitted(request, |request| &request.tenant)?;
+        let (caller, room, request) = self.admitted(request, |request| &request.tenant)?;
         let query = convert::list_from_proto(request)?;
         let page = self.agent.list_tasks(&caller, query).await?;
-        convert::page_to_proto(page).map_err(agent_fault)
+        let mut page = convert::page_to_proto(page).map_err(agent_fault)?;
+        fit::fit_page(&mut page, room.read_bytes_max);
+        Ok(page)
     }
 
     async fn cancel(&self, request: Request<proto::CancelTaskRequest>) -> Result<proto::Task, A2aError> {
-        let (caller, _permit, request) = self.admitted(request, |request| &request.tenant)?;
+        let (caller, room, request) = self.admitted(request, |request| &request.tenant)?;
         let id = convert::required_id("id", request.id)?;
         let task = self.agent.cancel(&caller, &id).await?;
-        convert::task_to_proto(task).map_err(agent_fault)
+        readable(task, &room)
     }
 
     async fn subscribe(&self, request: Request<proto::SubscribeToTaskRequest>) -> Result<Outgoing, A2aError> {
-        let (caller, _permit, request) = self.admitted(request, |request| &request.tenant)?;
+        let (caller, room, request) = self.admitted(request, |request| &request.tenant)?;
         let id = convert::required_id("id", request.id)?;
-        let room = self.gate.open_stream()?;
+        let open = self.gate.open_stream()?;
         let events = self.agent.subscribe(&caller, &id).await?;
-        Ok(self.outgoing(events, room))
+        Ok(self.outgoing(events, open, room.read_bytes_max))
     }
 
-    fn outgoing(&self, events: EventStream, room: OwnedSemaphorePermit) -> Outgoing {
-        let state = Some((events, room, self.gate.draining.clone()));
-        Box::pin(stream::unfold(state, async |state| {
-            let (mut events, room, draining) = state?;
+    fn outgoing(&self, events: EventStream, open: OwnedSemaphorePermit, read_bytes_max: usize) -> Outgoing {
+        let state = Some((events, open, self.gate.draining.clone()));
+        Box::pin(stream::unfold(state, move |state| async move {
+            let (mut events, open, draining) = state?;
             match next_event(&mut events, &draining).await? {
                 Ok(event) => {
                     let is_last = event.is_last();
                     match convert::event_to_proto(event).map_err(agent_fault) {
-                        Ok(response) => Some((Ok(response), (!is_last).then_some((events, room, draining)))),
+                        Ok(mut response) => {
+                            fit::fit_event(&mut response, read_bytes_max);
+                            Some((Ok(response), (!is_last).then_some((events, open, draining))))
+                        }
                         Err(error) => Some((Err(error.into_status()), None)),
                     }
                 }
@@ -148,6 +162,12 @@ async fn next_event(
         event = events.next() => event,
         () = draining.cancelled() => Some(Err(A2aError::unavailable("the agent is shutting down; subscribe again"))),
     }
+}
+
+fn readable(task: Task, room: &Room) -> Result<proto::Task, A2aError> {
+    let mut task = convert::task_to_proto(task).map_err(agent_fault)?;
+    fit::fit_task(&mut task, room.read_bytes_max);
+    Ok(task)
 }
 
 /// What the agent made cannot be sent: that is not the caller's mistake.

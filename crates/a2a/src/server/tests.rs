@@ -18,7 +18,7 @@ use super::*;
 use crate::error::ErrorKind;
 use crate::proto::a2a_service_client::A2aServiceClient;
 use crate::types::{
-    AgentCapabilities, AgentInterface, AgentSkill, Message, Part, SendReply, TaskState, TaskStatus,
+    AgentCapabilities, AgentInterface, AgentSkill, Artifact, Message, Part, SendReply, TaskState, TaskStatus,
 };
 
 /// Knows one task, which never changes; a send waits for the gate.
@@ -53,6 +53,13 @@ impl Agent for Fixed {
             // An agent that breaks the protocol: numbers that cannot be sent.
             "broken" => {
                 Ok(Task { metadata: serde_json::json!({ "n": u64::MAX }).as_object().cloned(), ..task() })
+            }
+            "large" => {
+                let report = Artifact::new("report", vec![Part::raw(vec![b'x'; 12 << 20], "text/plain")]);
+                Ok(Task {
+                    artifacts: vec![report, Artifact::new("answer", vec![Part::text("42")])],
+                    ..task()
+                })
             }
             "failing" => Err(A2aError::internal("the secret cause")),
             other => Err(A2aError::task_not_found(other)),
@@ -118,7 +125,7 @@ async fn bench(card: AgentCard, change: impl FnOnce(&mut ServerOptions)) -> Benc
     let router = router(Arc::<Fixed>::clone(&agent), card, options).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(serve(listener, router, std::future::pending()));
+    tokio::spawn(quell_service::serve(listener, router, std::future::pending()));
     Bench { channel: Endpoint::from_shared(url).unwrap().connect_lazy(), agent, draining }
 }
 
@@ -184,6 +191,27 @@ async fn credentials_come_before_everything_about_tasks() {
     let error = bench.get("unknown", &GOOD).await.unwrap_err();
     assert_eq!((error.kind(), error.metadata()["taskId"].as_str()), (ErrorKind::TaskNotFound, "unknown"));
     assert_eq!(bench.get("", &GOOD).await.unwrap_err().violations()[0].field, "id");
+}
+
+#[tokio::test]
+async fn a_task_that_is_larger_than_its_caller_reads_at_once_is_read_in_part() {
+    let bench = bench(card(), |_| {}).await;
+    // As every library reads it.
+    let task = bench.get("large", &GOOD).await.unwrap();
+    let text = |task: &proto::Task, artifact: usize| match &task.artifacts[artifact].parts[0].content {
+        Some(proto::part::Content::Text(text)) => text.clone(),
+        content => panic!("{content:?}"),
+    };
+    assert!(text(&task, 0).starts_with("left out: a part of 12582"), "{}", text(&task, 0));
+    assert_eq!(text(&task, 1), "42");
+    // Whoever reads more says so and gets it all, as this crate's client does.
+    let mut client = bench.client().max_decoding_message_size(16 << 20);
+    let request = proto::GetTaskRequest { id: "large".into(), ..Default::default() };
+    let headers = [VERSION, TOKEN, (crate::MESSAGE_BYTES_HEADER, "16777216")];
+    let task = client.get_task(with(request, &headers)).await.unwrap().into_inner();
+    assert!(
+        matches!(&task.artifacts[0].parts[0].content, Some(proto::part::Content::Raw(raw)) if raw.len() == 12 << 20)
+    );
 }
 
 #[tokio::test]
@@ -333,6 +361,22 @@ async fn health_follows_the_drain_and_streams_end_with_it() {
     assert_eq!(bench.get("known", &GOOD).await.unwrap_err().kind(), ErrorKind::Unavailable);
     let status = health.check(HealthCheckRequest::default()).await.unwrap().into_inner().status();
     assert_eq!(status, ServingStatus::NotServing);
+}
+
+#[tokio::test]
+async fn health_is_watched_by_a_few() {
+    let bench = bench(card(), |_| {}).await;
+    let mut health = HealthClient::new(bench.channel.clone());
+    let mut watches = Vec::new();
+    let refused = loop {
+        match health.watch(HealthCheckRequest::default()).await {
+            Ok(watch) => watches.push(watch),
+            Err(status) => break status,
+        }
+        assert!(watches.len() < 1_000, "any number of watches");
+    };
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(health.check(HealthCheckRequest::default()).await.is_ok());
 }
 
 #[tokio::test]

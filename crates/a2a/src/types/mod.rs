@@ -4,6 +4,7 @@ mod call;
 mod card;
 mod security;
 mod task;
+mod weight;
 
 pub use call::{ListTasks, SendConfiguration, SendReply, SendRequest, StreamEvent, TaskPage};
 pub use card::{

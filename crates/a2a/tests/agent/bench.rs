@@ -11,8 +11,9 @@ use jiff::Timestamp;
 use quell_a2a::{
     A2aError, Access, AgentCapabilities, AgentCard, AgentInterface, AgentSkill, Artifact, Authenticate,
     Caller, Client, ClientOptions, ErrorKind, Message, Outcome, Part, SecurityRequirement, SecurityScheme,
-    ServeOptions, ServeReport, ServerOptions, Skill, SkillError, TaskManager, TaskOptions, Work,
+    ServerOptions, Skill, SkillError, TaskManager, TaskOptions, Work,
 };
+use quell_service::{ServeOptions, ServeReport};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
@@ -131,7 +132,7 @@ impl Bench {
         let shutdown = async move {
             let _ = stopped.await;
         };
-        let task = tokio::spawn(quell_a2a::serve_with(listener, router, options, shutdown));
+        let task = tokio::spawn(quell_service::serve_with(listener, router, options, shutdown));
         Server { address, stop, task }
     }
 

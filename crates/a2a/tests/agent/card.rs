@@ -49,7 +49,7 @@ async fn bad_cards_are_refused() {
         .route(&format!("/long{AGENT_CARD_PATH}"), get(async || "x".repeat(2 << 20)));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(quell_a2a::serve(listener, router, std::future::pending()));
+    tokio::spawn(quell_service::serve(listener, router, std::future::pending()));
     for (path, expected) in [
         ("empty", "supportedInterfaces"),
         ("text", "expected value"),

@@ -6,5 +6,6 @@
 mod bench;
 mod calls;
 mod card;
+mod endless;
 mod python;
 mod restart;

@@ -95,7 +95,7 @@ impl Coordinator {
         };
         let options = ServerOptions::new(access, Timestamp::UNIX_EPOCH);
         let a2a = quell_a2a::router(Arc::new(fake.clone()), card(&address.to_string()), options).unwrap();
-        tokio::spawn(quell_a2a::serve(listener, rest(fake.clone()).merge(a2a), std::future::pending()));
+        tokio::spawn(quell_service::serve(listener, rest(fake.clone()).merge(a2a), std::future::pending()));
         fake
     }
 

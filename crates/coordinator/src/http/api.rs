@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
@@ -29,7 +30,7 @@ const LIMIT_DEFAULT: usize = 1_000;
 /// Incidents in one answer at the most.
 const LIMIT_MAX: usize = 1_000;
 /// Bytes of a page of whole incidents, give or take one incident.
-const PAGE_BYTES_MAX: usize = 8 << 20;
+const PAGE_BYTES_MAX: usize = 4 << 20;
 /// An `Idempotency-Key` in bytes at the most.
 const KEY_BYTES_MAX: usize = 256;
 /// How long an agent may take to show its card.
@@ -68,7 +69,10 @@ pub(super) async fn list(
     let mut page = web.site.store.list(&query).await.map_err(|error| store_problem(&error))?;
     let mut response = match view {
         View::Rows => Json(&page.rows).into_response(),
-        View::Full => Json(whole(&web, &mut page).await).into_response(),
+        View::Full => {
+            let _turn = web.large_answers.acquire().await;
+            ([(CONTENT_TYPE, "application/json")], whole(&web, &mut page).await).into_response()
+        }
     };
     let answer_headers = response.headers_mut();
     answer_headers.insert("x-total-count", HeaderValue::from(page.total));
@@ -91,27 +95,29 @@ enum View {
     Full,
 }
 
-/// The incidents of a page as [`view::to_json`] gives them. The page is cut where they become too many bytes, and the next one begins
-/// there.
-async fn whole(web: &Web, page: &mut Page) -> Vec<Value> {
-    let (mut incidents, mut bytes) = (Vec::new(), 0);
+/// The incidents of a page as [`view::to_json`] gives them, as text at once: the trees of many would take ten times as much. The page is
+/// cut where they become too many bytes, and the next one begins there.
+async fn whole(web: &Web, page: &mut Page) -> String {
+    let mut text = "[".to_owned();
     for (index, row) in page.rows.iter().enumerate() {
         // An incident that this program cannot read is not shown, and does not hide the others.
         match web.site.store.incident(row.id).await {
             Ok(Some(incident)) => {
-                let shown = view::to_json(&incident);
-                bytes += shown.to_string().len();
-                incidents.push(shown);
+                if text.len() > 1 {
+                    text.push(',');
+                }
+                text.push_str(&view::to_json(&incident).to_string());
             }
             Ok(None) => {}
             Err(error) => error!(incident_id = %row.id, %error, "left out of a list"),
         }
-        if bytes >= PAGE_BYTES_MAX && index + 1 < page.rows.len() {
+        if text.len() >= PAGE_BYTES_MAX && index + 1 < page.rows.len() {
             page.next = Some(row.cursor());
             break;
         }
     }
-    incidents
+    text.push(']');
+    text
 }
 
 /// The query, the view, and its parameters without the cursor for the link to the next page.

@@ -6,6 +6,8 @@ mod changes;
 mod evidence;
 mod webhooks;
 
+pub(crate) use body::Bodies;
+
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -18,7 +20,7 @@ use quell_incident::ids::SourceName;
 use quell_service::http::metrics_response;
 use quell_service::{Principal, Problem, Scope, TokenTable};
 use serde_json::json;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::correlate::Correlated;
 use crate::site::Site;
@@ -53,7 +55,14 @@ pub(crate) struct Web {
     pub client: reqwest::Client,
     /// The largest body of a request.
     pub body_bytes_max: usize,
+    /// What all bodies together may take.
+    pub bodies: Bodies,
+    /// Lists of whole incidents are made a few at a time.
+    pub large_answers: Arc<Semaphore>,
 }
+
+/// So many at the same time.
+pub(crate) const LARGE_ANSWERS_MAX: usize = 4;
 
 impl Web {
     /// The caller, if they may do this.
@@ -67,6 +76,7 @@ impl Web {
 /// The routes. `card` stands at the well-known place here as well as on the gRPC port.
 pub(crate) fn router(web: Web, card: Router, enable_webhooks: bool) -> Router {
     let mut router = Router::new()
+        .route("/live", get(quell_service::http::live))
         .route("/health", get(health))
         .route("/ready", get(health))
         .route("/metrics", get(metrics))

@@ -131,7 +131,7 @@ impl Scripts {
         let server = ServerOptions::new(Access::Loopback(Caller::local()), now());
         let router = quell_a2a::router(Arc::new(manager), card, server).unwrap();
         let serving = tokio::spawn(async move {
-            quell_a2a::serve(listener, router, std::future::pending()).await;
+            quell_service::serve(listener, router, std::future::pending()).await;
         });
         Fake { address, asked, serving }
     }

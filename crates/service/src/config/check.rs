@@ -122,6 +122,10 @@ fn check_periods(config: &Config) -> Result<(), ConfigError> {
             zero,
         ),
         ("coordinator.audit.anchor_interval", config.coordinator.audit.anchor_interval, PERIOD_MIN),
+        ("listeners.head_timeout", config.listeners.head_timeout, PERIOD_MIN),
+        ("listeners.idle_timeout", config.listeners.idle_timeout, PERIOD_MIN),
+        ("listeners.body_timeout", config.listeners.body_timeout, PERIOD_MIN),
+        ("listeners.behind_max", config.listeners.behind_max, PERIOD_MIN),
         ("diagnostic.scrape_interval", config.diagnostic.scrape_interval, PERIOD_MIN),
         ("diagnostic.history", config.diagnostic.history, config.diagnostic.scrape_interval),
         ("diagnostic.window_before", config.diagnostic.window_before, PERIOD_MIN),
@@ -216,8 +220,13 @@ fn check_audit(config: &Config) -> Result<(), ConfigError> {
 
 fn check_numbers(config: &Config) -> Result<(), ConfigError> {
     let (coordinator, workflow) = (&config.coordinator, &config.coordinator.workflow);
+    let listeners = &config.listeners;
     for (setting, number, range) in [
         ("coordinator.body_bytes_max", coordinator.body_bytes_max as u64, 1024..=1 << 30),
+        ("listeners.connections_max", listeners.connections_max as u64, 16..=1 << 16),
+        ("listeners.connections_per_peer_max", listeners.connections_per_peer_max as u64, 8..=1 << 16),
+        ("listeners.answer_bytes_max", listeners.answer_bytes_max as u64, 1 << 20..=1 << 34),
+        ("listeners.body_bytes_max", listeners.body_bytes_max as u64, 1 << 20..=1 << 34),
         ("coordinator.workflow.attempts_max", u64::from(workflow.attempts_max), 1..=10),
         ("coordinator.workflow.step_tries_max", u64::from(workflow.step_tries_max), 1..=10),
         ("coordinator.workflow.approvals_needed", u64::from(workflow.approvals_needed), 1..=20),

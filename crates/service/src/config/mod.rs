@@ -9,6 +9,7 @@ mod correlation;
 mod daemons;
 mod environment;
 mod error;
+mod listeners;
 mod load;
 mod site;
 mod sources;
@@ -26,6 +27,7 @@ pub use daemons::{
 };
 pub use environment::{Environment, VARIABLES, Variable, parse_flag};
 pub use error::{ConfigError, Position};
+pub use listeners::Listeners;
 pub use load::{Daemon, Loading};
 pub use site::{
     Agents, Ansible, Automation, Deployment, DiagnosticSwitches, Elasticsearch, Grafana, Infrastructure,
@@ -51,6 +53,8 @@ pub struct Config {
     pub agents: Agents,
     /// Where tickets are filed.
     pub ticketing: Ticketing,
+    /// What every listener allows.
+    pub listeners: Listeners,
     /// The simulated infrastructure.
     pub simulator: Simulator,
     /// The coordinator.
@@ -70,6 +74,7 @@ impl Default for Config {
             automation: Automation::default(),
             agents: Agents::default(),
             ticketing: Ticketing::default(),
+            listeners: Listeners::default(),
             simulator: Simulator::default(),
             coordinator: Coordinator::default(),
             diagnostic: Diagnostic::default(),

@@ -69,6 +69,7 @@ fn guarded(router: Router<Arc<Shared>>, shared: Arc<Shared>) -> Router {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take that method")
         })
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), guard))
+        .route("/live", get(quell_service::http::live))
         .with_state(shared)
 }
 

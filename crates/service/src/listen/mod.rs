@@ -1,11 +1,35 @@
-//! Addresses to listen on.
+//! Addresses to listen on, and serving there. All daemons serve this way and none has an accept loop of its own: what a connection may
+//! cost is the same question at every port. It stands here and not in `a2a`, which makes routes and does not know where they are
+//! served; a program that serves agents by other means does not need it.
+//!
+//! **Guarantees.** A newcomer gets in as long as any connection has no request at work; `/live`, `/health`, `/ready` and webhooks are
+//! heard beyond that. A connection without a request ends, and so does a body that drips and an answer that nobody reads. **Caveats.**
+//! Requests that are at work are not cut: who may cause them, and for how long, is for the handlers to bound.
 
-use std::io;
+mod answer;
+mod budget;
+mod connection;
+mod io;
+mod options;
+mod pace;
+mod request;
+mod seats;
+mod serve;
+mod standing;
+
 use std::net::SocketAddr;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::exit::{Exit, Failure};
+
+pub use budget::{ByteBudget, ByteShare};
+pub use options::{ServeOptions, raise_open_files};
+pub use serve::{ServeReport, serve, serve_with};
+
+/// Connections that the system has made and that were not accepted yet. When there are more, it leaves out the answer to a newcomer,
+/// who asks again only after a second.
+const BACKLOG: u32 = 4096;
 
 /// Why an address cannot be listened on; names the setting that chooses it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,8 +80,7 @@ impl Failure for BindError {
     }
 }
 
-/// A bound address. Its connections send at once what they are given (`TCP_NODELAY`): an answer of several HTTP/2 frames would
-/// otherwise wait 40 ms for the other side's delayed acknowledgement.
+/// A bound address.
 #[derive(Debug)]
 pub struct Listening(TcpListener);
 
@@ -66,25 +89,14 @@ impl Listening {
     ///
     /// # Errors
     /// The system does not say.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
         self.0.local_addr()
     }
 }
 
-impl axum::serve::Listener for Listening {
-    type Io = TcpStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
-        let (stream, peer) = axum::serve::Listener::accept(&mut self.0).await;
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%peer, %error, "TCP_NODELAY is not to be had");
-        }
-        (stream, peer)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+impl From<TcpListener> for Listening {
+    fn from(listener: TcpListener) -> Self {
+        Self(listener)
     }
 }
 
@@ -93,16 +105,23 @@ impl axum::serve::Listener for Listening {
 /// # Errors
 /// [`BindError`], which names the setting.
 pub async fn bind(address: SocketAddr, setting: &str) -> Result<Listening, BindError> {
-    let bound = TcpListener::bind(address).await.map(Listening);
-    bound.map_err(|error| {
+    open(address).map(Listening).map_err(|error| {
         let setting = setting.to_owned();
         match error.kind() {
-            io::ErrorKind::AddrInUse => BindError::InUse { address, setting },
-            io::ErrorKind::AddrNotAvailable => BindError::NotHere { address, setting },
-            io::ErrorKind::PermissionDenied => BindError::NotPermitted { address, setting },
+            std::io::ErrorKind::AddrInUse => BindError::InUse { address, setting },
+            std::io::ErrorKind::AddrNotAvailable => BindError::NotHere { address, setting },
+            std::io::ErrorKind::PermissionDenied => BindError::NotPermitted { address, setting },
             _ => BindError::Other { address, setting, why: error.to_string() },
         }
     })
+}
+
+fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A port is free again as soon as its listener is gone, whatever its connections still do.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 #[cfg(test)]
