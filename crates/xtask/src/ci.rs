@@ -46,6 +46,7 @@ pub(crate) fn run() -> Result<()> {
     });
     stage(&mut stages, "demo", || succeed(task(&["demo", "--yes", "--scenario", "all", "--json"])));
     stage(&mut stages, "demo --real", || succeed(task(&["demo", "--yes", "--real", "--json"])));
+    stage(&mut stages, "attack", || succeed(task(&["attack"])));
 
     println!();
     for stage in &stages {

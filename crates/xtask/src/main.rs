@@ -6,6 +6,7 @@
     reason = "a command line tool: printing is what it is for"
 )]
 
+mod attack;
 mod bench;
 mod check_deps;
 mod child;
@@ -39,6 +40,8 @@ enum Task {
     Test(test::Args),
     /// Everything that has to hold before a change is taken in
     Ci,
+    /// Attack the programs with sockets, streams and bodies, and see who is answered meanwhile
+    Attack(attack::Args),
     /// Simulated histories and kills for as long as one likes
     Soak(soak::Args),
     /// Write the files that are made from templates
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Ci => ci::run(),
+        Task::Attack(args) => attack::run(&args),
         Task::Soak(args) => soak::run(&args),
         Task::Codegen(args) => codegen::run(&args),
         Task::CheckDeps => check_deps::run(),

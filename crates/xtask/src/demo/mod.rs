@@ -20,7 +20,7 @@ use crate::workspace::{self, Profile};
 use follow::{Ending, Followed};
 use scenario::Scenario;
 use show::Show;
-use site::Site;
+pub(crate) use site::Site;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -24,6 +24,8 @@ pub(crate) struct Site {
     pub(crate) coordinator: SocketAddr,
     pub(crate) simulator: SocketAddr,
     pub(crate) prometheus: Option<SocketAddr>,
+    /// Program, port, and where it is.
+    listeners: Vec<(&'static str, &'static str, SocketAddr)>,
     processes: Vec<Process>,
 }
 
@@ -76,8 +78,21 @@ impl Site {
             coordinator: http,
             simulator: exporters[0],
             prometheus: real.then_some(prometheus),
+            listeners: vec![
+                ("quell-coordinator", "http", http),
+                ("quell-coordinator", "grpc", grpc),
+                ("quell-diagnostic", "grpc", diagnostic),
+                ("quell-resolution", "grpc", resolution),
+                ("quell-simulator", "control", exporters[0]),
+            ],
             processes,
         })
+    }
+
+    /// Where this port of this program is.
+    pub(crate) fn listener(&self, program: &str, port: &str) -> Option<SocketAddr> {
+        let found = self.listeners.iter().find(|(of, name, _)| (*of, *name) == (program, port));
+        found.map(|(_, _, address)| *address)
     }
 
     /// An error when a process has ended.
