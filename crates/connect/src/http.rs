@@ -11,6 +11,8 @@ use serde::de::DeserializeOwned;
 use crate::guard::{Guard, GuardOptions};
 use crate::source::SourceError;
 
+/// How a server with several tenants is told which one is meant.
+const TENANT_HEADER: &str = "X-Scope-OrgID";
 /// What is kept of an error's body, in bytes.
 const EXCERPT_BYTES_MAX: usize = 300;
 /// What is read of an error's body, in bytes.
@@ -22,6 +24,8 @@ pub struct Access {
     pub(crate) client: Client,
     base: Url,
     credentials: Credentials,
+    /// Named in the header `X-Scope-OrgID`, which Loki, Mimir, Cortex and Thanos take.
+    tenant: Option<String>,
 }
 
 /// How one shows who one is.
@@ -57,7 +61,21 @@ impl Access {
         if !url.path().ends_with('/') {
             url.set_path(&format!("{}/", url.path()));
         }
-        Ok(Self { client, base: url, credentials: Credentials::None })
+        Ok(Self { client, base: url, credentials: Credentials::None, tenant: None })
+    }
+
+    /// The same for one of several tenants (`X-Scope-OrgID`).
+    ///
+    /// # Errors
+    /// [`SourceError::Invalid`] when a header cannot carry that name.
+    pub fn with_tenant(mut self, tenant: Option<&str>) -> Result<Self, SourceError> {
+        if let Some(tenant) = tenant
+            && HeaderValue::from_str(tenant).is_err()
+        {
+            return Err(SourceError::Invalid { why: format!("`{tenant}` cannot be the name of a tenant") });
+        }
+        self.tenant = tenant.map(str::to_owned);
+        Ok(self)
     }
 
     /// The same with a bearer token.
@@ -94,6 +112,10 @@ impl Access {
     }
 
     fn known(&self, request: RequestBuilder) -> RequestBuilder {
+        let request = match &self.tenant {
+            Some(tenant) => request.header(TENANT_HEADER, tenant),
+            None => request,
+        };
         match &self.credentials {
             Credentials::None => request,
             Credentials::Bearer(token) => request.bearer_auth(token.expose_secret()),

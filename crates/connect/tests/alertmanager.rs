@@ -9,8 +9,10 @@ use std::time::Duration;
 use fake::{Fake, context};
 use jiff::{SignedDuration, Timestamp};
 use quell_connect::SourceError;
-use quell_connect::alertmanager::{AlertState, AlertmanagerClient, Silence, Status, WebhookReceiver};
-use quell_incident::alert::Fingerprint;
+use quell_connect::alertmanager::{
+    AlertState, AlertmanagerClient, Grouped, Routes, Silence, Status, WebhookReceiver,
+};
+use quell_incident::alert::{Fingerprint, Labels};
 use quell_tool::CallContext;
 use serde_json::json;
 
@@ -135,4 +137,103 @@ async fn an_answer_that_is_none_clears_nothing() {
     let short = CallContext::within(Duration::from_millis(50));
     let alerts = AlertmanagerClient::new(silent.access()).alerts(&short).await;
     assert_eq!(alerts, Err(SourceError::TimedOut));
+}
+
+#[tokio::test]
+async fn groups_say_which_intervals_mute_them_where_they_say_anything() {
+    let grouped = |fingerprint: &str, receiver: &str, muted_by: Option<&[&str]>| Grouped {
+        fingerprint: fingerprint.to_owned(),
+        receiver: receiver.to_owned(),
+        muted_by: muted_by.map(|named| named.iter().map(|name| (*name).to_owned()).collect()),
+    };
+    // As recorded from 0.25, which says nothing of it.
+    let fake = Fake::saying(200, include_str!("fixtures/alertmanager-v2-alert-groups.json")).await;
+    let client = AlertmanagerClient::new(fake.access().with_tenant(Some("shop")).unwrap());
+    let old = client.groups_named(&[], &context()).await.unwrap();
+    assert_eq!(fake.asked(), ["/api/v2/alerts/groups?active=true&silenced=true&inhibited=true&muted=true of shop"]);
+    assert_eq!((old.len(), &old[0]), (3, &grouped("4fbce442ddbd975b", "hook", None)));
+
+    // As 0.28 says it.
+    let alert = |fingerprint: &str, muted_by: &[&str]| {
+        let status =
+            json!({"inhibitedBy": [], "mutedBy": muted_by, "silencedBy": [], "state": "suppressed"});
+        json!({"fingerprint": fingerprint, "status": status})
+    };
+    let body = json!([
+        {"labels": {}, "receiver": {"name": "hook"}, "alerts": [alert("a", &["nights"]), alert("b", &[])]},
+        {"labels": {}, "receiver": {"name": "pager"}, "alerts": null},
+    ]);
+    let fake = Fake::saying(200, body.to_string()).await;
+    let new = AlertmanagerClient::new(fake.access()).groups_named(&["A"], &context()).await.unwrap();
+    assert_eq!(new, [grouped("a", "hook", Some(&["nights"])), grouped("b", "hook", Some(&[]))]);
+}
+
+async fn routes(route: &str) -> Result<Routes, String> {
+    let config = format!("route:\n  receiver: root\n  routes:\n{route}");
+    let body = json!({"uptime": "2026-11-20T17:06:31Z", "config": {"original": config}});
+    status_of(body.to_string()).await.unwrap().routes
+}
+
+#[tokio::test]
+async fn an_alert_takes_the_routes_that_alertmanager_would_choose() {
+    let tree = routes(
+        r#"
+    - matchers: ['team="db"', "severity=~\"critical|warning\""]
+      receiver: db
+      group_wait: 2m
+      mute_time_intervals: [nights]
+      routes:
+        - match: {severity: critical}
+          receiver: db-pager
+          continue: true
+        - match_re: {severity: "crit.*"}
+          receiver: db-chat
+          active_time_intervals: [office]
+    - matchers: ['{ "service.name"!="" , host!~"test-.*" }']
+      receiver: dotted
+    - matchers: [quoted="a\\"b\\\\c,d"]
+      receiver: quoted
+    - matchers: 'single=x'
+      receiver: single
+"#,
+    )
+    .await
+    .unwrap();
+    assert!(tree.have_intervals());
+    let taken = |labels: &[(&str, &str)]| -> Vec<(String, bool, i64)> {
+        let labels: Labels = labels.iter().copied().collect();
+        let taken = tree.taken_by(&labels).into_iter();
+        taken
+            .map(|route| (route.receiver.to_owned(), route.has_intervals, route.group_wait.as_secs()))
+            .collect()
+    };
+    let to = |receiver: &str, has_intervals: bool, wait: i64| (receiver.to_owned(), has_intervals, wait);
+    assert_eq!(taken(&[("team", "db"), ("severity", "warning")]), [to("db", true, 120)]);
+    // Intervals are not handed down to the routes below, and waits are.
+    assert_eq!(
+        taken(&[("team", "db"), ("severity", "critical")]),
+        [to("db-pager", false, 120), to("db-chat", true, 120)]
+    );
+    assert_eq!(taken(&[("team", "db"), ("severity", "criticality")]), [to("root", false, 30)], "anchored");
+    assert_eq!(taken(&[("service.name", "cart")]), [to("dotted", false, 30)]);
+    assert_eq!(taken(&[("service.name", "cart"), ("host", "test-1")]), [to("root", false, 30)]);
+    assert_eq!(taken(&[("quoted", r#"a"b\c,d"#)]), [to("quoted", false, 30)]);
+    assert_eq!(taken(&[("single", "x")]), [to("single", false, 30)]);
+    assert_eq!(taken(&[]), [to("root", false, 30)]);
+}
+
+#[tokio::test]
+async fn routes_that_cannot_be_read_are_told_apart_from_none() {
+    for (route, said) in [
+        ("    - matchers: [\"a\"]\n", "the matcher `a`"),
+        ("    - matchers: ['a=~\"(\"']\n", "the expression `(`"),
+        ("    - matchers: ['a=\"b']\n", "the matcher"),
+        ("    - group_wait: soon\n", "`soon` is no duration"),
+    ] {
+        let error = routes(route).await.unwrap_err();
+        assert!(error.contains(said), "{route}: {error}");
+    }
+    let bare = json!({"uptime": "2026-11-20T17:06:31Z", "config": {"original": ""}});
+    let status = status_of(bare.to_string()).await.unwrap();
+    assert_eq!(status.routes.unwrap_err(), "it shows no routes");
 }

@@ -317,19 +317,23 @@ fn agent_client(config: &Config, endpoint: &AgentEndpoint) -> Result<AgentClient
 }
 
 fn alert_reader(config: &Config, client: &reqwest::Client) -> Result<Option<Arc<AlertReader>>, StartError> {
-    let urls = config.infrastructure.monitoring.prometheus.alert_managers();
+    let prometheus = &config.infrastructure.monitoring.prometheus;
+    let urls = prometheus.alert_managers();
     let instance = |url: &quell_service::config::BaseUrl| {
-        let access = Access::new(client.clone(), url.as_str()).map_err(StartError::Alertmanager)?;
-        Ok::<_, StartError>(AlertmanagerClient::new(access))
+        let access = Access::new(client.clone(), url.as_str());
+        let access = access.and_then(|access| access.with_tenant(prometheus.tenant.as_deref()));
+        Ok::<_, StartError>(AlertmanagerClient::new(access.map_err(StartError::Alertmanager)?))
     };
     let instances = urls.into_iter().map(instance).collect::<Result<Vec<_>, _>>()?;
     Ok((!instances.is_empty()).then(|| Arc::new(AlertReader::new(instances))))
 }
 
 fn prometheus(config: &Config, client: &reqwest::Client) -> Result<Option<PrometheusClient>, StartError> {
-    let Some(url) = &config.infrastructure.monitoring.prometheus.url else { return Ok(None) };
-    let access = Access::new(client.clone(), url.as_str()).map_err(StartError::Prometheus)?;
-    Ok(Some(PrometheusClient::new(access)))
+    let prometheus = &config.infrastructure.monitoring.prometheus;
+    let Some(url) = &prometheus.url else { return Ok(None) };
+    let access = Access::new(client.clone(), url.as_str());
+    let access = access.and_then(|access| access.with_tenant(prometheus.tenant.as_deref()));
+    Ok(Some(PrometheusClient::new(access.map_err(StartError::Prometheus)?)))
 }
 
 /// Callers by their tokens; their scopes are carried by name.

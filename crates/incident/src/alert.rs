@@ -27,6 +27,11 @@ impl<'a> Untrusted<'a> {
         self.0 == declared
     }
 
+    /// Whether a declared condition holds of it, such as an expression of the configuration. All that comes out is yes or no.
+    pub fn fits(&self, condition: impl FnOnce(&str) -> bool) -> bool {
+        condition(self.0)
+    }
+
     /// Its length in bytes.
     pub fn bytes(&self) -> usize {
         self.0.len()

@@ -13,7 +13,7 @@ use crate::error::StartError;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum SourceSettings {
     Scrape { urls: Vec<String>, interval: std::time::Duration, history: std::time::Duration },
-    Prometheus { url: String },
+    Prometheus { url: String, tenant: Option<String> },
 }
 
 impl SourceSettings {
@@ -25,8 +25,9 @@ impl SourceSettings {
                 (config.diagnostic.scrape_interval.get(), config.diagnostic.history.get());
             return Ok(Self::Scrape { urls, interval, history });
         }
-        match &config.infrastructure.monitoring.prometheus.url {
-            Some(url) => Ok(Self::Prometheus { url: url.as_str().to_owned() }),
+        let prometheus = &config.infrastructure.monitoring.prometheus;
+        match &prometheus.url {
+            Some(url) => Ok(Self::Prometheus { url: url.as_str().to_owned(), tenant: prometheus.tenant.clone() }),
             None => Err(StartError::Setting {
                 setting: "infrastructure.monitoring.prometheus.url",
                 why: "is not set, and metrics are not the simulator's (`use_real_data`, `diagnostic.sources`): without a source of \
@@ -52,9 +53,10 @@ impl SourceSettings {
                 let setting = "simulator.metrics_urls";
                 Arc::new(source.map_err(|error| StartError::Setting { setting, why: error.to_string() })?)
             }
-            Self::Prometheus { url } => {
+            Self::Prometheus { url, tenant } => {
                 let setting = "infrastructure.monitoring.prometheus.url";
-                let access = Access::new(client, url);
+                let access =
+                    Access::new(client, url).and_then(|access| access.with_tenant(tenant.as_deref()));
                 let access =
                     access.map_err(|error| StartError::Setting { setting, why: error.to_string() })?;
                 Arc::new(PrometheusSource::new(access))

@@ -26,7 +26,24 @@ pub struct Programs {
     pub(crate) alertmanager: PathBuf,
 }
 
+/// The path of a second Alertmanager, of another version than the one in the PATH; `cargo xtask test` sets it.
+pub const ANOTHER_ALERTMANAGER: &str = "QUELL_ALERTMANAGER_NEWER";
+
 impl Programs {
+    /// One for each version of Alertmanager that is there, the one in the PATH first. Empty without any, or without a Prometheus.
+    pub fn alertmanagers() -> Vec<Self> {
+        let Ok(first) = Self::find() else { return Vec::new() };
+        #[allow(clippy::disallowed_methods, reason = "where test programs are is told by the environment")]
+        let another = std::env::var_os(ANOTHER_ALERTMANAGER).map(PathBuf::from).filter(|path| path.is_file());
+        let another = another.map(|alertmanager| Self { alertmanager, ..first.clone() });
+        std::iter::once(first).chain(another).collect()
+    }
+
+    /// Where Alertmanager is.
+    pub fn alertmanager(&self) -> &Path {
+        &self.alertmanager
+    }
+
     /// Looks for them where programs are.
     ///
     /// # Errors

@@ -34,6 +34,14 @@ impl Server {
         Self::new("alertmanager", &programs.alertmanager, &arguments, folder, &[("alertmanager.yml", config)])
     }
 
+    /// The same as a member of a cluster: it gossips at `own`, and knows of `peer`.
+    #[must_use]
+    pub fn in_cluster(mut self, own: SocketAddr, peer: SocketAddr) -> Self {
+        self.arguments.retain(|argument| !argument.starts_with("--cluster.listen-address="));
+        self.arguments.extend([format!("--cluster.listen-address={own}"), format!("--cluster.peer={peer}")]);
+        self
+    }
+
     /// A Prometheus with this configuration and these rules (`rules.yml`), likewise.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{test, workspace};
+use crate::{deny, test, workspace};
 
 /// A part of the run, in the order in which they are most useful to know.
 struct Stage {
@@ -17,7 +17,7 @@ struct Stage {
 /// Runs every stage, also after one failed, and ends with how long each took and the count of tests.
 pub(crate) fn run() -> Result<()> {
     let mut stages = Vec::new();
-    let mut summary = None;
+    let (mut summary, mut skipped) = (None, None);
     stage(&mut stages, "fmt", || succeed(workspace::cargo(["fmt", "--all", "--check"])));
     stage(&mut stages, "clippy", || {
         succeed(workspace::cargo([
@@ -37,6 +37,10 @@ pub(crate) fn run() -> Result<()> {
     });
     stage(&mut stages, "codegen", || succeed(task(&["codegen", "--check"])));
     stage(&mut stages, "check-deps", || succeed(task(&["check-deps"])));
+    stage(&mut stages, "deny", || {
+        skipped = deny::run()?;
+        Ok(())
+    });
     stage(&mut stages, "test", || {
         let found = test::run_all(&test::Args::default())?;
         found.print();
@@ -56,6 +60,9 @@ pub(crate) fn run() -> Result<()> {
     let total: Duration = stages.iter().map(|stage| stage.took).sum();
     println!("{:<12} {:>6.0} s", "all", total.as_secs_f64());
     let failed = stages.iter().filter(|stage| stage.error.is_some()).count();
+    if let (Some(summary), Some(reason)) = (&mut summary, skipped) {
+        summary.skip(reason);
+    }
     match &summary {
         Some(summary) => summary.print(),
         None => println!("0 passed, 0 failed: the tests did not run"),

@@ -13,6 +13,7 @@ mod child;
 mod ci;
 mod codegen;
 mod demo;
+mod deny;
 mod http;
 mod interrupt;
 mod monitoring;
@@ -48,6 +49,8 @@ enum Task {
     Codegen(codegen::Args),
     /// Check who depends on whom, licences, and the length of files
     CheckDeps,
+    /// Check licences, duplicates and sources of what is depended on, with cargo-deny
+    Deny,
     /// Measure how fast it is
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Task::Soak(args) => soak::run(&args),
         Task::Codegen(args) => codegen::run(&args),
         Task::CheckDeps => check_deps::run(),
+        Task::Deny => deny::run().map(|skipped| skipped.into_iter().for_each(|reason| println!("skipped: {reason}"))),
         Task::Bench(bench) => bench::run(&bench),
     };
     match done {

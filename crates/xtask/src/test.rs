@@ -1,12 +1,13 @@
 //! `cargo xtask test`: everything that can be tested on this machine, and a count of what could not be.
 
+mod alertmanager;
 mod install;
 mod kubernetes;
 mod monitoring;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -41,6 +42,11 @@ impl Summary {
         self.skipped.extend(other.skipped);
     }
 
+    /// One more thing that could not be checked here.
+    pub(crate) fn skip(&mut self, reason: String) {
+        self.skipped.push(reason);
+    }
+
     /// Prints it; the last line is for people and scripts.
     pub(crate) fn print(&self) {
         for reason in &self.skipped {
@@ -70,8 +76,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// Runs everything.
 pub(crate) fn run_all(args: &Args) -> Result<Summary> {
     install::run(args.no_install)?;
-    let api_server = if args.kubernetes { Some(kubernetes::ready()?) } else { None };
-    let tests = || unit_and_integration(api_server.as_deref());
+    let mut also = Vec::new();
+    also.extend(alertmanager::ready(args.no_install).map(|program| (alertmanager::VARIABLE, program)));
+    if args.kubernetes {
+        also.push((kubernetes::VARIABLE, kubernetes::ready()?));
+    }
+    let tests = || unit_and_integration(&also);
     let mut summary = Summary::default();
     let parts: [(&str, &dyn Fn() -> Result<Summary>); 3] =
         [("monitoring", &monitoring::check), ("tests", &tests), ("doctests", &doctests)];
@@ -84,17 +94,20 @@ pub(crate) fn run_all(args: &Args) -> Result<Summary> {
     Ok(summary)
 }
 
-fn unit_and_integration(api_server: Option<&Path>) -> Result<Summary> {
+/// Programs that are not in the PATH, each with the variable by which its tests find it.
+type Also = [(&'static str, PathBuf)];
+
+fn unit_and_integration(also: &Also) -> Result<Summary> {
     let nextest = workspace::cargo(["nextest", "--version"]).output();
     if nextest.is_ok_and(|output| output.status.success()) {
-        nextest_run(api_server)
+        nextest_run(also)
     } else {
-        cargo_test(&["--all-targets"], api_server)
+        cargo_test(&["--all-targets"], also)
     }
 }
 
 /// A passing test's output is not shown, so the report is read for what was skipped.
-fn nextest_run(api_server: Option<&Path>) -> Result<Summary> {
+fn nextest_run(also: &Also) -> Result<Summary> {
     let folder = tempfile::tempdir().context("no temporary folder")?;
     let (config, report) = (folder.path().join("nextest.toml"), folder.path().join("junit.xml"));
     let text = format!(
@@ -112,7 +125,7 @@ fn nextest_run(api_server: Option<&Path>) -> Result<Summary> {
         "--tool-config-file",
         &tool_config,
     ]);
-    command.envs(api_server.map(|program| (kubernetes::VARIABLE, program)));
+    command.envs(also.iter().cloned());
     let status = command.status().context("cargo nextest cannot be run")?;
     let summary = match fs::read_to_string(&report) {
         Ok(report) => of_junit(&report),
@@ -150,17 +163,17 @@ fn unescape(text: &str) -> String {
 }
 
 fn doctests() -> Result<Summary> {
-    cargo_test(&["--doc"], None)
+    cargo_test(&["--doc"], &[])
 }
 
 /// `cargo test`, with its own counts and what its tests say was skipped.
-fn cargo_test(what: &[&str], api_server: Option<&Path>) -> Result<Summary> {
+fn cargo_test(what: &[&str], also: &Also) -> Result<Summary> {
     let arguments = ["test", "--workspace", "--no-fail-fast"]
         .into_iter()
         .chain(what.iter().copied())
         .chain(["--", "--show-output"]);
     let mut command = workspace::cargo(arguments);
-    command.envs(api_server.map(|program| (kubernetes::VARIABLE, program)));
+    command.envs(also.iter().cloned());
     let mut child = command.stdout(Stdio::piped()).spawn().context("cargo cannot be run")?;
     let output = child.stdout.take().context("cargo has no output")?;
     let mut summary = Summary::default();

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
+use super::routes::{Routes, WireRoute};
 use crate::duration;
 use crate::source::SourceError;
 
@@ -10,7 +11,7 @@ use crate::source::SourceError;
 const RESOLVE_TIMEOUT: SignedDuration = SignedDuration::from_mins(5);
 
 /// What Alertmanager says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Status {
     /// Since when this process runs. What it held before is forgotten, but for silences and what it has told whom.
     pub started_at: Timestamp,
@@ -18,6 +19,8 @@ pub struct Status {
     pub resolve_timeout: SignedDuration,
     /// Receivers with a webhook.
     pub webhooks: Vec<WebhookReceiver>,
+    /// By which routes alerts go to whom; or why that cannot be read, such as a syntax of a newer version.
+    pub routes: Result<Routes, String>,
 }
 
 /// A receiver with at least one webhook.
@@ -47,6 +50,7 @@ struct WireConfig {
 struct File {
     global: Option<Global>,
     receivers: Option<Vec<Receiver>>,
+    route: Option<WireRoute>,
 }
 
 #[derive(Default, Deserialize)]
@@ -88,6 +92,8 @@ impl Wire {
                 .collect();
             (!urls.is_empty()).then_some(WebhookReceiver { name: receiver.name, urls })
         });
-        Ok(Status { started_at: self.uptime, resolve_timeout, webhooks: webhooks.collect() })
+        let webhooks = webhooks.collect();
+        let routes = file.route.ok_or_else(|| "it shows no routes".to_owned()).and_then(Routes::read);
+        Ok(Status { started_at: self.uptime, resolve_timeout, webhooks, routes })
     }
 }

@@ -23,7 +23,6 @@ const PAGE_LINES_MAX: usize = 1_000;
 const PAGE_SHRINKS_BY: usize = 10;
 /// Pages at the most; a server that never comes to an end is left then.
 const PAGES_MAX: usize = 64;
-const TENANT_HEADER: &str = "X-Scope-OrgID";
 
 /// Where the lines are.
 #[derive(Clone, Debug)]
@@ -32,8 +31,6 @@ pub struct LokiOptions {
     pub selector: String,
     /// The label that names the service.
     pub service_label: String,
-    /// The tenant, where the server has several.
-    pub tenant: Option<String>,
     /// Where the parts of a line stand: in its labels, or in lines that are JSON.
     pub fields: FieldMap,
     /// One page at the most, in bytes; pages are made smaller where lines are long.
@@ -45,7 +42,6 @@ impl Default for LokiOptions {
         Self {
             selector: "service_name=~\".+\"".to_owned(),
             service_label: "service_name".to_owned(),
-            tenant: None,
             fields: FieldMap::default(),
             page_bytes_max: PAGE_BYTES_MAX,
         }
@@ -125,10 +121,7 @@ impl LokiLogs {
             ("limit", lines.to_string()),
             ("direction", "backward".to_owned()),
         ];
-        let mut request = access.get(access.url("loki/api/v1/query_range")?).query(&parameters);
-        if let Some(tenant) = &self.options.tenant {
-            request = request.header(TENANT_HEADER, tenant);
-        }
+        let request = access.get(access.url("loki/api/v1/query_range")?).query(&parameters);
         let envelope: Envelope =
             self.endpoint.ask_json(request, self.options.page_bytes_max, context).await?;
         match envelope.data.result_type.as_str() {

@@ -40,7 +40,9 @@ impl Fake {
                 let authorization = request.headers().get("authorization");
                 let shown =
                     authorization.map_or_else(String::new, |value| format!(" {}", value.to_str().unwrap()));
-                seen.lock().unwrap().push(format!("{uri}{shown}"));
+                let tenant = request.headers().get("x-scope-orgid");
+                let tenant = tenant.map_or_else(String::new, |name| format!(" of {}", name.to_str().unwrap()));
+                seen.lock().unwrap().push(format!("{uri}{shown}{tenant}"));
                 answer(&uri)
             }
         });

@@ -106,8 +106,10 @@ async fn tenants_are_named_where_there_are_several() {
     fake.add("bank", &[("service_name", "orders")], nanoseconds(1), "of the bank");
     let error = ask(&source(&fake), &query()).await.unwrap_err();
     assert_eq!(error.to_string(), "the source answered with status 401: no org id");
-    let shop = LokiOptions { tenant: Some("shop".to_owned()), ..LokiOptions::default() };
-    assert_eq!(messages(&ask(&with(&fake, shop), &query()).await.unwrap()), ["of the shop"]);
+    let of_shop = access(&fake.url()).with_tenant(Some("shop")).unwrap();
+    let shop = LokiLogs::new(endpoint(of_shop), LokiOptions::default()).unwrap();
+    assert_eq!(messages(&ask(&shop, &query()).await.unwrap()), ["of the shop"]);
+    assert!(access(&fake.url()).with_tenant(Some("a\nb")).is_err(), "a header cannot carry it");
 }
 
 #[tokio::test]

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
-use quell_connect::alertmanager::{AlertState, HeldAlert};
+use quell_connect::alertmanager::{AlertState, HeldAlert, INTERVAL};
 use quell_incident::IncidentId;
 use quell_incident::alert::AlertKey;
 
+use super::intervals::Told;
 use super::reader::Held;
 
 /// An alert that fires as far as is known here.
@@ -52,6 +53,8 @@ pub(crate) struct Limits<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     listed: HashSet<AlertKey>,
+    /// Since when it is said of alerts that the time intervals of their routes let them through, by fingerprint.
+    open: HashMap<String, Timestamp>,
     absent: HashMap<AlertKey, Absence>,
 }
 
@@ -98,6 +101,30 @@ impl Memory {
     /// A round without an answer: two rounds in a row begin anew.
     pub(crate) fn interrupted(&mut self) {
         self.absent.clear();
+        self.open.clear();
+    }
+
+    /// Since when each is let through, as far as it has been seen without a break.
+    fn let_through(&mut self, listing: &Listing<'_>) {
+        let open = |held: &Held| matches!(held.told, Told::Open { .. });
+        self.open.retain(|fingerprint, _| listing.alerts.get(fingerprint).is_some_and(open));
+        for (fingerprint, _) in listing.alerts.iter().filter(|(_, held)| open(held)) {
+            self.open.entry(fingerprint.clone()).or_insert(listing.at);
+        }
+    }
+
+    /// Whether its webhook is overdue: told or not, when it comes is the route's to say.
+    fn overdue(&self, held: &Held, listing: &Listing<'_>, missed_after: SignedDuration) -> bool {
+        let age = |since: Timestamp| listing.at.duration_since(since);
+        let fired = age(held.alert.starts_at);
+        match held.told {
+            Told::Always { after } => fired >= missed_after.saturating_add(after),
+            Told::Open { after } => {
+                let open = self.open.get(&held.alert.fingerprint);
+                fired >= missed_after && open.is_some_and(|since| age(*since) >= missed_after.saturating_add(after))
+            }
+            Told::Muted { .. } | Told::Unsaid => false,
+        }
     }
 
     /// Two readings of one episode agree that it is gone: since when. The first one is remembered.
@@ -151,6 +178,7 @@ pub(crate) fn compare(
         }
     }
     memory.keep(&own.iter().map(|one| &one.key).collect());
+    memory.let_through(listing);
     let missed = |held: &&Held| {
         let alert = &held.alert;
         alert.state == AlertState::Firing
@@ -158,7 +186,7 @@ pub(crate) fn compare(
             && alert.processed
             && fires(alert, listing.at)
             && !known.contains(alert.fingerprint.as_str())
-            && listing.at.duration_since(alert.starts_at) >= limits.missed_after
+            && memory.overdue(held, listing, limits.missed_after)
             && alert.receivers.iter().any(|receiver| limits.receivers.contains(receiver))
     };
     findings.unknown = listing.alerts.values().filter(missed).map(|held| held.alert.clone()).collect();
@@ -168,6 +196,13 @@ pub(crate) fn compare(
 fn suppression(own: &Own, held: &Held) -> Option<Suppression> {
     let by = match held.alert.state {
         AlertState::Suppressed { .. } => held.by.clone(),
+        // Nobody says whether the interval that kept it back still does.
+        AlertState::Firing | AlertState::Cleared
+            if held.told == Told::Unsaid
+                && own.suppressed_by.as_deref().is_some_and(|by| by.contains(INTERVAL)) =>
+        {
+            return None;
+        }
         // A moment after it was received again nobody has looked at its silences.
         AlertState::Firing | AlertState::Cleared if held.alert.processed => None,
         AlertState::Firing | AlertState::Cleared => return None,

@@ -9,6 +9,7 @@
 //! an Alertmanager that can be reached.
 
 mod compare;
+mod intervals;
 mod metrics;
 mod polling;
 mod reader;
@@ -32,6 +33,8 @@ pub(crate) use self::metrics::ReconcileMetrics;
 use self::polling::Poller;
 #[cfg(test)]
 pub(crate) use self::reader::NoAnswer;
+#[cfg(test)]
+pub(crate) use self::intervals::Told;
 pub(crate) use self::reader::Reading;
 pub(crate) use self::reader::{AlertReader, Answer, Held};
 use self::repair::Repair;
@@ -143,6 +146,7 @@ impl Reconciler {
         let settings = &settings.reconcile;
         let site = &self.repair.ground.site;
         let at = site.now();
+        self.reader.set_receivers(&settings.receivers);
         let reading = self.reader.all(within).await;
         self.say_who_answers(reading.as_deref().ok());
         let reading = match reading {
@@ -154,7 +158,7 @@ impl Reconciler {
         };
         // After the alerts: one that started anew in between shows it.
         let statuses = self.reader.statuses(within).await;
-        let known: Vec<_> = statuses.iter().flatten().collect();
+        let known: Vec<_> = statuses.iter().flatten().map(AsRef::as_ref).collect();
         let margin = settings.clear_margin.signed();
         let long_enough = |status: &quell_connect::alertmanager::Status| {
             at.duration_since(status.started_at) >= status.resolve_timeout.saturating_add(margin)

@@ -30,6 +30,10 @@ const START_MARGIN: SignedDuration = SignedDuration::from_secs(30);
 /// The `for` of a rule that is not listed, for alerts that began before Prometheus started.
 const HOLD_UNKNOWN: SignedDuration = SignedDuration::from_mins(15);
 
+/// How long what Alertmanager kept back when it last answered is left alone while it does not answer. A silence or an interval is seldom
+/// shorter than a restart takes, and seldom forgotten for longer than this.
+const KEPT_BACK_FOR: SignedDuration = SignedDuration::from_hours(1);
+
 /// What changes rarely.
 #[derive(Clone, Debug, Default)]
 struct Known {
@@ -57,6 +61,8 @@ pub(super) struct Poller {
     memory: Memory,
     known: Option<(Instant, Known)>,
     said_relabels: bool,
+    /// What Alertmanager kept back when it last answered, and when that was.
+    kept_back: (Timestamp, HashSet<String>),
 }
 
 impl Poller {
@@ -67,7 +73,8 @@ impl Poller {
     ) -> Self {
         let page = client.alerts_page();
         let (memory, known) = (Memory::default(), None);
-        Self { repair, client, alertmanager, page, memory, known, said_relabels: false }
+        let kept_back = (Timestamp::MIN, HashSet::new());
+        Self { repair, client, alertmanager, page, memory, known, said_relabels: false, kept_back }
     }
 
     pub(super) async fn run(mut self) {
@@ -125,6 +132,9 @@ impl Poller {
             Some(reader) => reader.all(within).await.ok(),
             None => None,
         };
+        if let Some(reading) = &reading {
+            self.kept_back = (poll.at, reading.kept_back().map(str::to_owned).collect());
+        }
         let own = self.repair.own(Some(&self.page)).await?;
         let listed: Vec<(Alert, bool)> =
             poll.alerts.iter().filter_map(|alert| Some((self.alert(alert, &poll)?, alert.firing))).collect();
@@ -209,7 +219,13 @@ impl Poller {
         for (alert, firing) in listed {
             let fingerprint = alert.key.fingerprint.as_str();
             // What Alertmanager holds is the reconciler's: it knows of routes and silences.
-            let held = reading.is_some_and(|reading| reading.alerts.contains_key(fingerprint));
+            let held = match reading {
+                Some(reading) => reading.alerts.contains_key(fingerprint),
+                None => {
+                    let (read_at, kept_back) = &self.kept_back;
+                    poll.at.duration_since(*read_at) < KEPT_BACK_FOR && kept_back.contains(fingerprint)
+                }
+            };
             // Beside an Alertmanager it is on its way there for a while.
             let early = beside && poll.at.duration_since(alert.starts_at) < missed_after;
             if !firing || held || early || own.iter().any(|own| same(own, alert, external)) {

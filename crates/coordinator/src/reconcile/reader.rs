@@ -11,16 +11,21 @@ use futures::StreamExt as _;
 use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use quell_connect::SourceError;
-use quell_connect::alertmanager::{AlertState, AlertmanagerClient, HeldAlert, Silence, Status};
+use quell_connect::alertmanager::{AlertState, AlertmanagerClient, Grouped, HeldAlert, INTERVAL, Silence, Status};
 use quell_incident::Untrusted;
 use quell_tool::CallContext;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
+use super::compare::receivers_of;
+use super::intervals::{Says, Told};
+
 /// How old an answer may be when it is asked for.
 const FRESH: Duration = Duration::from_secs(1);
 /// After one of several Alertmanagers has answered, how long the others are waited for.
 const OTHERS_WITHIN: Duration = Duration::from_secs(2);
+/// How long what an Alertmanager says of itself is taken for what it is where only its routes are wanted.
+const STATUSES_FRESH: Duration = Duration::from_secs(30);
 /// How long the words of silences are taken for the words that they have.
 const SILENCES_FRESH: Duration = Duration::from_secs(60);
 /// Silences whose words are kept at the most.
@@ -38,8 +43,10 @@ const COMMENT_CHARS_MAX: usize = 200;
 pub(crate) struct Held {
     /// The alert.
     pub alert: HeldAlert,
-    /// What silences or inhibits it, for people; bounded.
+    /// What silences, inhibits or mutes it, for people; bounded.
     pub by: Option<String>,
+    /// Whether we are told of it at all.
+    pub told: Told,
 }
 
 /// What the Alertmanagers of the source hold together.
@@ -49,6 +56,22 @@ pub(crate) struct Reading {
     pub alerts: BTreeMap<String, Held>,
     /// Which of them did not answer, and why. Then what is not listed may still be held by one of these.
     pub failed: Vec<(String, String)>,
+    /// The receivers whose alerts are ours; empty where that is not known.
+    pub receivers: Vec<String>,
+}
+
+impl Reading {
+    /// The alerts of which we are not told on purpose: silenced, inhibited, kept back by time intervals, or somebody else's.
+    pub(crate) fn kept_back(&self) -> impl Iterator<Item = &str> {
+        let others = |held: &Held| {
+            !self.receivers.is_empty()
+                && !held.alert.receivers.iter().any(|receiver| self.receivers.contains(receiver))
+        };
+        let kept_back = move |held: &Held| {
+            held.alert.state != AlertState::Firing || held.told == Told::Unsaid || others(held)
+        };
+        self.alerts.iter().filter(move |(_, held)| kept_back(held)).map(|(fingerprint, _)| fingerprint.as_str())
+    }
 }
 
 /// Why nothing is known: what each of them said.
@@ -73,6 +96,8 @@ pub(crate) struct AlertReader {
     instances: Vec<AlertmanagerClient>,
     answers: Mutex<HashMap<String, Kept>>,
     silences: AsyncMutex<Silences>,
+    statuses: AsyncMutex<Option<(Instant, Vec<Option<Arc<Status>>>)>>,
+    named_receivers: Mutex<Vec<String>>,
     held_last: AtomicUsize,
 }
 
@@ -83,6 +108,8 @@ impl AlertReader {
             instances,
             answers: Mutex::default(),
             silences: AsyncMutex::default(),
+            statuses: AsyncMutex::default(),
+            named_receivers: Mutex::default(),
             held_last: AtomicUsize::new(0),
         }
     }
@@ -90,6 +117,14 @@ impl AlertReader {
     /// Host and port of each.
     pub(crate) fn places(&self) -> Vec<String> {
         self.instances.iter().map(AlertmanagerClient::place).collect()
+    }
+
+    /// The receivers whose alerts are ours, as the settings in force name them; without any they follow from the webhooks' addresses.
+    pub(crate) fn set_receivers(&self, named: &[String]) {
+        let mut receivers = self.named_receivers.lock().unwrap_or_else(PoisonError::into_inner);
+        if *receivers != named {
+            *receivers = named.to_vec();
+        }
     }
 
     /// Everything that they hold.
@@ -137,24 +172,39 @@ impl AlertReader {
     }
 
     async fn ask(&self, names: &[&str], within: Duration) -> Result<Reading, NoAnswer> {
+        let statuses = self.recent_statuses(within.min(OTHERS_WITHIN)).await;
         let mut asked: FuturesUnordered<_> = self
             .instances
             .iter()
             .enumerate()
-            .map(|(index, client)| async move {
-                (index, client.alerts_named(names, &CallContext::within(within)).await)
+            .zip(&statuses)
+            .map(|((index, client), status)| async move {
+                let context = CallContext::within(within);
+                let answer = client.alerts_named(names, &context).await;
+                // After the alerts, so that what is listed has been dispatched if anything has.
+                let groups = match &answer {
+                    Ok(held) if !held.is_empty() && Says::needs_groups(status.as_deref()) => {
+                        client.groups_named(names, &context).await.ok().map(by_fingerprint)
+                    }
+                    _ => None,
+                };
+                (index, answer, Says { status: status.clone(), groups })
             })
             .collect();
         let mut missing: BTreeMap<usize, String> =
             (0..self.instances.len()).map(|index| (index, "no answer in time".to_owned())).collect();
-        let mut alerts: BTreeMap<String, HeldAlert> = BTreeMap::new();
+        let mut alerts: BTreeMap<String, (HeldAlert, Told)> = BTreeMap::new();
+        let receivers = self.receivers(&statuses);
         let mut deadline = Instant::now() + within;
-        while let Ok(Some((index, answer))) = tokio::time::timeout_at(deadline, asked.next()).await {
+        while let Ok(Some((index, answer, says))) = tokio::time::timeout_at(deadline, asked.next()).await {
             match answer {
                 Ok(held) => {
                     missing.remove(&index);
                     deadline = deadline.min(Instant::now() + OTHERS_WITHIN);
-                    held.into_iter().for_each(|alert| merge(&mut alerts, alert));
+                    for alert in held {
+                        let told = says.told(&alert, &receivers);
+                        merge(&mut alerts, alert, told);
+                    }
                 }
                 Err(error) => {
                     missing.insert(index, error.to_string());
@@ -172,23 +222,24 @@ impl AlertReader {
         if names.is_empty() {
             self.held_last.store(alerts.len(), Ordering::Relaxed);
         }
+        alerts.values_mut().for_each(keep_back);
         let by = self.in_words(&alerts, within).await;
-        let with_words = |(fingerprint, alert): (String, HeldAlert)| {
+        let with_words = |(fingerprint, (alert, told)): (String, (HeldAlert, Told))| {
             let by = by.get(&fingerprint).cloned();
-            (fingerprint, Held { alert, by })
+            (fingerprint, Held { alert, by, told })
         };
-        Ok(Reading { alerts: alerts.into_iter().map(with_words).collect(), failed })
+        Ok(Reading { alerts: alerts.into_iter().map(with_words).collect(), failed, receivers })
     }
 
     /// What suppresses each suppressed alert, in words. Silences that cannot be read are named by their ids alone.
     async fn in_words(
         &self,
-        alerts: &BTreeMap<String, HeldAlert>,
+        alerts: &BTreeMap<String, (HeldAlert, Told)>,
         within: Duration,
     ) -> BTreeMap<String, String> {
         let suppressed: Vec<_> = alerts
             .iter()
-            .filter_map(|(fingerprint, alert)| match &alert.state {
+            .filter_map(|(fingerprint, (alert, _))| match &alert.state {
                 AlertState::Suppressed { by } => Some((fingerprint, by)),
                 AlertState::Firing | AlertState::Cleared => None,
             })
@@ -229,19 +280,59 @@ impl AlertReader {
     }
 
     /// What each says of itself, in the order of [`AlertReader::places`].
-    pub(crate) async fn statuses(&self, within: Duration) -> Vec<Result<Status, SourceError>> {
+    pub(crate) async fn statuses(&self, within: Duration) -> Vec<Result<Arc<Status>, SourceError>> {
         let context = CallContext::within(within);
-        join_all(self.instances.iter().map(|client| client.status(&context))).await
+        let statuses: Vec<_> = join_all(self.instances.iter().map(|client| client.status(&context)))
+            .await
+            .into_iter()
+            .map(|status| status.map(Arc::new))
+            .collect();
+        let known = statuses.iter().map(|status| status.as_ref().ok().cloned()).collect();
+        *self.statuses.lock().await = Some((Instant::now(), known));
+        statuses
+    }
+
+    /// The same, of a moment ago; `None` for each that did not answer.
+    async fn recent_statuses(&self, within: Duration) -> Vec<Option<Arc<Status>>> {
+        let kept = self.statuses.lock().await.clone();
+        match kept {
+            Some((read_at, known)) if read_at.elapsed() < STATUSES_FRESH => known,
+            _ => self.statuses(within).await.into_iter().map(Result::ok).collect(),
+        }
+    }
+
+    fn receivers(&self, statuses: &[Option<Arc<Status>>]) -> Vec<String> {
+        let named = self.named_receivers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        receivers_of(&named, &statuses.iter().flatten().map(AsRef::as_ref).collect::<Vec<_>>())
+    }
+}
+
+fn by_fingerprint(grouped: Vec<Grouped>) -> BTreeMap<String, Vec<Grouped>> {
+    let mut groups: BTreeMap<String, Vec<Grouped>> = BTreeMap::new();
+    for alert in grouped {
+        groups.entry(alert.fingerprint.clone()).or_default().push(alert);
+    }
+    groups
+}
+
+/// What time intervals keep back is suppressed like what a silence does.
+fn keep_back((alert, told): &mut (HeldAlert, Told)) {
+    let Told::Muted { by } = told else { return };
+    let named = by.iter().map(|name| format!("{INTERVAL}{name}"));
+    match &mut alert.state {
+        AlertState::Suppressed { by } => by.extend(named),
+        state => *state = AlertState::Suppressed { by: named.collect() },
     }
 }
 
 /// Two Alertmanagers of a cluster hold the same alerts, and learn of silences from each other a little later: what one says is silenced
 /// is silenced.
-fn merge(alerts: &mut BTreeMap<String, HeldAlert>, alert: HeldAlert) {
-    let Some(known) = alerts.get_mut(&alert.fingerprint) else {
-        alerts.insert(alert.fingerprint.clone(), alert);
+fn merge(alerts: &mut BTreeMap<String, (HeldAlert, Told)>, alert: HeldAlert, told: Told) {
+    let Some((known, known_told)) = alerts.get_mut(&alert.fingerprint) else {
+        alerts.insert(alert.fingerprint.clone(), (alert, told));
         return;
     };
+    *known_told = std::mem::replace(known_told, Told::Unsaid).and(told);
     known.starts_at = known.starts_at.min(alert.starts_at);
     known.ends_at = known.ends_at.max(alert.ends_at);
     known.processed |= alert.processed;

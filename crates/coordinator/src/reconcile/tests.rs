@@ -9,6 +9,7 @@ use quell_incident::alert::{AlertKey, Fingerprint, Labels};
 use quell_incident::ids::SourceName;
 
 use super::compare::{Findings, Limits, Listing, Memory, Own, compare, receivers_of};
+use super::intervals::{Says, Told};
 use super::reader::{AlertReader, Held};
 
 fn at(seconds: i64) -> Timestamp {
@@ -27,7 +28,7 @@ fn held(fingerprint: &str, began: i64) -> Held {
         state: AlertState::Firing,
         processed: true,
     };
-    Held { alert, by: None }
+    Held { alert, by: None, told: Told::Always { after: SignedDuration::ZERO } }
 }
 
 fn silenced(fingerprint: &str, words: &str) -> Held {
@@ -129,6 +130,86 @@ fn what_does_not_count_clears_nothing() {
 }
 
 #[test]
+fn what_its_route_keeps_back_is_not_missed() {
+    let told = |told: Told| Held { told, ..held("a", 0) };
+    let span = SignedDuration::from_secs;
+    let missed = |told: &Held, rounds: &[i64]| {
+        let mut memory = Memory::default();
+        let one = |seconds: &i64| {
+            round(&mut memory, &[], std::slice::from_ref(told), false, *seconds).unknown.len()
+        };
+        rounds.iter().map(one).collect::<Vec<_>>()
+    };
+    let by = || vec!["nights".to_owned()];
+    assert_eq!(missed(&told(Told::Muted { by: by() }), &[60, 6_000, 60_000]), [0, 0, 0]);
+    assert_eq!(missed(&told(Told::Unsaid), &[60, 6_000, 60_000]), [0, 0, 0]);
+    // A group that waits for ten minutes is not late before that.
+    assert_eq!(missed(&told(Told::Always { after: span(600) }), &[60, 659, 660]), [0, 0, 1]);
+    // What the groups say is as old as the last time that they were due: it has to be said for as long as they may wait.
+    assert_eq!(missed(&told(Told::Open { after: span(300) }), &[6_000, 6_359, 6_360]), [0, 0, 1]);
+    let mut memory = Memory::default();
+    let open = told(Told::Open { after: span(300) });
+    for (held, seconds) in
+        [(&open, 6_000), (&told(Told::Muted { by: by() }), 6_100), (&open, 6_360), (&open, 6_719)]
+    {
+        let found = round(&mut memory, &[], std::slice::from_ref(held), false, seconds);
+        assert_eq!(found.unknown.len(), 0, "{seconds}: it was kept back in between");
+    }
+    assert_eq!(round(&mut memory, &[], &[open], false, 6_720).unknown.len(), 1);
+}
+
+#[test]
+fn an_interval_that_nobody_speaks_of_is_not_over() {
+    let known = [Own { suppressed_by: Some("interval nights".to_owned()), ..own("a", 0) }];
+    let unsaid = Held { told: Told::Unsaid, ..held("a", 0) };
+    assert_eq!(round(&mut Memory::default(), &known, &[unsaid], true, 60).suppressions, []);
+    let open = Held { told: Told::Open { after: SignedDuration::ZERO }, ..held("a", 0) };
+    assert_eq!(round(&mut Memory::default(), &known, &[open], true, 60).suppressions.len(), 1);
+}
+
+#[test]
+fn a_pair_of_alertmanagers_keeps_back_what_one_of_them_keeps_back() {
+    let span = SignedDuration::from_secs;
+    let muted = |by: &[&str]| Told::Muted { by: by.iter().map(|name| (*name).to_owned()).collect() };
+    let open = |seconds| Told::Open { after: span(seconds) };
+    let always = |seconds| Told::Always { after: span(seconds) };
+    for (one, other, both) in [
+        (muted(&["b"]), muted(&["a", "b"]), muted(&["a", "b"])),
+        (muted(&["b"]), open(5), muted(&["b"])),
+        (muted(&["b"]), Told::Unsaid, muted(&["b"])),
+        (open(5), open(7), open(7)),
+        (open(5), Told::Unsaid, open(5)),
+        (always(5), always(7), always(7)),
+        (always(5), Told::Unsaid, Told::Unsaid),
+    ] {
+        assert_eq!(one.clone().and(other.clone()), both);
+        assert_eq!(other.and(one), both);
+    }
+}
+
+#[test]
+fn an_alertmanager_that_says_nothing_of_its_routes_is_asked_for_its_groups() {
+    assert!(Says::needs_groups(None));
+    let alert = held("a", 0).alert;
+    assert_eq!(Says::default().told(&alert, &["hook".to_owned()]), Told::Unsaid);
+    let group = |receiver: &str, muted_by: Option<&[&str]>| quell_connect::alertmanager::Grouped {
+        fingerprint: "a".to_owned(),
+        receiver: receiver.to_owned(),
+        muted_by: muted_by.map(|named| named.iter().map(|name| (*name).to_owned()).collect()),
+    };
+    let says = |groups: Vec<_>| {
+        let groups = Some(BTreeMap::from([("a".to_owned(), groups)]));
+        Says { status: None, groups }.told(&alert, &["hook".to_owned()])
+    };
+    assert_eq!(says(vec![group("hook", None)]), Told::Unsaid);
+    assert_eq!(says(vec![group("pager", Some(&[]))]), Told::Unsaid, "somebody else's");
+    let nights = Told::Muted { by: vec!["nights".to_owned()] };
+    assert_eq!(says(vec![group("hook", Some(&["nights"])), group("pager", Some(&[]))]), nights);
+    let by_two_routes = says(vec![group("hook", Some(&["nights"])), group("hook", Some(&[]))]);
+    assert!(matches!(by_two_routes, Told::Open { .. }), "{by_two_routes:?}");
+}
+
+#[test]
 fn a_new_episode_begins_the_count_anew() {
     let mut memory = Memory::default();
     round(&mut memory, &[own("a", 0)], &[held("a", 0)], true, 1);
@@ -178,6 +259,7 @@ fn whose_alerts_are_ours() {
         started_at: at(0),
         resolve_timeout: SignedDuration::from_mins(5),
         webhooks: webhooks.to_vec(),
+        routes: Err("not shown".to_owned()),
     };
     let chat = receiver("chat", &["http://chat/hook"]);
     let ours = receiver("quell", &["http://chat/hook", "http://q:5000/webhooks/alertmanager/?x=1"]);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::SignedDuration;
 use quell_connect::alertmanager::{AlertState as Listed, HeldAlert};
 use quell_incident::ids::{SourceName, TargetName};
 use quell_incident::{Alert, AlertKey, AlertStatus, Fingerprint, Labels};
@@ -14,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use super::Doors;
 use super::world::World;
 use crate::observe::ReadAlerts;
-use crate::reconcile::{Answer, Held, NoAnswer, Reading};
+use crate::reconcile::{Answer, Held, NoAnswer, Reading, Told};
 
 /// The configured source of all alerts here.
 pub(super) const SOURCE: &str = "alertmanager";
@@ -184,7 +185,7 @@ impl ReadAlerts for Alertmanager {
                 state,
                 processed: true,
             };
-            reading.alerts.insert(fingerprint, Held { alert: held, by: None });
+            reading.alerts.insert(fingerprint, Held { alert: held, by: None, told: Told::Always { after: SignedDuration::ZERO } });
         }
         Ok(Arc::new(reading))
     }

@@ -79,8 +79,9 @@ impl SourceSettings {
             let source = ScrapeSource::start(client.clone(), Arc::clone(now), options);
             metrics.push(Arc::new(source.map_err(wrong("simulator.metrics_urls"))?));
         }
-        if let Some(url) = &self.prometheus {
-            let access = self.access(client, url, PROMETHEUS)?;
+        if let Some((url, tenant)) = &self.prometheus {
+            let access = self.access(client, url, PROMETHEUS)?.with_tenant(tenant.as_deref());
+            let access = access.map_err(wrong(PROMETHEUS))?;
             let endpoint = Endpoint::new(access, self.guard("prometheus"));
             own_tools.extend(prometheus_tools(endpoint.clone()));
             metrics.push(Arc::new(PrometheusSource::new(endpoint)));
@@ -128,7 +129,7 @@ impl SourceSettings {
         if let Some((url, Loki { token, username, password, tenant, selector, service_label, fields, .. })) =
             &self.loki
         {
-            let access = self.access(client, url, LOKI)?;
+            let access = self.access(client, url, LOKI)?.with_tenant(tenant.as_deref()).map_err(wrong(LOKI))?;
             let access = match token {
                 Some(token) => access.with_bearer(secret(token)),
                 None => basic(access, username.as_deref(), password.as_ref()),
@@ -136,7 +137,6 @@ impl SourceSettings {
             let options = LokiOptions {
                 selector: selector.clone(),
                 service_label: service_label.clone(),
-                tenant: tenant.clone(),
                 fields: field_map(fields),
                 ..LokiOptions::default()
             };

@@ -12,7 +12,8 @@ use crate::error::StartError;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SourceSettings {
     pub(super) scrape: Option<Scrape>,
-    pub(super) prometheus: Option<BaseUrl>,
+    /// With the tenant, where the server has several.
+    pub(super) prometheus: Option<(BaseUrl, Option<String>)>,
     /// With an address.
     pub(super) grafana: Option<(BaseUrl, Grafana)>,
     pub(super) simulator_logs: Option<(BaseUrl, Option<Secret>)>,
@@ -48,7 +49,13 @@ impl SourceSettings {
         };
         let settings = Self {
             scrape: (!real_metrics).then(scrape),
-            prometheus: infrastructure.monitoring.prometheus.url.clone().filter(|_| real_metrics),
+            prometheus: infrastructure
+                .monitoring
+                .prometheus
+                .url
+                .clone()
+                .filter(|_| real_metrics)
+                .map(|url| (url, infrastructure.monitoring.prometheus.tenant.clone())),
             grafana: placed(grafana.url.as_ref(), grafana, real_metrics),
             simulator_logs: (!real_logs).then(|| (simulator.url.clone(), simulator.token.clone())),
             elasticsearch: placed(logging.elasticsearch.url.as_ref(), &logging.elasticsearch, real_logs),

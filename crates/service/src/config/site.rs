@@ -39,6 +39,9 @@ pub struct Prometheus {
     pub alert_manager_url: Option<BaseUrl>,
     /// Base addresses of further Alertmanagers of the same cluster: together they are one source.
     pub alert_manager_urls: Vec<BaseUrl>,
+    /// The tenant (`X-Scope-OrgID`), where the servers have several, as Mimir, Cortex and Thanos do.
+    #[serde(deserialize_with = "optional")]
+    pub tenant: Option<String>,
 }
 
 impl Prometheus {

@@ -20,7 +20,7 @@ const NAME: &str = "kube-apiserver";
 
 /// The server's program; builds it when it is not there yet.
 pub(super) fn ready() -> Result<PathBuf> {
-    let cache = cache()?;
+    let cache = cache()?.join("kubernetes");
     let program = cache.join(NAME);
     let has_others = ["etcd", "openssl"].iter().all(|name| quell_child::find(name).is_some());
     if program.is_file() && has_others {
@@ -39,11 +39,12 @@ pub(super) fn ready() -> Result<PathBuf> {
     Ok(program)
 }
 
-fn cache() -> Result<PathBuf> {
+/// Where what is expensive to get is kept.
+pub(super) fn cache() -> Result<PathBuf> {
     #[allow(clippy::disallowed_methods, reason = "where caches are is told by the environment")]
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
-    Ok(base.context("neither XDG_CACHE_HOME nor HOME is set")?.join("quell/kubernetes"))
+    Ok(base.context("neither XDG_CACHE_HOME nor HOME is set")?.join("quell"))
 }
 
 fn build(folder: &Path, program: &Path) -> Result<()> {

@@ -9,6 +9,8 @@
     reason = "a test fails by a panic"
 )]
 
+mod held_back;
+
 use std::time::Duration;
 
 use jiff::SignedDuration;
