@@ -59,10 +59,9 @@ async fn plain_and_json_files_are_read_together_in_the_order_of_time() {
         "{\"time\":\"2026-03-01T09:00:05Z\",\"level\":\"WARN\",\"service\":\"db\",\"message\":\"slow\"}\n",
     );
     let lines = read(vec![plain, json], &query()).await.unwrap();
-    assert_eq!(messages(&lines), ["slow", "ERROR failed", "at main"]);
+    assert_eq!(messages(&lines), ["slow", "ERROR failed\n  at main"], "a trace belongs to its line");
     let services: Vec<&str> = lines.lines.iter().map(|line| line.service.as_str()).collect();
-    assert_eq!(services, ["db", "orders", "orders"]);
-    assert_eq!((lines.lines[1].at, lines.lines[2].at), (lines.lines[1].at, lines.lines[1].at));
+    assert_eq!(services, ["db", "orders"]);
     assert!(!lines.truncated);
 }
 
@@ -183,4 +182,40 @@ async fn the_tool_takes_and_gives_the_domains_own_types() {
     }
     let wrong = LogQuery { lines_max: 0, ..query() };
     assert!(registry.call(SearchLogs::NAME, serde_json::to_value(wrong).unwrap(), &context()).await.is_err());
+}
+
+#[tokio::test]
+async fn what_follows_a_line_belongs_to_it_where_it_is_written_like_that() {
+    let folder = Folder::new();
+    let python = folder.file(
+        "python.log",
+        "2026-03-01 09:00:01 ERROR failed\nTraceback (most recent call last):\n  File \"x.py\", line 1, in f\nValueError: bad\nERROR of another kind\n",
+    );
+    let containers = folder.file(
+        "cri.log",
+        "2026-03-01T09:00:02Z stderr F ERROR failed\n2026-03-01T09:00:02.1Z stderr F \tat com.example.Main(Main.java:7)\n2026-03-01T09:00:03Z stdout P half \n2026-03-01T09:00:03.1Z stdout F and half\n",
+    );
+    let lines = read(vec![python, containers], &query()).await.unwrap();
+    assert_eq!(
+        messages(&lines),
+        [
+            "ERROR failed\nTraceback (most recent call last):\n  File \"x.py\", line 1, in f\nValueError: bad",
+            "ERROR of another kind",
+            "ERROR failed\n\tat com.example.Main(Main.java:7)",
+            "half and half",
+        ]
+    );
+    let levels: Vec<&str> = lines.lines.iter().map(|line| line.level.as_str()).collect();
+    assert_eq!(levels, ["error", "error", "error", ""]);
+}
+
+#[tokio::test]
+async fn lines_without_a_time_are_counted_and_shown() {
+    let folder = Folder::new();
+    let untimed = folder.file("untimed.log", "ERROR pool exhausted\n09:00:01 again\n");
+    let timed = folder.file("timed.log", "banner\n2026-03-01T09:00:01Z one\n");
+    let lines = read(vec![untimed, timed], &query()).await.unwrap();
+    assert_eq!(messages(&lines), ["one"]);
+    let told: Vec<String> = lines.left_out.iter().map(|left_out| left_out.told()).collect();
+    assert_eq!(told, ["3 lines without a time left out: ERROR pool exhausted"]);
 }

@@ -62,7 +62,7 @@ pub(crate) struct AnalyzerAnswer {
     templates: Vec<TemplateAnswer>,
     /// Whether a limit left something out.
     truncated: bool,
-    /// Sources that did not answer, and why.
+    /// Sources that did not answer, and why; and lines of those that did which could not be used.
     unavailable: Vec<String>,
 }
 
@@ -107,6 +107,8 @@ impl TypedRead for LogAnalyzer {
             match answer {
                 Ok(answer) => {
                     truncated |= answer.truncated;
+                    let left_out = answer.left_out.iter();
+                    unavailable.extend(left_out.map(|lines| format!("{}: {}", source.name(), lines.told())));
                     lines.extend(answer.lines);
                 }
                 Err(error) => unavailable.push(format!("{}: {error}", source.name())),

@@ -91,7 +91,13 @@ impl LogSource for Lines {
         lines
             .extend((0..30).map(|second| line(ago(300 - second), "error", format!("payment {second} lost"))));
         lines.retain(|line| line.at >= query.from && line.at <= query.to);
-        Ok(LogLines { source: "lines".to_owned(), query: String::new(), lines, truncated: false })
+        Ok(LogLines {
+            source: "lines".to_owned(),
+            query: String::new(),
+            lines,
+            truncated: false,
+            left_out: Vec::new(),
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::alert::Labels;
+use crate::alert::{Labels, Untrusted};
 use crate::surroundings::{ChangeRecord, HealthSet, PlatformSet, Topology};
 
 /// Points in one series of evidence at the most; a longer one is thinned by its reader, which says so.
@@ -109,6 +109,29 @@ pub struct LogLines {
     /// Whether something was left out because of a limit.
     #[serde(default)]
     pub truncated: bool,
+    /// Lines that were there and could not be used, by what they lack: they may have said something.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
+}
+
+/// Lines of an answer that could not be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// How many.
+    pub count: u64,
+    /// What they lack, such as `without a time`.
+    pub what: String,
+    /// One of them; telemetry's text.
+    pub sample: String,
+}
+
+impl LeftOut {
+    /// In words, such as `312 lines without a time left out: ...`.
+    pub fn told(&self) -> String {
+        let Self { count, what, sample } = self;
+        let lines = if *count == 1 { "line" } else { "lines" };
+        format!("{count} {lines} {what} left out: {}", Untrusted::new(sample).for_people())
+    }
 }
 
 /// All that was gathered for one diagnosis. The engines are pure functions of this, so a past incident can be diagnosed again.

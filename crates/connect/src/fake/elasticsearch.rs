@@ -245,6 +245,9 @@ fn matches(query: &Value, document: &Value) -> Result<bool, Refused> {
         "match_all" => Ok(true),
         "bool" => of_bool(inner, document),
         "range" => of_range(inner, document),
+        "exists" => {
+            Ok(inner.get("field").and_then(Value::as_str).is_some_and(|name| field(document, name).is_some()))
+        }
         "match" | "match_phrase" | "term" => {
             let (name, wanted) = first(inner, kind)?;
             let wanted = wanted.get("query").or_else(|| wanted.get("value")).unwrap_or(wanted);

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::fields::FieldMap;
-use super::gathered::Gathered;
+use super::gathered::{Gathered, Lacking};
+use super::parse::Reader;
 use super::{LogSource, check};
 use crate::http::Endpoint;
 use crate::source::SourceError;
@@ -22,6 +23,8 @@ const PAGE_LINES_MAX: usize = 1_000;
 /// By how much a page is made smaller when it was too large.
 const PAGE_SHRINKS_BY: usize = 10;
 const PATTERN_BYTES_MAX: usize = 512;
+/// What servers say of an index that has no document with the field that is sorted by.
+const NO_MAPPING: &str = "No mapping found for";
 
 /// Where the lines are.
 #[derive(Clone, Debug)]
@@ -66,11 +69,31 @@ struct Shards {
     failed: u64,
     #[serde(default)]
     successful: Option<u64>,
+    /// Why they failed, whatever form that has.
+    #[serde(default)]
+    failures: Value,
+}
+
+impl Shards {
+    /// Whether an index has no document with the field that is sorted by.
+    fn lack_the_field(&self) -> bool {
+        self.failed > 0 && self.failures.to_string().contains(NO_MAPPING)
+    }
 }
 
 #[derive(Deserialize)]
 struct Hits {
     hits: Vec<Hit>,
+    /// How many there are: a number, or an object with one.
+    #[serde(default)]
+    total: Value,
+}
+
+impl Hits {
+    fn total(&self) -> u64 {
+        let said = self.total.as_u64().or_else(|| self.total.get("value")?.as_u64());
+        said.unwrap_or(0).max(self.hits.len() as u64)
+    }
 }
 
 #[derive(Deserialize)]
@@ -127,17 +150,32 @@ impl ElasticsearchLogs {
         json!({"bool": {"filter": filter}})
     }
 
-    fn body(&self, query: &LogQuery, from: usize, size: usize) -> Value {
-        let fields = &self.options.fields;
-        let wanted = [&fields.time, &fields.message, &fields.level, &fields.service, &fields.instance];
-        let wanted: Vec<&String> = wanted.into_iter().flatten().collect();
+    fn body(&self, query: &LogQuery, from: usize, size: usize, unmapped: bool) -> Value {
+        // Servers with the same interface exist that know no such option, so it is said only where it is needed.
+        let order = match unmapped {
+            true => json!({"order": "desc", "unmapped_type": "date"}),
+            false => json!({"order": "desc"}),
+        };
         json!({
             "query": self.filter(query),
-            "sort": [{self.time_field(): {"order": "desc"}}],
+            "sort": [{self.time_field(): order}],
             "from": from,
             "size": size,
-            "_source": wanted,
+            "_source": self.options.fields.names(),
         })
+    }
+
+    /// Documents that no range of time finds, since they lack the field that is searched by, with one of them. An answer without lines
+    /// would otherwise look like silence.
+    async fn without_time(&self, context: &CallContext) -> Result<Option<(u64, String)>, SourceError> {
+        let exists = json!({"exists": {"field": self.time_field()}});
+        let body = json!({"query": {"bool": {"must_not": [exists]}}, "size": 1});
+        let found = self.page(&body, context).await?;
+        let total = found.hits.total();
+        let Some(first) = found.hits.hits.into_iter().next() else { return Ok(None) };
+        // A server that takes no notice of the question answers with any document.
+        let lacks_it = !first.source.contains_key(self.time_field());
+        Ok(lacks_it.then(|| (total, Value::Object(first.source).to_string())))
     }
 
     async fn page(&self, body: &Value, context: &CallContext) -> Result<Found, SourceError> {
@@ -147,10 +185,12 @@ impl ElasticsearchLogs {
         let request = access.post(url).query(&[("ignore_unavailable", "true"), ("allow_no_indices", "true")]);
         let found: Found =
             self.endpoint.ask_json(request.json(body), self.options.page_bytes_max, context).await?;
-        match found.shards {
-            Shards { failed: 1.., successful: Some(0) } => Err(SourceError::Malformed {
-                why: format!("all {} shards that were asked failed", found.shards.failed),
-            }),
+        match &found.shards {
+            Shards { failed: 1.., successful: Some(0), .. } if !found.shards.lack_the_field() => {
+                Err(SourceError::Malformed {
+                    why: format!("all {} shards that were asked failed", found.shards.failed),
+                })
+            }
             _ => Ok(found),
         }
     }
@@ -174,14 +214,26 @@ impl LogSource for ElasticsearchLogs {
     async fn lines(&self, query: &LogQuery, context: &CallContext) -> Result<LogLines, SourceError> {
         check(query)?;
         let lines_max = query.lines_max as usize;
+        let reader = Reader::new(&self.options.fields, query.to);
         let mut gathered = Gathered::new(query);
         // Documents that are written meanwhile move the pages, and one may come twice.
         let mut seen = std::collections::BTreeSet::new();
-        let (mut from, mut page_lines) = (0, PAGE_LINES_MAX);
+        let (mut from, mut page_lines, mut unmapped) = (0, PAGE_LINES_MAX, false);
         let (mut hits, mut without_message) = (0_usize, 0_usize);
         while from < lines_max {
             let size = page_lines.min(lines_max - from);
-            let found = match self.page(&self.body(query, from, size), context).await {
+            let found = match self.page(&self.body(query, from, size, unmapped), context).await {
+                // One of the indices is empty, or of something else: the others are asked for all the same.
+                Ok(found) if !unmapped && found.shards.lack_the_field() => {
+                    unmapped = true;
+                    continue;
+                }
+                Err(SourceError::Answered { status: 400, body })
+                    if !unmapped && body.contains(NO_MAPPING) =>
+                {
+                    unmapped = true;
+                    continue;
+                }
                 Ok(found) => found,
                 Err(SourceError::TooLarge { .. }) if size > 1 => {
                     page_lines = size.div_ceil(PAGE_SHRINKS_BY);
@@ -201,12 +253,14 @@ impl LogSource for ElasticsearchLogs {
                     continue;
                 }
                 hits += 1;
-                let parsed = self.options.fields.read(&hit.source, "");
+                let parsed = reader.record(&hit.source, "");
+                let whole = Value::Object(hit.source).to_string();
                 if parsed.line.message.is_empty() {
                     without_message += 1;
+                    gathered.leave_out(Lacking::Message, &whole);
                     continue;
                 }
-                gathered.take(parsed.at, parsed.line);
+                gathered.take(parsed.at, parsed.line, &whole);
             }
             from += size;
             if !full {
@@ -220,6 +274,13 @@ impl LogSource for ElasticsearchLogs {
                 self.options.fields.message.join(", ")
             );
             return Err(SourceError::Malformed { why });
+        }
+        if hits == 0 {
+            match self.without_time(context).await {
+                Ok(Some((count, sample))) => gathered.leave_out_many(Lacking::TimeField, count, &sample),
+                Ok(None) => {}
+                Err(error) => tracing::debug!(%error, "cannot ask for documents without a time"),
+            }
         }
         Ok(gathered.answer(self.name(), self.words(query)))
     }

@@ -10,9 +10,13 @@ use quell_incident::evidence::{LogLine, LogLines, LogQuery};
 use quell_tool::CallContext;
 
 use super::fields::FieldMap;
-use super::parse::parse_line;
-use super::{LogSource, check, shown};
+use super::gathered::{Gathered, Lacking};
+use super::parse::{Parsed, Reader};
+use super::{LogSource, MESSAGE_CHARACTERS_MAX, check, cut, shown};
 use crate::source::SourceError;
+
+/// What is kept of one line and what belongs to it to look for a text in, in bytes.
+const WHOLE_BYTES_MAX: usize = 32 << 10;
 
 /// How files are read.
 #[derive(Clone, Debug)]
@@ -59,52 +63,38 @@ impl LogSource for FileLogs {
 
     async fn lines(&self, query: &LogQuery, context: &CallContext) -> Result<LogLines, SourceError> {
         check(query)?;
-        let (options, asked) = (self.options.clone(), query.clone());
-        let reading = tokio::task::spawn_blocking(move || read_all(&options, &asked));
-        let read = tokio::time::timeout(context.remaining(), reading)
-            .await
-            .map_err(|_elapsed| SourceError::TimedOut)?;
-        let mut read =
-            read.map_err(|error| SourceError::Malformed { why: format!("reading failed: {error}") })?;
-        if let (true, Some((path, why))) = (read.readable == 0, read.faults.first()) {
-            return Err(SourceError::Unreachable { what: path.clone(), why: why.clone() });
-        }
-        let mut words = self.words(query);
-        for (path, why) in &read.faults {
-            tracing::warn!(path, why, "cannot read a log file");
-            words.push_str(&format!(" (cannot read {path}: {why})"));
-        }
-        // Stable, so that lines of one instant stay in the order of their file.
-        read.lines.sort_by_key(|line| line.at);
-        let surplus = read.lines.len().saturating_sub(query.lines_max as usize);
-        read.lines.drain(..surplus);
-        let truncated = read.truncated || surplus > 0 || !read.faults.is_empty();
-        Ok(LogLines { source: self.name().to_owned(), query: words, lines: read.lines, truncated })
+        let (options, asked, words) = (self.options.clone(), query.clone(), self.words(query));
+        let reading = tokio::task::spawn_blocking(move || read_all(&options, &asked, words));
+        let read = tokio::time::timeout(context.remaining(), reading).await;
+        let read = read.map_err(|_elapsed| SourceError::TimedOut)?;
+        read.map_err(|error| SourceError::Malformed { why: format!("reading failed: {error}") })?
     }
 }
 
-#[derive(Default)]
-struct Gathered {
-    lines: Vec<LogLine>,
-    truncated: bool,
-    readable: usize,
-    faults: Vec<(String, String)>,
-}
-
-fn read_all(options: &FileLogsOptions, query: &LogQuery) -> Gathered {
-    let mut all = Gathered::default();
+fn read_all(options: &FileLogsOptions, query: &LogQuery, mut words: String) -> Result<LogLines, SourceError> {
+    let mut gathered = Gathered::new(query);
+    let (mut readable, mut fault) = (false, None);
     for path in &options.paths {
         match tail(path, options.file_bytes_max) {
             Ok((bytes, whole)) => {
-                all.readable += 1;
-                let begins_before = select(&bytes, path, options, query, &mut all);
+                readable = true;
+                let begins_before = select(&bytes, whole, path, options, query, &mut gathered);
                 // The budget cut something off only if what was read does not reach back to the range's beginning.
-                all.truncated |= !whole && !begins_before;
+                gathered.truncated |= !whole && !begins_before;
             }
-            Err(error) => all.faults.push((path.display().to_string(), error.to_string())),
+            Err(error) => {
+                let (path, why) = (path.display().to_string(), error.to_string());
+                tracing::warn!(path, why, "cannot read a log file");
+                words.push_str(&format!(" (cannot read {path}: {why})"));
+                gathered.truncated = true;
+                fault = fault.or(Some((path, why)));
+            }
         }
     }
-    all
+    match fault {
+        Some((what, why)) if !readable => Err(SourceError::Unreachable { what, why }),
+        _ => Ok(gathered.answer("file", words)),
+    }
 }
 
 /// The end of a file, and whether that is all of it. Cut between lines.
@@ -128,38 +118,100 @@ pub(super) fn tail(path: &Path, bytes_max: usize) -> io::Result<(Vec<u8>, bool)>
 /// Adds the lines that match; whether the file was read back to before the range.
 fn select(
     bytes: &[u8],
+    whole: bool,
     path: &Path,
     options: &FileLogsOptions,
     query: &LogQuery,
-    all: &mut Gathered,
+    gathered: &mut Gathered<'_>,
 ) -> bool {
     let service = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let wanted = query.contains.as_ref().map(|text| text.to_lowercase());
+    let reader = Reader::new(&options.fields, query.to);
     let mut begins_before = false;
-    let mut current: Option<Timestamp> = None;
-    for raw in bytes.split(|byte| *byte == b'\n').filter(|raw| !raw.is_empty()) {
+    let mut current: Option<Entry> = None;
+    for raw in bytes.split(|byte| *byte == b'\n').filter(|raw| !raw.trim_ascii().is_empty()) {
         let raw = raw.get(..options.line_bytes_max).unwrap_or(raw);
         let text = String::from_utf8_lossy(raw);
-        let parsed = parse_line(&text, &service, &options.fields);
-        // A line without a time belongs to the one before it: a stack trace, a wrapped message.
-        let Some(at) = parsed.at.or(current) else { continue };
-        current = Some(at);
-        begins_before |= at < query.from;
-        let mut line = parsed.line;
-        line.at = at;
-        let fits = at >= query.from
-            && at <= query.to
-            && query.service.as_ref().is_none_or(|service| *service == line.service)
-            && wanted.as_ref().is_none_or(|text| line.message.to_lowercase().contains(text));
-        if fits {
-            all.lines.push(line);
-            // Kept within twice what is asked for, so that a file of one instant cannot fill the memory.
-            if all.lines.len() > 2 * query.lines_max as usize {
-                all.lines.sort_by_key(|line| line.at);
-                all.lines.drain(..query.lines_max as usize);
-                all.truncated = true;
+        for parsed in reader.lines(&text, &service) {
+            match &mut current {
+                Some(entry) if entry.goes_on_with(&parsed, &text) => entry.add(parsed, &text),
+                _ => {
+                    let before = current.take();
+                    let after = before.as_ref().map(|entry| entry.at);
+                    if let Some(entry) = before {
+                        gathered.take(Some(entry.at), entry.line, &entry.whole);
+                    }
+                    // A line without a time was written when the one before it was; before all others nobody knows when.
+                    match parsed.at.or(after) {
+                        Some(at) => current = Some(Entry::new(at, parsed, &text)),
+                        // What was cut off is the beginning of this one.
+                        None if !whole && is_continuation(&text) => {}
+                        None => gathered.leave_out(Lacking::Time, &text),
+                    }
+                }
             }
+            begins_before |= current.as_ref().is_some_and(|entry| entry.at < query.from);
         }
     }
+    if let Some(entry) = current {
+        gathered.take(Some(entry.at), entry.line, &entry.whole);
+    }
     begins_before
+}
+
+/// A line with what follows it and belongs to it: a stack trace, or the rest that a container runtime split off.
+struct Entry {
+    at: Timestamp,
+    line: LogLine,
+    whole: String,
+    partial: bool,
+    has_more: bool,
+}
+
+impl Entry {
+    fn new(at: Timestamp, parsed: Parsed, text: &str) -> Self {
+        let partial = parsed.partial;
+        Self { at, line: parsed.line, whole: text.trim_end().to_owned(), partial, has_more: false }
+    }
+
+    fn goes_on_with(&self, parsed: &Parsed, text: &str) -> bool {
+        if self.partial {
+            return true;
+        }
+        match parsed.at {
+            // A container runtime gives every line of a trace a time of its own.
+            Some(_) => parsed.wrapped && is_continuation(&parsed.line.message),
+            None => is_continuation(text) || (self.has_more && parsed.line.level.is_empty()),
+        }
+    }
+
+    fn add(&mut self, parsed: Parsed, text: &str) {
+        let said = if parsed.at.is_some() { parsed.line.message.as_str() } else { text.trim_end() };
+        if !self.partial {
+            self.line.message.push('\n');
+            self.has_more = true;
+        }
+        self.line.message.push_str(said);
+        self.line.message = cut(&self.line.message, MESSAGE_CHARACTERS_MAX);
+        if self.whole.len() < WHOLE_BYTES_MAX {
+            self.whole.push('\n');
+            self.whole.push_str(said);
+        }
+        self.partial = parsed.partial;
+    }
+}
+
+/// Whether a line is written like one that goes on: indented, or the beginning of a trace.
+fn is_continuation(text: &str) -> bool {
+    const BEGINNINGS: [&str; 9] = [
+        "Caused by:",
+        "Suppressed:",
+        "Traceback (most recent call last)",
+        "During handling of the above exception",
+        "The above exception was the direct cause",
+        "goroutine ",
+        "stack backtrace:",
+        "note: run with `RUST_BACKTRACE",
+        "--- End of ",
+    ];
+    text.starts_with([' ', '\t', '}', ')']) || BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
 }

@@ -9,12 +9,15 @@ use quell_tool::CallContext;
 use serde_json::{Map, Value};
 
 use super::file::tail;
-use super::gathered::Gathered;
-use super::{LogSource, MESSAGE_CHARACTERS_MAX, NAME_CHARACTERS_MAX, check, cut, shown};
+use super::gathered::{Gathered, Lacking};
+use super::{LogSource, MESSAGE_CHARACTERS_MAX, NAME_CHARACTERS_MAX, check, cut, level, shown};
 use crate::source::SourceError;
 
 /// An entry of the export format begins with this field.
 const ENTRY_BEGINS: &[u8] = b"__CURSOR=";
+
+/// Of a line that is no entry at the most, in bytes.
+const SAMPLE_BYTES_MAX: usize = 400;
 
 /// How exports are read.
 #[derive(Clone, Debug)]
@@ -101,14 +104,16 @@ fn read_file(
     let mut take = |fields: &Map<String, Value>| {
         let (at, line) = line(fields);
         begins_before |= at.is_some_and(|at| at < query.from);
-        gathered.take(at, line);
+        gathered.take(at, line, "");
     };
-    let mut entries = 0_usize;
+    let (mut entries, mut broken) = (0_usize, Vec::new());
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     if first == Some(&b'{') {
         for raw in bytes.split(|byte| *byte == b'\n').filter(|raw| !raw.is_empty()) {
-            // A line that is being written is not whole yet.
-            let Ok(Value::Object(fields)) = serde_json::from_slice(raw) else { continue };
+            let Ok(Value::Object(fields)) = serde_json::from_slice(raw) else {
+                broken.push(raw);
+                continue;
+            };
             entries += 1;
             take(&fields);
         }
@@ -122,6 +127,14 @@ fn read_file(
     }
     if entries == 0 && first.is_some() {
         return Err("it is neither of `journalctl -o json` nor of `journalctl -o export`".to_owned());
+    }
+    // The last line may be in the middle of being written.
+    if broken.last().is_some_and(|last| bytes.ends_with(last)) {
+        broken.pop();
+    }
+    for raw in broken {
+        gathered
+            .leave_out(Lacking::Form, &String::from_utf8_lossy(raw.get(..SAMPLE_BYTES_MAX).unwrap_or(raw)));
     }
     gathered.truncated |= !whole && !begins_before;
     Ok(())
@@ -180,14 +193,12 @@ fn line(fields: &Map<String, Value>) -> (Option<Timestamp>, LogLine) {
     };
     let at =
         text("__REALTIME_TIMESTAMP").parse().ok().and_then(|time| Timestamp::from_microsecond(time).ok());
-    let level = match text("PRIORITY").as_str() {
-        "0" | "1" | "2" => "fatal",
-        "3" => "error",
-        "4" => "warn",
-        "5" | "6" => "info",
-        "7" => "debug",
-        _ => "",
-    };
+    let message = text("MESSAGE");
+    let severity = text("PRIORITY").parse().ok().map(level::of_syslog);
+    // What a service writes to its output has the priority that its unit gives to all of it, so the text knows better.
+    let of_output = text("_TRANSPORT") == "stdout";
+    let own = (of_output || severity.is_none()).then(|| level::of_text(&message)).flatten();
+    let level = own.or(severity).unwrap_or_default();
     let unit = text("_SYSTEMD_UNIT");
     let service = match unit.strip_suffix(".service").unwrap_or(&unit) {
         "" => text("SYSLOG_IDENTIFIER"),
@@ -198,7 +209,7 @@ fn line(fields: &Map<String, Value>) -> (Option<Timestamp>, LogLine) {
         level: level.to_owned(),
         service: cut(&service, NAME_CHARACTERS_MAX),
         instance: cut(&text("_HOSTNAME"), NAME_CHARACTERS_MAX),
-        message: cut(text("MESSAGE").trim_end(), MESSAGE_CHARACTERS_MAX),
+        message: cut(message.trim_end(), MESSAGE_CHARACTERS_MAX),
     };
     (at, line)
 }

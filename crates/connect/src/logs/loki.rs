@@ -10,9 +10,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::fields::FieldMap;
-use super::gathered::Gathered;
-use super::parse::parse_line;
-use super::{LogSource, MESSAGE_CHARACTERS_MAX, check, cut};
+use super::gathered::{Gathered, Lacking};
+use super::parse::Reader;
+use super::{LogSource, MESSAGE_CHARACTERS_MAX, NAME_CHARACTERS_MAX, check, cut};
 use crate::http::Endpoint;
 use crate::source::SourceError;
 
@@ -130,28 +130,42 @@ impl LokiLogs {
         }
     }
 
-    fn line(&self, labels: &Map<String, Value>, entry: &[Value]) -> Option<(i128, LogLine)> {
+    /// The instant, the line, and the text as it was written.
+    fn line<'a>(
+        &self,
+        reader: &Reader,
+        stream: &Map<String, Value>,
+        entry: &'a [Value],
+    ) -> Option<(i128, LogLine, &'a str)> {
         let nanoseconds: i128 = entry.first()?.as_str()?.parse().ok()?;
         let text = entry.get(1)?.as_str()?;
-        let of_labels = self.options.fields.read(labels, "").line;
+        // Newer servers tell what belongs to the line alone beside it.
+        let mut labels = stream.clone();
+        if let Some(Value::Object(own)) = entry.get(2) {
+            labels.extend(own.clone());
+        }
+        let of_labels = reader.record(&labels, "").line;
         let service = match labels.get(&self.options.service_label).and_then(Value::as_str) {
             Some(service) => service.to_owned(),
             None => of_labels.service,
         };
-        let mut line = parse_line(text, &service, &self.options.fields).line;
-        if !text.starts_with('{') {
+        let parsed = reader.line(text, &service);
+        let mut line = parsed.line;
+        if !parsed.structured {
             // The time is known better than from the text, which is kept whole.
             line.message = cut(text.trim_end(), MESSAGE_CHARACTERS_MAX);
         }
         // What the server was asked by counts, whatever the line says of itself.
-        line.service = super::cut(&service, super::NAME_CHARACTERS_MAX);
-        if !of_labels.level.is_empty() && of_labels.level != "unknown" {
+        if !service.is_empty() {
+            line.service = cut(&service, NAME_CHARACTERS_MAX);
+        }
+        if !of_labels.level.is_empty() {
             line.level = of_labels.level;
         }
         if !of_labels.instance.is_empty() {
             line.instance = of_labels.instance;
         }
-        Some((nanoseconds, line))
+        Some((nanoseconds, line, text))
     }
 }
 
@@ -168,6 +182,7 @@ impl LogSource for LokiLogs {
     async fn lines(&self, query: &LogQuery, context: &CallContext) -> Result<LogLines, SourceError> {
         check(query)?;
         let lines_max = query.lines_max as usize;
+        let reader = Reader::new(&self.options.fields, query.to);
         let mut gathered = Gathered::new(query);
         // The end is exclusive there, and ours is not.
         let mut end = query.to.as_nanosecond() + 1;
@@ -198,8 +213,11 @@ impl LogSource for LokiLogs {
                 let labels = Value::Object(stream.stream.clone()).to_string();
                 for entry in &stream.values {
                     entries += 1;
-                    let Some((nanoseconds, line)) = self.line(&stream.stream, entry) else { continue };
-                    let key = (labels.clone(), line.message.clone());
+                    let Some((nanoseconds, line, text)) = self.line(&reader, &stream.stream, entry) else {
+                        gathered.leave_out(Lacking::Form, &Value::Array(entry.clone()).to_string());
+                        continue;
+                    };
+                    let key = (labels.clone(), text.to_owned());
                     if nanoseconds < oldest {
                         oldest = nanoseconds;
                         of_oldest.clear();
@@ -210,7 +228,7 @@ impl LogSource for LokiLogs {
                     if nanoseconds + 1 == end && at_border.contains(&key) {
                         continue;
                     }
-                    gathered.take(Timestamp::from_nanosecond(nanoseconds).ok(), line);
+                    gathered.take(Timestamp::from_nanosecond(nanoseconds).ok(), line, text);
                 }
             }
             if entries < size {

@@ -1,14 +1,19 @@
 //! Sources of log lines.
 
+mod cursor;
 mod elasticsearch;
 mod fields;
 mod file;
 mod gathered;
 mod journal;
+mod level;
+mod logfmt;
 mod loki;
+mod names;
 mod parse;
 mod simulator;
 mod splunk;
+mod time;
 mod tool;
 
 use async_trait::async_trait;

@@ -1,100 +1,358 @@
-//! Lines of log files in the forms that are met: JSON objects, and text that begins with a time.
+//! Lines of text in the forms that are met: JSON objects, logfmt, syslog, what container runtimes wrap around them, and text with a time
+//! near its beginning.
+//!
+//! The forms are told apart by hand. A crate for one of them, such as those for syslog, takes one form as given and calls everything else
+//! malformed, while the question here is which of twenty a line has.
+
+use std::borrow::Cow;
 
 use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 use quell_incident::evidence::LogLine;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::cursor::Cursor;
 use super::fields::FieldMap;
-use super::{MESSAGE_CHARACTERS_MAX, NAME_CHARACTERS_MAX, cut};
+use super::logfmt::pairs;
+use super::time::{Missing, leading, of_line, without_year};
+use super::{MESSAGE_CHARACTERS_MAX, NAME_CHARACTERS_MAX, cut, level};
 
-/// Words at the beginning of a text line among which its level is looked for.
-const LEVEL_WORDS_MAX: usize = 6;
-/// What a line of a file says; without a time it continues the line before it.
+/// How deep lines may be wrapped in each other: a JSON object in the text of a runtime's JSON object.
+const WRAPPED_MAX: usize = 4;
+/// Records in one line of OpenTelemetry's file exporter at the most.
+const RECORDS_MAX: usize = 10_000;
+
+/// What a line says; without a time it continues the line before it.
+#[derive(Debug)]
 pub(crate) struct Parsed {
     pub(crate) at: Option<Timestamp>,
     pub(crate) line: LogLine,
+    /// Whether the message is a part of the line that has a name of its own, rather than all of its text.
+    pub(crate) structured: bool,
+    /// Whether the line's rest comes with the next one, as container runtimes split what is long.
+    pub(crate) partial: bool,
+    /// Whether a container runtime wrote it, which gives each line of a trace a time of its own.
+    pub(crate) wrapped: bool,
 }
 
-/// Reads one line; `service` is what the file is called.
-pub(crate) fn parse_line(text: &str, service: &str, map: &FieldMap) -> Parsed {
-    let text = text.trim_end_matches(['\r', '\n']);
-    if text.starts_with('{')
-        && let Ok(Value::Object(fields)) = serde_json::from_str::<Value>(text)
-    {
-        let mut parsed = map.read(&fields, service);
-        if parsed.line.message.is_empty() {
-            parsed.line.message = cut(text, MESSAGE_CHARACTERS_MAX);
-        }
-        return parsed;
+/// Reads lines and records: where their parts stand, and what completes their times.
+#[derive(Clone, Debug)]
+pub(crate) struct Reader {
+    pub(super) fields: FieldMap,
+    pub(super) missing: Missing,
+}
+
+impl Reader {
+    /// For an answer that ends at that instant.
+    pub(crate) fn new(fields: &FieldMap, latest: Timestamp) -> Self {
+        let missing = Missing { zone: fields.zone.clone(), latest };
+        Self { fields: fields.clone(), missing }
     }
-    let (at, rest) = leading_time(text);
-    let level = level_of(rest).unwrap_or_default();
+
+    /// What one line of a file says; a line of OpenTelemetry's file exporter holds several.
+    pub(crate) fn lines(&self, text: &str, service: &str) -> Vec<Parsed> {
+        if text.contains("\"resourceLogs\"")
+            && let Ok(Value::Object(export)) = serde_json::from_str::<Value>(text.trim())
+        {
+            let records = exported(&export);
+            if !records.is_empty() {
+                return records.iter().map(|record| self.record(record, service)).collect();
+            }
+        }
+        vec![self.line(text, service)]
+    }
+
+    /// Reads one line; `service` is what it is of where it does not say.
+    pub(crate) fn line(&self, text: &str, service: &str) -> Parsed {
+        self.wrapped(text, service, WRAPPED_MAX)
+    }
+
+    /// Reads one record, without a message where it has none.
+    pub(crate) fn record(&self, fields: &Map<String, Value>, service: &str) -> Parsed {
+        self.record_within(fields, service, WRAPPED_MAX)
+    }
+
+    fn record_within(&self, fields: &Map<String, Value>, service: &str, depth: usize) -> Parsed {
+        let mut parsed = self.fields.read(fields, service, &self.missing);
+        parsed.wrapped = fields.contains_key("stream") && fields.get("log").is_some_and(Value::is_string);
+        let line = &mut parsed.line;
+        if depth == 0 || line.message.is_empty() {
+            return parsed;
+        }
+        // What a shipper calls the message is the line as it was written: text with a level, or JSON.
+        let inner = self.wrapped(&line.message, "", depth - 1);
+        if line.level.is_empty() {
+            line.level = inner.line.level;
+        }
+        if line.service.is_empty() {
+            line.service = inner.line.service;
+        }
+        if line.instance.is_empty() {
+            line.instance = inner.line.instance;
+        }
+        if inner.structured {
+            line.message = inner.line.message;
+        }
+        parsed.at = parsed.at.or(inner.at);
+        line.at = parsed.at.unwrap_or_default();
+        parsed
+    }
+
+    fn wrapped(&self, text: &str, service: &str, depth: usize) -> Parsed {
+        let text = text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']);
+        let plain = without_colours(text);
+        let text: &str = &plain;
+        if text.starts_with('{')
+            && let Ok(Value::Object(fields)) = serde_json::from_str::<Value>(text)
+            && depth > 0
+        {
+            let mut parsed = self.record_within(&fields, service, depth - 1);
+            if parsed.line.message.is_empty() {
+                parsed.line.message = cut(text, MESSAGE_CHARACTERS_MAX);
+            }
+            return parsed;
+        }
+        let shapes = [
+            Self::runtime,
+            Self::prioritised,
+            Self::initialled,
+            Self::of_redis,
+            Self::of_pairs,
+            Self::of_daemon,
+        ];
+        if depth > 0
+            && let Some(parsed) = shapes.iter().find_map(|shape| shape(self, text, service, depth - 1))
+        {
+            return parsed;
+        }
+        self.text(text, service)
+    }
+
+    /// Text with a time near its beginning, or none.
+    fn text(&self, text: &str, service: &str) -> Parsed {
+        match of_line(text, &self.missing) {
+            Some((at, rest)) => {
+                let rest = rest.trim_start_matches(['-', ':', '|', ';', ' ', '\t']);
+                parsed(Some(at), level::of_text(rest), service, rest)
+            }
+            // A first word of prose is no level: only what is written like one.
+            None => parsed(None, level::of_text(text), service, text),
+        }
+    }
+
+    /// The container runtime interface's form: `2026-11-30T14:00:00Z stderr F ERROR pool exhausted`.
+    fn runtime(&self, text: &str, service: &str, depth: usize) -> Option<Parsed> {
+        let (at, rest) = leading(text, &self.missing)?;
+        let (stream, rest) = rest.strip_prefix(' ')?.split_once(' ')?;
+        matches!(stream, "stdout" | "stderr").then_some(())?;
+        let (tags, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+        let partial = tags.split(':').next() == Some("P");
+        (partial || tags.split(':').next() == Some("F")).then_some(())?;
+        let inner = self.wrapped(rest, service, depth);
+        let message = if inner.structured { inner.line.message.clone() } else { rest.to_owned() };
+        let line = LogLine { at, message: cut(&message, MESSAGE_CHARACTERS_MAX), ..inner.line };
+        Some(Parsed { at: Some(at), line, structured: inner.structured, partial, wrapped: true })
+    }
+
+    /// Syslog as it is sent, with its priority: `<11>1 TIME HOST APP PROCESS ID [DATA] MESSAGE`, or the older form after the priority.
+    fn prioritised(&self, text: &str, service: &str, depth: usize) -> Option<Parsed> {
+        let (priority, rest) = text.strip_prefix('<')?.split_once('>')?;
+        let priority: u64 = (priority.len() <= 3).then(|| priority.parse().ok()).flatten()?;
+        let severity = level::of_syslog(priority);
+        if let Some(rest) = rest.strip_prefix("1 ") {
+            return self.numbered(rest, severity, service, depth);
+        }
+        let mut parsed = self.wrapped(rest, service, depth);
+        parsed.line.level = severity.to_owned();
+        Some(parsed)
+    }
+
+    fn numbered(&self, text: &str, severity: &str, service: &str, depth: usize) -> Option<Parsed> {
+        let mut parts = text.splitn(6, ' ');
+        let (time, host, program) = (parts.next()?, parts.next()?, parts.next()?);
+        let (_process, _id, rest) = (parts.next()?, parts.next()?, parts.next()?);
+        let at = match time {
+            "-" => None,
+            time => Some(leading(time, &self.missing)?.0),
+        };
+        let message = after_data(rest).trim_start_matches('\u{feff}');
+        let named =
+            |word: &str, otherwise: &str| if word == "-" { otherwise.to_owned() } else { word.to_owned() };
+        let inner = self.wrapped(message, "", depth);
+        let message = if inner.structured { &inner.line.message } else { message };
+        let mut read = parsed(at, Some(severity), &named(program, service), message);
+        read.line.instance = cut(&named(host, ""), NAME_CHARACTERS_MAX);
+        read.structured = true;
+        Some(read)
+    }
+
+    /// klog and glog: `E1130 14:00:00.123456       1 file.go:147] message`, newer ones with the year.
+    fn initialled(&self, text: &str, service: &str, _depth: usize) -> Option<Parsed> {
+        let severity =
+            level::of_letter(text.get(..1)?).filter(|_| text.starts_with(['F', 'E', 'W', 'I', 'D']))?;
+        let mut cursor = Cursor { rest: text.get(1..)? };
+        let digits = cursor.rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (at, rest) = match digits {
+            4 => {
+                let (month, day) = (cursor.digits(2)?, cursor.digits(2)?);
+                cursor.rest = cursor.rest.strip_prefix(' ')?;
+                let time = cursor.time(false)?;
+                without_year(i8::try_from(month).ok()?, i8::try_from(day).ok()?, time, cursor, &self.missing)?
+            }
+            8 => leading(cursor.rest, &self.missing)?,
+            _ => return None,
+        };
+        let rest = rest.trim_start();
+        let (thread, message) = rest.split_once(' ')?;
+        let is_thread = thread.bytes().all(|byte| byte.is_ascii_digit());
+        let mut read = parsed(Some(at), Some(severity), service, if is_thread { message } else { rest });
+        read.structured = true;
+        Some(read)
+    }
+
+    /// Redis: `1:M 30 Nov 2026 14:00:00.123 # message`, whose sign is the level.
+    fn of_redis(&self, text: &str, service: &str, _depth: usize) -> Option<Parsed> {
+        let (process, rest) = text.split_once(':')?;
+        process.bytes().all(|byte| byte.is_ascii_digit()).then_some(())?;
+        let rest = rest.strip_prefix(['M', 'S', 'C', 'X'])?.strip_prefix(' ')?;
+        let (at, rest) = leading(rest, &self.missing)?;
+        let rest = rest.trim_start();
+        let level = match rest.chars().next()? {
+            '#' => level::WARN,
+            '*' => level::INFO,
+            '-' | '.' => level::DEBUG,
+            _ => return None,
+        };
+        Some(parsed(Some(at), Some(level), service, rest.get(1..)?))
+    }
+
+    /// logfmt, from the first word on or after a time: `ts=... level=error msg="pool exhausted"`.
+    fn of_pairs(&self, text: &str, service: &str, depth: usize) -> Option<Parsed> {
+        let (at, rest) = match leading(text, &self.missing) {
+            Some((at, rest)) => (Some(at), rest.trim_start()),
+            None => (None, text),
+        };
+        let pairs = pairs(rest)?;
+        let mut read = self.record_within(&pairs, service, depth);
+        read.structured = !read.line.message.is_empty();
+        if !read.structured {
+            // Without a message that has a name all of the pairs are one.
+            (read.at.is_some() || !read.line.level.is_empty()).then_some(())?;
+            read.line.message = cut(rest, MESSAGE_CHARACTERS_MAX);
+        }
+        read.at = at.or(read.at);
+        read.line.at = read.at.unwrap_or_default();
+        Some(read)
+    }
+
+    /// Syslog as daemons keep it in files: `Nov 30 14:00:00 host program[42]: message`, newer ones with a whole time.
+    fn of_daemon(&self, text: &str, service: &str, depth: usize) -> Option<Parsed> {
+        let (at, rest) = leading(text, &self.missing)?;
+        let is_old = text.starts_with(|first: char| first.is_ascii_alphabetic());
+        let rest = rest.strip_prefix(' ')?.trim_start();
+        let (first, after) = rest.split_once(' ')?;
+        let (host, tag, message) = match (is_old, program_of(first, is_old)) {
+            (true, Some(_)) => ("", first, after),
+            _ => {
+                let (second, after) = after.trim_start().split_once(' ').unwrap_or((after.trim_start(), ""));
+                (first, second, after)
+            }
+        };
+        let is_host = |c: char| c.is_alphanumeric() || "-._:".contains(c);
+        (host.chars().all(is_host) && level::of_word(host).is_none()).then_some(())?;
+        let program = program_of(tag, is_old)?;
+        let inner = self.wrapped(message.trim_start(), "", depth);
+        let message = if inner.structured { inner.line.message.as_str() } else { message.trim_start() };
+        let level = Some(inner.line.level.as_str()).filter(|level| !level.is_empty());
+        let mut read = parsed(Some(at), level, if program.is_empty() { service } else { program }, message);
+        read.line.instance = cut(host, NAME_CHARACTERS_MAX);
+        read.structured = true;
+        Some(read)
+    }
+}
+
+fn parsed(at: Option<Timestamp>, level: Option<&str>, service: &str, message: &str) -> Parsed {
     let line = LogLine {
         at: at.unwrap_or_default(),
-        level: level.to_owned(),
+        level: cut(level.unwrap_or_default(), NAME_CHARACTERS_MAX),
         service: cut(service, NAME_CHARACTERS_MAX),
         instance: String::new(),
-        message: cut(rest.trim_start(), MESSAGE_CHARACTERS_MAX),
+        message: cut(message.trim(), MESSAGE_CHARACTERS_MAX),
     };
-    Parsed { at, line }
+    Parsed { at, line, structured: false, partial: false, wrapped: false }
 }
 
-/// The time at the beginning of a line, and the rest of it.
-fn leading_time(text: &str) -> (Option<Timestamp>, &str) {
-    let start = text.trim_start_matches(['[', ' ']);
-    // One word (`2026-03-01T09:00:00Z`) or two (`2026-03-01 09:00:00,123`, `01/Mar/2026:09:00:00 +0000`).
-    let one = start.find([' ', ']', '\t']).unwrap_or(start.len());
-    let two = start.get(one + 1..).and_then(|rest| rest.find([' ', ']', '\t']).map(|end| one + 1 + end));
-    for end in [two.unwrap_or(start.len()), one] {
-        let Some((word, rest)) = start.split_at_checked(end) else { continue };
-        if word.len() <= 64
-            && let Some(at) = time_of(word)
-        {
-            return (Some(at), rest.trim_start_matches([']', ' ', '\t']));
+/// `checkout[42]:`, `postfix/smtpd[7]:`, and without a process only where nothing else looks like it.
+fn program_of(tag: &str, may_lack_process: bool) -> Option<&str> {
+    let name = tag.strip_suffix(':')?;
+    match name.split_once('[') {
+        Some((program, process)) => process
+            .strip_suffix(']')
+            .is_some_and(|process| process.bytes().all(|byte| byte.is_ascii_digit()))
+            .then_some(program),
+        None => (may_lack_process || name == "kernel").then_some(name),
+    }
+}
+
+/// What follows the structured data of a syslog message.
+fn after_data(text: &str) -> &str {
+    if let Some(rest) = text.strip_prefix('-') {
+        return rest.trim_start();
+    }
+    let mut rest = text;
+    while let Some(inside) = rest.strip_prefix('[') {
+        let mut escaped = false;
+        let end = inside.char_indices().find(|(_, character)| {
+            let ends = *character == ']' && !escaped;
+            escaped = *character == '\\' && !escaped;
+            ends
+        });
+        let Some((end, _)) = end else { return text };
+        rest = inside.get(end + 1..).unwrap_or_default();
+    }
+    rest.trim_start()
+}
+
+/// The text without the sequences that colour a terminal.
+fn without_colours(text: &str) -> Cow<'_, str> {
+    if !text.contains('\u{1b}') {
+        return Cow::Borrowed(text);
+    }
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\u{1b}') {
+        plain.push_str(before);
+        rest = match after.strip_prefix('[') {
+            Some(sequence) => {
+                let end =
+                    sequence.find(|c: char| c.is_ascii_alphabetic()).map_or(sequence.len(), |end| end + 1);
+                sequence.get(end..).unwrap_or_default()
+            }
+            None => after,
+        };
+    }
+    plain.push_str(rest);
+    Cow::Owned(plain)
+}
+
+/// The records of a line of OpenTelemetry's file exporter, each with its resource's attributes.
+fn exported(export: &Map<String, Value>) -> Vec<Map<String, Value>> {
+    let list =
+        |value: &Value, name: &str| value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut records = Vec::new();
+    for resource in export.get("resourceLogs").and_then(Value::as_array).into_iter().flatten() {
+        let about = resource.get("resource").cloned().unwrap_or_default();
+        for scope in list(resource, "scopeLogs") {
+            for record in list(&scope, "logRecords") {
+                let Value::Object(mut record) = record else { continue };
+                record.insert("resource".to_owned(), about.clone());
+                records.push(record);
+                if records.len() >= RECORDS_MAX {
+                    return records;
+                }
+            }
         }
     }
-    (None, text)
-}
-
-/// RFC 3339, the same without a zone (taken as UTC) and with a comma or a blank, and the form of web servers.
-pub(super) fn time_of(word: &str) -> Option<Timestamp> {
-    let word = word.trim();
-    if !word.starts_with(|c: char| c.is_ascii_digit()) {
-        return None;
-    }
-    if let Ok(at) = word.parse::<Timestamp>() {
-        return Some(at);
-    }
-    let dotted = word.replace(',', ".").replace('/', "-");
-    if let Ok(at) = dotted.parse::<Timestamp>() {
-        return Some(at);
-    }
-    if let Ok(civil) = dotted.parse::<DateTime>()
-        && dotted.len() >= 16
-    {
-        return civil.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp());
-    }
-    Timestamp::strptime("%d/%b/%Y:%H:%M:%S %z", word).ok()
-}
-
-fn level_of(text: &str) -> Option<&'static str> {
-    text.split_ascii_whitespace().take(LEVEL_WORDS_MAX).find_map(level_word)
-}
-
-/// The level that a word means.
-pub(super) fn level_word(word: &str) -> Option<&'static str> {
-    let word = word.trim_matches(|c: char| !c.is_ascii_alphabetic()).to_ascii_lowercase();
-    Some(match word.as_str() {
-        "error" | "err" | "severe" => "error",
-        "warn" | "warning" | "wrn" => "warn",
-        "info" | "information" | "notice" => "info",
-        "debug" => "debug",
-        "trace" => "trace",
-        "fatal" | "critical" | "crit" | "panic" | "emerg" => "fatal",
-        _ => return None,
-    })
+    records
 }
 
 #[cfg(test)]
@@ -103,25 +361,77 @@ mod tests {
 
     use super::*;
 
+    fn reader() -> Reader {
+        Reader::new(&FieldMap::default(), "2026-12-01T00:00:00Z".parse().unwrap())
+    }
+
+    fn read(text: &str) -> Parsed {
+        reader().line(text, "file")
+    }
+
+    /// Level, service, instance and message.
+    fn said(line: &LogLine) -> [&str; 4] {
+        [&line.level, &line.service, &line.instance, &line.message]
+    }
+
     #[test]
-    fn the_usual_forms_of_time_are_read() {
-        for text in [
-            "2026-03-01T09:00:00Z ERROR x",
-            "2026-03-01T10:00:00+01:00 ERROR x",
-            "2026-03-01 09:00:00,000 ERROR x",
-            "[2026-03-01 09:00:00.000] ERROR x",
-            "2026-03-01 09:00:00 [main] ERROR x",
-            "2026/03/01 09:00:00 ERROR x",
-            "[01/Mar/2026:09:00:00 +0000] ERROR x",
-            "2026-03-01T09:00:00 ERROR x",
+    fn lines_are_read_in_the_forms_of_their_writers() {
+        for (text, wanted) in [
+            ("2026-11-30T14:00:00Z ERROR pool exhausted", ["error", "file", "", "ERROR pool exhausted"]),
+            (
+                "ts=2026-11-30T14:00:00Z caller=x.go:1 level=error msg=\"pool \\\"a\\\" exhausted\" err=timeout",
+                ["error", "file", "", "pool \"a\" exhausted: timeout"],
+            ),
+            ("2026-11-30T14:00:00Z level=warn msg=slow a=b", ["warn", "file", "", "slow"]),
+            (
+                "level=info ts=2026-11-30T14:00:00Z component=querier latency=fast",
+                ["info", "file", "", "level=info ts=2026-11-30T14:00:00Z component=querier latency=fast"],
+            ),
+            ("Nov 30 14:00:00 vm1 checkout[42]: pool exhausted", ["", "checkout", "vm1", "pool exhausted"]),
+            ("Nov 30 14:00:00 vm1 kernel: Out of memory: x", ["", "kernel", "vm1", "Out of memory: x"]),
+            ("<11>Nov 30 14:00:00 vm1 checkout: failed", ["error", "checkout", "vm1", "failed"]),
+            (
+                "2026-11-30T15:00:00.000000+01:00 vm1 checkout[42]: ERROR failed",
+                ["error", "checkout", "vm1", "ERROR failed"],
+            ),
+            (
+                "<11>1 2026-11-30T14:00:00Z vm1 checkout 42 - - pool exhausted",
+                ["error", "checkout", "vm1", "pool exhausted"],
+            ),
+            (
+                "<14>1 2026-11-30T14:00:00Z - - - - [a b=\"\\]\"][c] \u{feff}said",
+                ["info", "file", "", "said"],
+            ),
+            (
+                "E1130 14:00:00.000000       1 reflector.go:147] failed to list",
+                ["error", "file", "", "reflector.go:147] failed to list"],
+            ),
+            ("W20261130 14:00:00.000000 17 x.cc:1] deprecated", ["warn", "file", "", "x.cc:1] deprecated"]),
+            ("1:M 30 Nov 2026 14:00:00.000 # Out Of Memory", ["warn", "file", "", "Out Of Memory"]),
+            (
+                "2026-11-30T14:00:00Z stderr F ERROR pool exhausted",
+                ["error", "file", "", "ERROR pool exhausted"],
+            ),
+            (
+                "2026-11-30T14:00:00Z stdout F {\"level\":\"warn\",\"msg\":\"slow\",\"service\":\"a\"}",
+                ["warn", "a", "", "slow"],
+            ),
+            (
+                "2026-11-30T14:00:00Z \u{1b}[31mERROR\u{1b}[0m app::pool: pool exhausted",
+                ["error", "file", "", "ERROR app::pool: pool exhausted"],
+            ),
+            (
+                "E, [2026-11-30T14:00:00.000000 #42] ERROR -- : failed",
+                ["error", "file", "", "E, [ #42] ERROR -- : failed"],
+            ),
         ] {
-            let parsed = parse_line(text, "svc", &FieldMap::default());
-            assert_eq!(parsed.at.map(|at| at.to_string()).as_deref(), Some("2026-03-01T09:00:00Z"), "{text}");
-            assert_eq!(parsed.line.level, "error", "{text}");
-            assert!(parsed.line.message.ends_with("ERROR x"), "{}", parsed.line.message);
+            let parsed = read(text);
+            assert_eq!(parsed.at.map(|at| at.to_string()).as_deref(), Some("2026-11-30T14:00:00Z"), "{text}");
+            assert_eq!(said(&parsed.line), wanted, "{text}");
         }
-        for text in ["   at com.example.Main(Main.java:7)", "2026 orders", "12:00 lunch", ""] {
-            assert_eq!(parse_line(text, "svc", &FieldMap::default()).at, None, "{text}");
+        assert!(read("2026-11-30T14:00:00Z stderr P half of").partial);
+        for text in ["   at com.example.Main(Main.java:7)", "2026 orders", "12:00 lunch", "", "a=b"] {
+            assert_eq!(read(text).at, None, "{text}");
         }
     }
 
@@ -132,23 +442,40 @@ mod tests {
             r#"{"@timestamp":"2026-03-01T09:00:00.000Z","log.level":"error","service":{"name":"a"},"host":{"name":"h"},"message":"m"}"#,
             r#"{"ts":1772355600,"severity":"error","app":"a","hostname":"h","msg":"m"}"#,
             r#"{"ts":1772355600000,"lvl":"error","app":"a","node":"h","msg":"m"}"#,
+            r#"{"t":{"$date":"2026-03-01T09:00:00Z"},"s":"E","id":1,"app":"a","host":"h","msg":"m"}"#,
+            r#"{"Timestamp":"2026-03-01T09:00:00Z","LogLevel":"Error","Application":"a","HostName":"h","Message":"m"}"#,
+            r#"{"@t":"2026-03-01T09:00:00Z","@l":"Error","@mt":"{What}","What":"m","Service":"a","Host":"h"}"#,
+            r#"{"log":"{\"level\":\"error\",\"message\":\"m\"}\n","stream":"stderr","time":"2026-03-01T09:00:00Z","service":"a","pod":"h"}"#,
+            r#"{"timeUnixNano":"1772355600000000000","severityNumber":17,"body":{"stringValue":"m"},"attributes":[{"key":"service.name","value":{"stringValue":"a"}},{"key":"host.name","value":{"stringValue":"h"}}]}"#,
         ] {
-            let Parsed { at, line } = parse_line(text, "file", &FieldMap::default());
+            let Parsed { at, line, .. } = read(text);
             assert_eq!(at.map(|at| at.to_string()).as_deref(), Some("2026-03-01T09:00:00Z"), "{text}");
-            let read =
-                (line.level.as_str(), line.service.as_str(), line.instance.as_str(), line.message.as_str());
-            assert_eq!(read, ("error", "a", "h", "m"), "{text}");
+            assert_eq!(said(&line), ["error", "a", "h", "m"], "{text}");
         }
-        assert_eq!(parse_line("{broken", "file", &FieldMap::default()).line.message, "{broken");
+        assert_eq!(read("{broken").line.message, "{broken");
+    }
+
+    #[test]
+    fn a_line_of_the_file_exporter_holds_several_records() {
+        let text = r#"{"resourceLogs":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"a"}}]},
+            "scopeLogs":[{"logRecords":[
+                {"timeUnixNano":"1772355600000000000","severityText":"ERROR","body":{"stringValue":"one"}},
+                {"timeUnixNano":"1772355601000000000","severityText":"INFO","body":{"stringValue":"two"}}]}]}]}"#;
+        let read = reader().lines(text, "file");
+        let lines: Vec<[&str; 4]> = read.iter().map(|parsed| said(&parsed.line)).collect();
+        assert_eq!(lines, [["error", "a", "", "one"], ["info", "a", "", "two"]]);
     }
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn any_line_is_read(text in "[0-9:/TZ,. \\[\\]+-]{0,40}|.{0,100}") {
-            let parsed = parse_line(&text, "file", &FieldMap::default());
-            prop_assert!(parsed.line.message.chars().count() <= MESSAGE_CHARACTERS_MAX);
+        fn any_line_is_read(
+            text in "[0-9:/TZ,. \\[\\]+-]{0,40}|.{0,100}|<[0-9]{1,3}>(1 )?[0-9A-Za-z :\\[\\]\"=-]{0,60}|[A-Za-z=\" \\\\]{0,60}|\\{[\"a-z:,\\[\\]{}0-9]{0,40}"
+        ) {
+            for parsed in reader().lines(&text, "file") {
+                prop_assert!(parsed.line.message.chars().count() <= MESSAGE_CHARACTERS_MAX);
+            }
         }
     }
 }

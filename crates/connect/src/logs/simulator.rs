@@ -77,6 +77,12 @@ impl LogSource for SimulatorLogs {
         let truncated = lines.len() >= lines_max;
         let surplus = lines.len().saturating_sub(lines_max);
         lines.drain(..surplus);
-        Ok(LogLines { source: self.name().to_owned(), query: self.words(query), lines, truncated })
+        Ok(LogLines {
+            source: self.name().to_owned(),
+            query: self.words(query),
+            lines,
+            truncated,
+            left_out: Vec::new(),
+        })
     }
 }

@@ -11,7 +11,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::fields::FieldMap;
-use super::gathered::Gathered;
+use super::gathered::{Gathered, Lacking};
+use super::parse::Reader;
 use super::{LogSource, check};
 use crate::http::{Answer, Endpoint, answered, sentence};
 use crate::source::SourceError;
@@ -142,6 +143,7 @@ impl LogSource for SplunkLogs {
         if !status.is_success() {
             return Err(answered(status, &body));
         }
+        let reader = Reader::new(&self.options.fields, query.to);
         let mut gathered = Gathered::new(query);
         gathered.truncated |= cut;
         let (mut rows, mut whole) = (0_u32, false);
@@ -166,8 +168,12 @@ impl LogSource for SplunkLogs {
             whole |= row.lastrow || row.result.is_none();
             let Some(result) = row.result else { continue };
             rows += 1;
-            let parsed = self.options.fields.read(&result, "");
-            gathered.take(parsed.at, parsed.line);
+            let parsed = reader.record(&result, "");
+            let whole = Value::Object(result).to_string();
+            match parsed.line.message.is_empty() {
+                true => gathered.leave_out(Lacking::Message, &whole),
+                false => gathered.take(parsed.at, parsed.line, &whole),
+            }
         }
         if rows > 0 && !whole && !cut {
             // The stream ended as if it were whole, and its last row did not come.

@@ -58,7 +58,15 @@ impl SearchLogs {
                             "message": {"type": "string"}
                         }
                     }},
-                    "truncated": {"type": "boolean", "description": "whether a limit left something out"}
+                    "truncated": {"type": "boolean", "description": "whether a limit left something out"},
+                    "left_out": {"type": "array", "description": "lines that could not be used", "items": {
+                        "type": "object",
+                        "properties": {
+                            "count": {"type": "integer"},
+                            "what": {"type": "string"},
+                            "sample": {"type": "string"}
+                        }
+                    }}
                 }
             }),
             effect: Effect::ReadOnly,

@@ -206,3 +206,40 @@ async fn large_documents_are_asked_for_in_smaller_pages() {
     fake.feels(Mood::Endless(100));
     assert!(matches!(ask(&source(&fake), &query()).await, Err(SourceError::TooLarge { .. })));
 }
+
+#[tokio::test]
+async fn documents_that_lack_something_are_counted_and_shown() {
+    let fake = FakeElasticsearch::start().await.unwrap();
+    fake.add("logs-audit", json!({"ts": at(1).to_string(), "msg": "x"}));
+    let lines = ask(&source(&fake), &query()).await.unwrap();
+    let told: Vec<String> = lines.left_out.iter().map(|left_out| left_out.told()).collect();
+    assert!(lines.lines.is_empty());
+    assert_eq!(told.len(), 1);
+    assert!(
+        told[0].starts_with("1 line without the field of the time that is searched by left out: {"),
+        "{told:?}"
+    );
+    fake.add("logs-app", document(1, "orders", "one"));
+    fake.add("logs-app", json!({"@timestamp": at(2).to_string(), "detail": "elsewhere"}));
+    let lines = ask(&source(&fake), &query()).await.unwrap();
+    assert_eq!(messages(&lines), ["one"]);
+    assert_eq!((lines.left_out[0].count, lines.left_out[0].what.as_str()), (1, "without a message"));
+}
+
+#[tokio::test]
+async fn an_index_without_the_field_that_is_sorted_by_does_not_hide_the_others() {
+    let fake = FakeElasticsearch::start().await.unwrap();
+    let reason = "No mapping found for [@timestamp] in order to sort on";
+    fake.feels(Mood::Saying(
+        json!({"_shards": {"total": 2, "successful": 1, "failed": 1, "failures": [{"reason": {"reason": reason}}]},
+               "hits": {"hits": []}})
+        .to_string(),
+    ));
+    let lines = ask(&source(&fake), &query()).await.unwrap();
+    assert!(lines.truncated, "it says so again: then shards have failed");
+    let asked = fake.asked();
+    assert!(
+        !asked[0].contains("unmapped_type") && asked[1].contains("\"unmapped_type\":\"date\""),
+        "{asked:?}"
+    );
+}

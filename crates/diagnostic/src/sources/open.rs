@@ -24,6 +24,7 @@ const PROMETHEUS: &str = "infrastructure.monitoring.prometheus";
 const GRAFANA: &str = "infrastructure.visualization.grafana";
 const ELASTICSEARCH: &str = "infrastructure.logging.elasticsearch";
 const LOKI: &str = "infrastructure.logging.loki";
+const TIME_ZONE: &str = "infrastructure.logging.time_zone";
 const SPLUNK: &str = "infrastructure.logging.splunk";
 const KUBERNETES: &str = "automation.deployment.kubernetes";
 const SIMULATOR: &str = "simulator.url";
@@ -102,6 +103,11 @@ impl SourceSettings {
     }
 
     fn logs(&self, client: &Client) -> Result<Vec<Arc<dyn LogSource>>, StartError> {
+        let usual = self.fields()?;
+        let field_map = |fields: &LogFields| {
+            let LogFields { time, message, level, service, instance } = fields.clone();
+            usual.clone().with(FieldMap { time, message, level, service, instance, zone: usual.zone.clone() })
+        };
         let mut logs: Vec<Arc<dyn LogSource>> = Vec::new();
         if let Some((url, token)) = &self.simulator_logs {
             let mut access = self.access(client, url, SIMULATOR)?;
@@ -158,12 +164,22 @@ impl SourceSettings {
             logs.push(Arc::new(SplunkLogs::new(endpoint, options).map_err(wrong(SPLUNK))?));
         }
         if !self.log_files.is_empty() {
-            logs.push(Arc::new(FileLogs::new(FileLogsOptions::new(self.log_files.clone()))));
+            let options =
+                FileLogsOptions { fields: usual.clone(), ..FileLogsOptions::new(self.log_files.clone()) };
+            logs.push(Arc::new(FileLogs::new(options)));
         }
         if !self.journal_files.is_empty() {
             logs.push(Arc::new(JournalLogs::new(JournalLogsOptions::new(self.journal_files.clone()))));
         }
         Ok(logs)
+    }
+
+    /// The usual fields, with the zone of times that name none.
+    fn fields(&self) -> Result<FieldMap, StartError> {
+        match &self.time_zone {
+            None => Ok(FieldMap::default()),
+            Some(zone) => FieldMap::default().in_zone(zone).map_err(wrong(TIME_ZONE)),
+        }
     }
 
     fn health(&self, client: &Client, now: &Now) -> Result<HealthChecks, StartError> {
@@ -192,9 +208,4 @@ fn basic(access: Access, username: Option<&str>, password: Option<&Secret>) -> A
         (Some(username), Some(password)) => access.with_basic(username, secret(password)),
         _ => access,
     }
-}
-
-fn field_map(fields: &LogFields) -> FieldMap {
-    let LogFields { time, message, level, service, instance } = fields.clone();
-    FieldMap::default().with(FieldMap { time, message, level, service, instance })
 }

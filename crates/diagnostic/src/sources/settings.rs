@@ -21,6 +21,8 @@ pub(crate) struct SourceSettings {
     pub(super) loki: Option<(BaseUrl, Loki)>,
     pub(super) splunk: Option<(BaseUrl, Splunk)>,
     pub(super) log_files: Vec<PathBuf>,
+    /// The zone of times in logs that name none.
+    pub(super) time_zone: Option<String>,
     pub(super) journal_files: Vec<PathBuf>,
     pub(super) health_checks: Vec<HealthCheckEntry>,
     pub(super) kubernetes: Option<Kubernetes>,
@@ -62,6 +64,7 @@ impl SourceSettings {
             loki: placed(logging.loki.url.as_ref(), &logging.loki, real_logs),
             splunk: placed(logging.splunk.url.as_ref(), &logging.splunk, real_logs),
             log_files: diagnostic.log_files.clone(),
+            time_zone: logging.time_zone.clone(),
             journal_files: diagnostic.journal_files.clone(),
             health_checks: diagnostic.health_checks.clone(),
             kubernetes: (config.use_real_data && kubernetes.is_set()).then(|| kubernetes.clone()),

@@ -67,6 +67,9 @@ pub struct Logging {
     pub splunk: Splunk,
     /// Loki.
     pub loki: Loki,
+    /// The zone of times that name none, such as `Europe/Berlin`; UTC where it is not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
 }
 
 /// Elasticsearch or OpenSearch.
