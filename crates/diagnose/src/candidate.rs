@@ -77,6 +77,14 @@ fn keys(rule: &Rule, evidences: &Evidences, found: &BTreeMap<&str, Found<'_>>) -
         }
         keys.extend(key_of(rule, labels));
     }
+    if rule.per.iter().any(|per| per.optional) {
+        // Where one thing of an instance is told apart, the instance as a whole is nothing more.
+        let is_part = |key: &Key, of: &Key| {
+            key.len() < of.len() && key.iter().all(|(name, value)| of.get(name) == Some(value))
+        };
+        let whole: Vec<Key> = keys.iter().cloned().collect();
+        keys.retain(|key| !whole.iter().any(|other| is_part(key, other)));
+    }
     if keys.is_empty() {
         keys.insert(Key::new());
     }
@@ -84,8 +92,15 @@ fn keys(rule: &Rule, evidences: &Evidences, found: &BTreeMap<&str, Found<'_>>) -
 }
 
 fn key_of(rule: &Rule, labels: &BTreeMap<String, String>) -> Option<Key> {
-    let pairs = rule.per.iter().map(|name| Some((name.clone(), labels.get(name)?.clone())));
-    pairs.collect::<Option<Key>>().filter(|key| !key.is_empty())
+    let mut key = Key::new();
+    for per in &rule.per {
+        match labels.get(&per.label) {
+            Some(value) => key.insert(per.label.clone(), value.clone()),
+            None if per.optional => continue,
+            None => return None,
+        };
+    }
+    (!key.is_empty()).then_some(key)
 }
 
 fn candidate(

@@ -6,15 +6,18 @@ use jiff::{SignedDuration, Timestamp};
 use quell_incident::evidence::{EvidenceSet, LogLine, Point, Unavailable};
 use quell_incident::surroundings::EDGES_MAX;
 
+use crate::about;
 use crate::rules::{MetricSignal, RuleSet, Signal};
 use crate::series::{ONSET_LEAD_SECONDS, Reading, SeriesKind, Window, usable};
 use crate::surroundings::Surroundings;
-use crate::template::{MESSAGE_BYTES_MAX, Split, head};
+use crate::template::{MESSAGE_BYTES_MAX, Split, cleaned, head};
 
 /// Series looked at in one diagnosis at the most.
 const SERIES_MAX: usize = 10_000;
 /// Lines looked at in one diagnosis at the most; the newest ones.
 const LINES_MAX: usize = 50_000;
+/// What is said of lines that were left out at the most, in characters.
+const LEFT_OUT_CHARACTERS_MAX: usize = 300;
 /// How long before an alert its fault is taken to have begun when no series shows it: about the range and the `for` of a rule.
 const ALERT_DELAY: SignedDuration = SignedDuration::from_secs(120);
 
@@ -23,7 +26,10 @@ pub(crate) struct Gathered {
     pub(crate) source: String,
     pub(crate) query: String,
     pub(crate) metric: String,
+    /// What it is about.
     pub(crate) labels: BTreeMap<String, String>,
+    /// As it was stored, which is what people look for.
+    pub(crate) own: BTreeMap<String, String>,
     pub(crate) points: Vec<Point>,
 }
 
@@ -33,12 +39,18 @@ impl Gathered {
     }
 
     pub(crate) fn is_read_by(&self, signal: &MetricSignal) -> bool {
-        self.metric == signal.metric
-            && signal.labels.iter().all(|(name, value)| self.label(name) == Some(value.as_str()))
+        let stored = |name: &str| self.own.get(name).map(String::as_str);
+        let has = |name: &str, value: &str| self.label(name) == Some(value) || stored(name) == Some(value);
+        signal.names().any(|name| name == self.metric)
+            && signal.labels.iter().all(|(name, value)| has(name, value))
             && signal
                 .matching
                 .iter()
                 .all(|(name, fits)| self.label(name).is_some_and(|label| fits.is_match(label)))
+            && !signal
+                .excluding
+                .iter()
+                .any(|(name, fits)| fits.is_match(self.label(name).unwrap_or_default()))
     }
 }
 
@@ -56,6 +68,9 @@ pub(crate) struct Evidences {
     /// Sources that did not answer, and answers that were cut: what is not in those may exist all the same.
     pub(crate) unavailable: Vec<Unavailable>,
     platform_was_cut: bool,
+    /// Whether a log source had lines, and none that could be used: then nothing follows from what was not found. A few lines that were
+    /// left out beside many others, such as a banner, do not make an answer worthless.
+    a_source_had_no_usable_line: bool,
     /// Who calls whom.
     pub(crate) calls: Vec<(String, String)>,
 }
@@ -83,6 +98,10 @@ impl Evidences {
                 .take(EDGES_MAX)
                 .map(|edge| (edge.caller.clone(), edge.callee.clone()))
                 .collect(),
+            a_source_had_no_usable_line: evidence
+                .logs
+                .iter()
+                .any(|set| set.lines.is_empty() && !set.left_out.is_empty()),
             platform_was_cut: evidence.platform.iter().any(|set| set.truncated),
         }
     }
@@ -110,7 +129,9 @@ impl Evidences {
 
     /// Whether lines may be missing, because one of the log sources did not answer in full.
     pub(crate) fn may_miss_lines(&self) -> bool {
-        self.log_sources.is_empty() || self.unavailable.iter().any(|one| is_of_logs(one, &self.log_sources))
+        self.log_sources.is_empty()
+            || self.a_source_had_no_usable_line
+            || self.unavailable.iter().any(|one| is_of_logs(one, &self.log_sources))
     }
 }
 
@@ -120,9 +141,13 @@ const PLATFORM_SOURCE: &str = "platform-state";
 const HEALTH_SOURCE: &str = "health-check";
 
 fn is_of_logs(one: &Unavailable, log_sources: &[(String, String)]) -> bool {
-    let cut = one.why == CUT;
-    (!cut && ![METRIC_SOURCE, PLATFORM_SOURCE, HEALTH_SOURCE].contains(&one.source.as_str()))
-        || (cut && log_sources.iter().any(|(source, query)| *source == one.source && *query == one.query))
+    let of_a_source = log_sources.iter().any(|(source, query)| *source == one.source && *query == one.query);
+    match of_a_source {
+        true => one.why == CUT,
+        false => {
+            one.why != CUT && ![METRIC_SOURCE, PLATFORM_SOURCE, HEALTH_SOURCE].contains(&one.source.as_str())
+        }
+    }
 }
 
 /// Why an answer is only a part.
@@ -139,7 +164,14 @@ fn unavailable(evidence: &EvidenceSet) -> Vec<Unavailable> {
             why: CUT.to_owned(),
         },
     );
-    evidence.unavailable.iter().cloned().chain(cut).collect()
+    let left_out = evidence.logs.iter().flat_map(|set| {
+        set.left_out.iter().map(|lines| Unavailable {
+            source: set.source.clone(),
+            query: set.query.clone(),
+            why: cleaned(&lines.told(), LEFT_OUT_CHARACTERS_MAX),
+        })
+    });
+    evidence.unavailable.iter().cloned().chain(cut).chain(left_out).collect()
 }
 
 /// Each series once: two rules may have asked for it, the longer answer is kept.
@@ -148,16 +180,17 @@ fn series(evidence: &EvidenceSet, reference: Timestamp) -> Vec<Gathered> {
     for set in &evidence.metrics {
         for one in &set.series {
             let points = usable(&one.points, reference);
-            let labels: BTreeMap<String, String> =
+            let own: BTreeMap<String, String> =
                 one.labels.iter().map(|(name, value)| (name.to_owned(), value.for_people())).collect();
-            let key = (one.metric.clone(), labels.clone());
+            let key = (one.metric.clone(), own.clone());
             let known = found.get(&key).map(|known| known.points.len());
             let full = known.is_none() && found.len() >= SERIES_MAX;
             if points.is_empty() || full || known.is_some_and(|known| known >= points.len()) {
                 continue;
             }
             let (source, query) = (set.source.clone(), set.query.clone());
-            found.insert(key, Gathered { source, query, metric: one.metric.clone(), labels, points });
+            let (metric, labels) = (one.metric.clone(), about::labels(&one.metric, &own));
+            found.insert(key, Gathered { source, query, metric, labels, own, points });
         }
     }
     found.into_values().collect()

@@ -17,6 +17,7 @@
 //!
 //! Deliberately absent: the alert's name is never looked at. The same evidence under another name has the same cause.
 
+mod about;
 mod aids;
 mod candidate;
 pub mod case;
@@ -24,6 +25,7 @@ mod gathered;
 pub mod learned;
 pub mod localise;
 mod locate;
+mod over;
 mod rank;
 mod relation;
 mod report;

@@ -156,7 +156,7 @@ impl Book<'_> {
             summary: metric_summary(series, &reading),
             data: EvidenceData::Metric(MetricData {
                 metric: series.metric.clone(),
-                labels: series.labels.clone(),
+                labels: series.own.clone(),
                 last: reading.last,
                 rate_per_second: reading.rate,
                 before: reading.before,
@@ -297,7 +297,7 @@ impl Book<'_> {
 
 fn metric_summary(series: &Gathered, reading: &Reading) -> String {
     let labels: Vec<String> =
-        series.labels.iter().map(|(name, value)| format!("{name}=\"{}\"", cleaned(value, 80))).collect();
+        series.own.iter().map(|(name, value)| format!("{name}=\"{}\"", cleaned(value, 80))).collect();
     let name = format!("{}{{{}}}", series.metric, labels.join(","));
     let before = reading.before.map_or_else(|| "unknown".to_owned(), rounded);
     match reading.rate {

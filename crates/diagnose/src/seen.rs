@@ -7,11 +7,12 @@ use quell_incident::evidence::LogLine;
 
 use crate::candidate::{Cited, Key};
 use crate::gathered::{Evidences, host};
+use crate::over;
 use crate::rules::condition::{Number, Values};
 use crate::rules::file::{About, Combine};
 use crate::rules::filter::Filter;
 use crate::rules::{ItemSignal, LogSignal, MetricSignal, Signal};
-use crate::series::{Level, Reading, SeriesKind, levels, sum};
+use crate::series::{Level, Reading, SeriesKind, sum};
 use crate::surroundings::{Data, Item};
 use crate::template::cleaned;
 
@@ -82,13 +83,13 @@ impl<'a> Found<'a> {
                 let read = evidences.series.iter().enumerate().filter(|(_, one)| one.is_read_by(signal));
                 found.series = read
                     .map(|(index, one)| {
-                        let reading = Reading::of(&one.points, signal.kind, evidences.window);
-                        let parts = if signal.combine == Combine::Sum {
-                            levels(&one.points, signal.kind)
-                        } else {
-                            Vec::new()
+                        let read = over::read(one, signal, evidences);
+                        // The levels are kept only where they are summed.
+                        let summed = |(reading, levels)| match signal.combine {
+                            Combine::Sum => (reading, levels),
+                            Combine::Highest | Combine::Lowest => (reading, Vec::new()),
                         };
-                        (index, reading.map(|reading| (reading, parts)))
+                        (index, read.map(summed))
                     })
                     .collect();
             }
@@ -157,7 +158,7 @@ impl<'a> Found<'a> {
             .filter_map(|(index, read)| read.as_ref().map(|(reading, parts)| (*index, reading, &parts[..])))
             .collect();
         let Some((first, reading)) = combined(signal, &read, evidences) else {
-            let unavailable = evidences.may_miss_metric(&signal.metric);
+            let unavailable = signal.names().any(|name| evidences.may_miss_metric(name));
             return Seen { values: absent(), unavailable, ..Seen::default() };
         };
         // The series that was chosen is cited first, for its labels name the subject.
@@ -368,7 +369,7 @@ fn combined(
             let parts: Vec<Vec<Level>> = read.iter().map(|(_, _, levels)| levels.to_vec()).collect();
             let last = read.iter().map(|(_, reading, _)| reading.last).sum();
             let samples = read.iter().map(|(_, reading, _)| reading.samples).sum();
-            let total = Reading::of_levels(&sum(&parts), last, samples, signal.kind, evidences.window)?;
+            let total = Reading::of_levels(&sum(&parts), last, samples, highest.1.kind, evidences.window)?;
             return Some((highest.0, total));
         }
     };

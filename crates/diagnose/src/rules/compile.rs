@@ -13,7 +13,8 @@ use super::file::{About, ConditionText, RULES_SCHEMA, RuleFile, RuleText, Signal
 use super::filter::Filter;
 use super::sentence::Sentence;
 use super::{
-    ItemSignal, LogSignal, MetricSignal, Rule, RuleCondition, RuleMistake, RuleSource, Signal, SubjectSources,
+    ItemSignal, LogSignal, MetricSignal, Over, Per, Rule, RuleCondition, RuleMistake, RuleSource, Signal,
+    SubjectSources,
 };
 use crate::series::SeriesKind;
 
@@ -184,12 +185,20 @@ fn compile_rule(env: &Arc<Env>, text: &RuleText, noted: &mut Notes<'_>) -> Rule 
         root_cause: root_cause.unwrap_or_default(),
         base_confidence: base,
         components: text.components.clone(),
-        per: text.per.clone(),
+        per: text.per.iter().map(|label| per(label)).collect(),
         signals,
         units,
         subject,
         conditions,
         recommended_actions: text.recommended_actions.clone(),
+    }
+}
+
+/// `service?` counts where it is there.
+fn per(text: &str) -> Per {
+    match text.strip_suffix('?') {
+        Some(label) => Per { label: label.to_owned(), optional: true },
+        None => Per { label: text.to_owned(), optional: false },
     }
 }
 
@@ -209,10 +218,15 @@ fn compile_signal(text: &SignalText) -> Result<Signal, String> {
     if metric.is_none()
         && (!text.labels.is_empty()
             || !text.matching.is_empty()
+            || !text.excluding.is_empty()
+            || !text.also.is_empty()
+            || text.over.is_some()
+            || text.least.is_some()
             || text.kind.is_some()
             || text.combine.is_some())
     {
-        return Err("reads no metric: `labels`, `matching`, `kind` and `combine` are for metrics".to_owned());
+        return Err("reads no metric: `labels`, `matching`, `excluding`, `also`, `over`, `least`, `kind` and `combine` are for metrics"
+            .to_owned());
     }
     if log.is_none() && !text.level.is_empty() {
         return Err("reads no logs: `level` is for logs".to_owned());
@@ -223,24 +237,7 @@ fn compile_signal(text: &SignalText) -> Result<Signal, String> {
                 "reads a metric, whose labels say what it is about: `about` is for the others".to_owned()
             );
         }
-        if !is_metric_name(metric)
-            || !text.labels.keys().chain(text.matching.keys()).all(|label| is_metric_name(label))
-        {
-            return Err(
-                "names a metric or label that cannot exist: expected letters, digits, `_` and `:`".to_owned()
-            );
-        }
-        let matching = text
-            .matching
-            .iter()
-            .map(|(name, text)| Ok((name.clone(), pattern_of(&format!("^(?:{text})$"))?)));
-        return Ok(Signal::Metric(MetricSignal {
-            metric: metric.clone(),
-            labels: text.labels.clone(),
-            matching: matching.collect::<Result<_, String>>()?,
-            kind: text.kind.unwrap_or_else(|| SeriesKind::of(metric)),
-            combine: text.combine.unwrap_or_default(),
-        }));
+        return metric_signal(metric, text).map(Signal::Metric);
     }
     if let Some(pattern) = log {
         if text.about == Some(About::Dependencies) {
@@ -252,6 +249,45 @@ fn compile_signal(text: &SignalText) -> Result<Signal, String> {
     }
     let filter = Filter::compile(text)?;
     Ok(Signal::Item(ItemSignal { filter, about: text.about.unwrap_or_default() }))
+}
+
+fn metric_signal(metric: &str, text: &SignalText) -> Result<MetricSignal, String> {
+    let over_names = text
+        .over
+        .iter()
+        .flat_map(|over| [&over.metric].into_iter().chain(over.labels.keys()).chain(&over.on));
+    let label_names = text.labels.keys().chain(text.matching.keys()).chain(text.excluding.keys());
+    if !is_metric_name(metric)
+        || !text.also.iter().chain(label_names).chain(over_names).all(|name| is_metric_name(name))
+    {
+        return Err("names a metric or label that cannot exist: expected letters, digits, `_`, `:` and `.`"
+            .to_owned());
+    }
+    if text.over.as_ref().is_some_and(|over| over.on.is_empty()) {
+        return Err("has `over` without the labels `on` which both are of the same thing".to_owned());
+    }
+    let patterns = |texts: &BTreeMap<String, String>| -> Result<BTreeMap<String, Regex>, String> {
+        let compiled =
+            texts.iter().map(|(name, text)| Ok((name.clone(), pattern_of(&format!("^(?:{text})$"))?)));
+        compiled.collect()
+    };
+    let over = text.over.as_ref().map(|over| Over {
+        metric: over.metric.clone(),
+        labels: over.labels.clone(),
+        on: over.on.clone(),
+        kind: SeriesKind::of(&over.metric),
+    });
+    Ok(MetricSignal {
+        metric: metric.to_owned(),
+        labels: text.labels.clone(),
+        matching: patterns(&text.matching)?,
+        excluding: patterns(&text.excluding)?,
+        also: text.also.clone(),
+        kind: text.kind.unwrap_or_else(|| SeriesKind::of(metric)),
+        combine: text.combine.unwrap_or_default(),
+        over,
+        least: text.least,
+    })
 }
 
 /// A compiled regular expression.
@@ -356,7 +392,7 @@ fn is_name(text: &str, also: &[u8]) -> bool {
 }
 
 fn is_metric_name(text: &str) -> bool {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':');
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':' | b'.');
     (1..=200).contains(&text.len())
         && text.bytes().all(fits)
         && !text.starts_with(|first: char| first.is_ascii_digit())

@@ -83,7 +83,7 @@ impl RuleSet {
             summary: summary(rule),
             root_cause: rule.root_cause.to_string(),
             components: rule.components.clone(),
-            per: rule.per.clone(),
+            per: rule.per.iter().map(|per| per.label.clone()).collect(),
             reads: rule.signals.iter().map(|(name, signal)| (name.clone(), in_words(signal))).collect(),
             conditions: conditions.collect(),
             arithmetic: arithmetic(rule),
@@ -162,7 +162,8 @@ fn in_words(signal: &Signal) -> String {
         Signal::Metric(one) => {
             let equal = one.labels.iter().map(|(name, value)| format!("{name}=\"{value}\""));
             let matching = one.matching.iter().map(|(name, fits)| format!("{name}=~\"{}\"", fits.as_str()));
-            let labels: Vec<String> = equal.chain(matching).collect();
+            let excluding = one.excluding.iter().map(|(name, fits)| format!("{name}!~\"{}\"", fits.as_str()));
+            let labels: Vec<String> = equal.chain(matching).chain(excluding).collect();
             let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
             let kind = if one.kind == SeriesKind::Counter { "counter" } else { "gauge" };
             let combine = match one.combine {
@@ -170,7 +171,11 @@ fn in_words(signal: &Signal) -> String {
                 Combine::Lowest => "the lowest",
                 Combine::Sum => "the sum",
             };
-            format!("the metric {}{labels}, a {kind}, {combine} of its series", one.metric)
+            let also: String = one.also.iter().map(|name| format!(" (or {name})")).collect();
+            let over = one.over.as_ref().map_or_else(String::new, |over| {
+                format!(", each over {} of the same {}", over.metric, over.on.join(", "))
+            });
+            format!("the metric {}{labels}{also}, a {kind}, {combine} of its series{over}", one.metric)
         }
         Signal::Log(one) => {
             let level = if one.level.is_empty() {

@@ -20,7 +20,12 @@
 //!     recommended_actions: [restart_service]
 //! ```
 //!
-//! A metric's `labels` have to be equal, and those under `matching` fit a regular expression as a whole: `matching: {status: '5..'}`.
+//! A metric's `labels` have to be equal, and those under `matching` fit a regular expression as a whole: `matching: {status: '5..'}`;
+//! those under `excluding` must not fit one, where an absent label is an empty one: `excluding: {fstype: 'tmpfs|overlay'}`. What an
+//! exporter's version calls it otherwise stands in `also`. A series may be read over another one of the same thing, by the labels that
+//! both have, and then it is a share: `over: {metric: kube_pod_container_resource_limits, labels: {resource: memory}, on: [namespace,
+//! pod, container]}`. Series under `least` are left out. A label of `per` with a question mark, `service?`, counts where it is there.
+//! Labels mean what the series is about: `exported_pod` is read as `pod`, and what a scrape added to kube-state-metrics is dropped.
 //! Fields of a metric: `last`, `level` (median in the fault window), `before` (median before it), `compared` (whether there is a
 //! before), `rate` (of a counter, per second), `slope` (per second), `highest`, `lowest`, `change`, `ratio`, `score` (distance from
 //! before in units of noise), `present`. Fields of a log pattern: `count`, `before`, `per_minute`, `burst` (times what was to be
@@ -98,6 +103,12 @@ pub(crate) struct SignalText {
     pub(crate) labels: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) matching: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) excluding: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) also: Vec<String>,
+    pub(crate) over: Option<OverText>,
+    pub(crate) least: Option<f64>,
     pub(crate) kind: Option<SeriesKind>,
     pub(crate) combine: Option<Combine>,
     #[serde(default)]
@@ -109,6 +120,16 @@ pub(crate) struct SignalText {
     pub(crate) object: Option<ObjectText>,
     pub(crate) health: Option<HealthText>,
     pub(crate) change: Option<ChangeText>,
+}
+
+/// What a series is read in terms of.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OverText {
+    pub(crate) metric: String,
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) on: Vec<String>,
 }
 
 /// Which of the platform's events are meant.

@@ -142,8 +142,12 @@ impl RuleSet {
         let mut wanted: BTreeMap<&str, BTreeSet<Vec<(&str, &str)>>> = BTreeMap::new();
         for signal in self.rules.iter().flat_map(|rule| rule.signals.values()) {
             if let Signal::Metric(signal) = signal {
-                let labels = signal.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-                wanted.entry(&signal.metric).or_default().insert(labels.collect());
+                let own = signal.names().map(|name| (name, &signal.labels));
+                let over = signal.over.iter().map(|over| (over.metric.as_str(), &over.labels));
+                for (metric, labels) in own.chain(over) {
+                    let labels = labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+                    wanted.entry(metric).or_default().insert(labels.collect());
+                }
             }
         }
         let mut reads = Vec::new();
@@ -202,7 +206,7 @@ pub(crate) struct Rule {
     pub(crate) root_cause: Sentence,
     pub(crate) base_confidence: f64,
     pub(crate) components: Vec<String>,
-    pub(crate) per: Vec<String>,
+    pub(crate) per: Vec<Per>,
     pub(crate) signals: BTreeMap<String, Signal>,
     pub(crate) units: BTreeMap<String, Unit>,
     pub(crate) subject: SubjectSources,
@@ -254,8 +258,38 @@ pub(crate) struct MetricSignal {
     pub(crate) labels: BTreeMap<String, String>,
     /// Labels whose whole value fits the pattern. The sources are asked without them.
     pub(crate) matching: BTreeMap<String, Regex>,
+    /// Labels whose whole value must not fit; to Prometheus an absent label is an empty one.
+    pub(crate) excluding: BTreeMap<String, Regex>,
+    /// What the metric is called in other versions.
+    pub(crate) also: Vec<String>,
     pub(crate) kind: SeriesKind,
     pub(crate) combine: Combine,
+    pub(crate) over: Option<Over>,
+    /// Series that are lower say nothing.
+    pub(crate) least: Option<f64>,
+}
+
+/// The metric of the same thing that a series is read in terms of.
+pub(crate) struct Over {
+    pub(crate) metric: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Labels that are the same of both.
+    pub(crate) on: Vec<String>,
+    pub(crate) kind: SeriesKind,
+}
+
+impl MetricSignal {
+    /// Every name that it may be stored under.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.metric.as_str()).chain(self.also.iter().map(String::as_str))
+    }
+}
+
+/// A label that there is a candidate for each value of.
+pub(crate) struct Per {
+    pub(crate) label: String,
+    /// Whether it counts only where it is there.
+    pub(crate) optional: bool,
 }
 
 pub(crate) struct LogSignal {

@@ -1,4 +1,5 @@
-//! The rules that come with Quell and their tests, by the files that they are in. Each file of rules has one of tests.
+//! The rules that come with Quell and their tests, by the files that they are in. Each file of rules has one of
+//! tests; what exporters really give them stands in one of its own.
 
 macro_rules! files {
     ($($name:literal),* $(,)?) => {
@@ -7,7 +8,10 @@ macro_rules! files {
 
         /// Their tests.
         pub(super) const TESTS: &[(&str, &str)] =
-            &[$((concat!("tests/", $name), include_str!(concat!("../../rules/tests/", $name)))),*];
+            &[
+                $((concat!("tests/", $name), include_str!(concat!("../../rules/tests/", $name))),)*
+                ("tests/real-shapes.yaml", include_str!("../../rules/tests/real-shapes.yaml")),
+            ];
     };
 }
 

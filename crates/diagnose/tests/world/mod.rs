@@ -216,6 +216,7 @@ pub(crate) fn evidence_of(scenarios: &[Scenario], seed: u64) -> EvidenceSet {
             query: "all lines".to_owned(),
             lines: lines(scenarios, seed),
             truncated: false,
+            left_out: Vec::new(),
         }],
         ..EvidenceSet::default()
     }

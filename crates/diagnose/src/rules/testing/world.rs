@@ -112,7 +112,13 @@ pub(super) fn evidence(case: &CaseText, rules: &RuleSet) -> Result<EvidenceSet, 
     let mut evidence = EvidenceSet::default();
     if !case.unavailable.contains(&SourceText::Metrics) {
         let (source, query) = ("test".to_owned(), "all series".to_owned());
-        evidence.metrics.push(SeriesSet { source, query, series: series(case)?, truncated: false });
+        evidence.metrics.push(SeriesSet {
+            source,
+            query,
+            series: series(case)?,
+            truncated: false,
+            left_out: Vec::new(),
+        });
     }
     if let Some(lines) = &case.lines {
         let mut all = Vec::new();
@@ -121,7 +127,7 @@ pub(super) fn evidence(case: &CaseText, rules: &RuleSet) -> Result<EvidenceSet, 
         }
         all.sort_by_key(|line| line.at);
         let (source, query) = ("test".to_owned(), "all lines".to_owned());
-        evidence.logs.push(LogLines { source, query, lines: all, truncated: false });
+        evidence.logs.push(LogLines { source, query, lines: all, truncated: false, left_out: Vec::new() });
     }
     if case.events.is_some() || case.objects.is_some() {
         evidence.platform.push(platform(case)?);
