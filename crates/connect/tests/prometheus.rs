@@ -65,13 +65,33 @@ async fn values_of_labels_cannot_leave_their_quotes() {
 }
 
 #[tokio::test]
+async fn names_of_other_signs_stand_in_quotes() {
+    let fake = Fake::saying(200, matrix(json!([]))).await;
+    for (metric, labels, sent) in [
+        (
+            "http.server.duration",
+            vec![("service.name", "x")],
+            r#"{"http.server.duration","service.name"="x"}"#,
+        ),
+        ("http.server.duration", vec![], r#"{"http.server.duration"}"#),
+        ("up", vec![("service.name", "x"), ("job", "y")], r#"up{job="y","service.name"="x"}"#),
+        ("job:up:sum", vec![("job", "y")], r#"job:up:sum{job="y"}"#),
+        ("1up", vec![], r#"{"1up"}"#),
+        ("up} or vector(1)", vec![("a=\"b\",c", "d")], r#"{"up} or vector(1)","a=\"b\",c"="d"}"#),
+    ] {
+        let asked = MetricQuery { metric: metric.to_owned(), ..query(&labels) };
+        assert_eq!(ask(&fake, &asked).await.unwrap().query, format!("{sent}[100000ms]"));
+    }
+}
+
+#[tokio::test]
 async fn names_that_are_none_are_not_sent() {
     let fake = Fake::saying(200, matrix(json!([]))).await;
-    for metric in ["", "up}", "1up", "a-b", "up or vector(1)"] {
+    for metric in ["", "a\nb", &"a".repeat(257)] {
         let asked = MetricQuery { metric: metric.to_owned(), ..query(&[]) };
         assert!(matches!(ask(&fake, &asked).await, Err(SourceError::Invalid { .. })), "{metric}");
     }
-    assert!(matches!(ask(&fake, &query(&[("a=\"b\",c", "d")])).await, Err(SourceError::Invalid { .. })));
+    assert!(matches!(ask(&fake, &query(&[("a\u{0}", "d")])).await, Err(SourceError::Invalid { .. })));
     let backwards = MetricQuery { to: at(-1), ..query(&[]) };
     assert!(matches!(ask(&fake, &backwards).await, Err(SourceError::Invalid { .. })));
     assert!(fake.asked().is_empty());

@@ -359,5 +359,7 @@ fn check_checks(checks: &Spanned<Vec<RawCheck>>, faults: &mut Faults<'_>) {
 
 fn is_metric_name(text: &str) -> bool {
     let first = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == ':');
-    first && text.len() <= 200 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':')
+    first
+        && text.len() <= 200
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'.'))
 }

@@ -72,13 +72,20 @@ fn sample(line: &str) -> Result<Sample, &'static str> {
     let name_end =
         line.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':')).ok_or("has no value")?;
     let (metric, rest) = line.split_at(name_end);
-    if metric.is_empty() || metric.starts_with(|first: char| first.is_ascii_digit()) {
+    if metric.starts_with(|first: char| first.is_ascii_digit()) {
         return Err("does not begin with a metric's name");
     }
     let rest = rest.trim_start();
-    let (labels, rest) = match rest.strip_prefix('{') {
+    let (quoted, labels, rest) = match rest.strip_prefix('{') {
         Some(inside) => labels(inside)?,
-        None => (Vec::new(), rest),
+        None => (None, Vec::new(), rest),
+    };
+    // Since Prometheus 3 a name of other signs stands in quotes between the braces.
+    let metric = match (metric, quoted) {
+        ("", Some(name)) => name,
+        ("", None) => return Err("does not begin with a metric's name"),
+        (_, Some(_)) => return Err("has two names"),
+        (name, None) => name.to_owned(),
     };
     let mut words = rest.split_ascii_whitespace();
     let value = words.next().ok_or("has no value")?;
@@ -91,7 +98,7 @@ fn sample(line: &str) -> Result<Sample, &'static str> {
         Some(word) => Some(instant(word).ok_or("has a timestamp that is none")?),
         None => None,
     };
-    Ok(Sample { metric: metric.to_owned(), labels, value, at })
+    Ok(Sample { metric, labels, value, at })
 }
 
 /// Milliseconds in the classic format; OpenMetrics has seconds, with a point.
@@ -103,31 +110,55 @@ fn instant(word: &str) -> Option<Timestamp> {
     Timestamp::from_millisecond(word.parse().ok()?).ok()
 }
 
-type LabelsAndRest<'a> = (Vec<(String, String)>, &'a str);
+/// The metric's name where it stands among the labels, the labels, and what follows them.
+type LabelsAndRest<'a> = (Option<String>, Vec<(String, String)>, &'a str);
 
 fn labels(mut rest: &str) -> Result<LabelsAndRest<'_>, &'static str> {
-    let mut labels = Vec::new();
+    let (mut metric, mut labels) = (None, Vec::new());
     loop {
         rest = rest.trim_start();
         if let Some(after) = rest.strip_prefix('}') {
-            return Ok((labels, after));
+            return Ok((metric, labels, after));
         }
-        let (name, after) = rest.split_once('=').ok_or("has a label without a value")?;
-        let name = name.trim();
-        let fits = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        if !fits || labels.len() >= LABELS_MAX {
-            return Err("has a label that is none, or too many");
-        }
-        let inside = after.trim_start().strip_prefix('"').ok_or("has a label value without quotes")?;
-        let (value, after) = unquoted(inside).ok_or("has a label value without an end")?;
-        labels.push((name.to_owned(), value));
-        rest = after.trim_start();
+        let (name, after, is_quoted) = name(rest)?;
+        let after = after.trim_start();
+        rest = match after.strip_prefix('=') {
+            Some(after) => {
+                if labels.len() >= LABELS_MAX {
+                    return Err("has too many labels");
+                }
+                let inside =
+                    after.trim_start().strip_prefix('"').ok_or("has a label value without quotes")?;
+                let (value, after) = unquoted(inside).ok_or("has a label value without an end")?;
+                labels.push((name, value));
+                after.trim_start()
+            }
+            None if is_quoted && metric.is_none() && labels.is_empty() => {
+                metric = Some(name);
+                after
+            }
+            None => return Err("has a label without a value"),
+        };
         if let Some(after) = rest.strip_prefix(',') {
             rest = after;
         } else if !rest.starts_with('}') {
             return Err("has something between its labels");
         }
     }
+}
+
+/// A name between the braces, what follows it, and whether it stands in quotes, as one of other signs has to.
+fn name(text: &str) -> Result<(String, &str, bool), &'static str> {
+    if let Some(inside) = text.strip_prefix('"') {
+        let (name, after) = unquoted(inside).ok_or("has a name without an end")?;
+        return if name.is_empty() { Err("has an empty name") } else { Ok((name, after, true)) };
+    }
+    let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(text.len());
+    let (name, after) = text.split_at(end);
+    if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) {
+        return Err("has a label that is none");
+    }
+    Ok((name.to_owned(), after, false))
 }
 
 /// The text up to the closing quote, and what follows it.
@@ -187,6 +218,33 @@ mod tests {
     }
 
     #[test]
+    fn names_of_any_signs_stand_in_quotes() {
+        let page = parse(include_str!("../../tests/fixtures/field-utf8-names.prom"), 100).unwrap();
+        let read: Vec<(&str, Vec<(&str, &str)>)> = page
+            .samples
+            .iter()
+            .map(|one| {
+                let labels = one.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+                (one.metric.as_str(), labels.collect())
+            })
+            .collect();
+        let checkout = ("service.name", "checkout");
+        assert_eq!(
+            read,
+            [
+                ("http.server.request.duration", vec![checkout, ("instance", "a")]),
+                ("http.server.active_requests", vec![checkout]),
+                ("plain_total", vec![checkout]),
+                ("s", Vec::new()),
+            ]
+        );
+        assert!(page.samples[1].value.is_nan() && page.samples[3].value.is_nan());
+        let page = parse("{\"a \\\"b\\\" {c}, d\",\"e=f\"=\"g\",} 1", 10).unwrap();
+        assert_eq!(page.samples[0].metric, "a \"b\" {c}, d");
+        assert_eq!(page.samples[0].labels, [("e=f".to_owned(), "g".to_owned())]);
+    }
+
+    #[test]
     fn a_broken_page_is_refused_at_its_line() {
         for (text, line) in [
             ("up 1\nup", 2),
@@ -198,6 +256,11 @@ mod tests {
             ("up{a=b} 1", 1),
             ("up{a=\"b\" c=\"d\"} 1", 1),
             ("up{a-b=\"c\"} 1", 1),
+            ("up{\"a\"} 1", 1),
+            ("{\"a\",\"b\"} 1", 1),
+            ("{a=\"b\",\"c\"} 1", 1),
+            ("{\"\"} 1", 1),
+            ("{\"a} 1", 1),
             ("up{} 1 soon", 1),
         ] {
             assert_eq!(parse(text, 10).unwrap_err().line, line, "{text}");

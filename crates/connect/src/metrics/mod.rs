@@ -59,15 +59,15 @@ pub trait MetricSource: Send + Sync {
 /// Refuses a query that could not be put into words safely or would be too large.
 fn check(query: &MetricQuery) -> Result<(), SourceError> {
     let invalid = |why: String| Err(SourceError::Invalid { why });
-    if !is_metric_name(&query.metric) {
-        return invalid("the metric's name may have letters, digits, `_` and `:`".to_owned());
+    if !is_name(&query.metric) {
+        return invalid(NAME_EXPECTED.to_owned());
     }
     if query.labels.len() > LABELS_MAX {
         return invalid(format!("more than {LABELS_MAX} labels"));
     }
     for (name, _) in query.labels.iter() {
-        if !is_metric_name(name) || name.contains(':') {
-            return invalid("a label's name may have letters, digits and `_`".to_owned());
+        if !is_name(name) {
+            return invalid(NAME_EXPECTED.to_owned());
         }
     }
     let seconds = query.to.duration_since(query.from).as_secs();
@@ -79,17 +79,33 @@ fn check(query: &MetricQuery) -> Result<(), SourceError> {
     Ok(())
 }
 
-fn is_metric_name(name: &str) -> bool {
-    (1..=256).contains(&name.len())
-        && !name.starts_with(|first: char| first.is_ascii_digit())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':'))
+const NAME_EXPECTED: &str = "the name of a metric or a label has 1 to 256 bytes and no control characters";
+
+/// Since Prometheus 3 any text is a name, such as OpenTelemetry's `http.server.duration`.
+fn is_name(name: &str) -> bool {
+    (1..=256).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
-/// A metric and its labels as PromQL has them, values escaped.
+/// Whether a name may be written without quotes.
+fn is_plain(name: &str, also: &[u8]) -> bool {
+    !name.starts_with(|first: char| first.is_ascii_digit())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || also.contains(&byte))
+}
+
+/// A metric and its labels as PromQL has them, values escaped, and names in quotes that have other signs than they used to.
 fn selector(query: &MetricQuery) -> String {
-    let labels: Vec<String> =
-        query.labels.iter().map(|(name, value)| format!("{name}={}", quoted(&value.for_people()))).collect();
-    if labels.is_empty() { query.metric.clone() } else { format!("{}{{{}}}", query.metric, labels.join(",")) }
+    let name_of = |name: &str| if is_plain(name, b"") { name.to_owned() } else { quoted(name) };
+    let labels =
+        query.labels.iter().map(|(name, value)| format!("{}={}", name_of(name), quoted(&value.for_people())));
+    let labels: Vec<String> = labels.collect();
+    match (is_plain(&query.metric, b":"), labels.is_empty()) {
+        (true, true) => query.metric.clone(),
+        (true, false) => format!("{}{{{}}}", query.metric, labels.join(",")),
+        (false, _) => {
+            let all: Vec<String> = std::iter::once(quoted(&query.metric)).chain(labels).collect();
+            format!("{{{}}}", all.join(","))
+        }
+    }
 }
 
 /// A string literal of PromQL.
