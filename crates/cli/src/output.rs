@@ -237,16 +237,31 @@ impl Output {
     }
 }
 
-/// What a terminal obeys, or what makes text look like another text: control characters, and those that turn its direction.
+/// What a terminal obeys, what makes text look like another text, and what nobody sees: control and format characters, soft hyphens, tags,
+/// those that turn the direction, fillers and selectors of variants. The standard library knows most of them by their category.
 fn is_harmful(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    let is_selector =
+        matches!(character, '\u{180b}'..='\u{180f}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0000}'..='\u{e0fff}');
+    let is_filler = matches!(
+        character,
+        '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{3164}' | '\u{ffa0}'
+    );
+    if is_selector || is_filler || character.is_control() {
+        return true;
+    }
+    // A letter before it, since a mark that stands alone is escaped although it is seen.
+    character != ' '
+        && !character.is_whitespace()
+        && ['a', character].iter().collect::<String>().escape_debug().count() > 3
+        || matches!(character, '\u{2028}' | '\u{2029}')
 }
 
 /// Text for a terminal, on one line: blanks become spaces, harmful characters go.
 pub(crate) fn clean(text: &str) -> String {
-    let tamed =
-        text.chars().map(|character| if matches!(character, '\n' | '\r' | '\t') { ' ' } else { character });
+    let is_blank = |character: char| {
+        matches!(character, '\n' | '\r' | '\t') || (character.is_whitespace() && !character.is_control())
+    };
+    let tamed = text.chars().map(|character| if is_blank(character) { ' ' } else { character });
     tamed.filter(|character| !is_harmful(*character)).collect()
 }
 
@@ -255,7 +270,10 @@ fn harmless_json(json: &str) -> String {
     let mut safe = String::with_capacity(json.len());
     for character in json.chars() {
         if character != '\n' && is_harmful(character) {
-            safe.push_str(&format!("\\u{:04x}", u32::from(character)));
+            // Beyond the first plane JSON has two halves.
+            for half in character.encode_utf16(&mut [0; 2]) {
+                safe.push_str(&format!("\\u{half:04x}"));
+            }
         } else {
             safe.push(character);
         }
@@ -295,6 +313,48 @@ mod tests {
         let text = harmless_json(&format!("{document:#}"));
         assert!(!text.chars().any(|character| character != '\n' && is_harmful(character)), "{text}");
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), document);
+    }
+
+    /// Every character that is not seen or that changes what is seen, by the ranges of Unicode's own tables.
+    #[test]
+    fn nothing_that_is_not_seen_reaches_a_terminal() {
+        let ranges = [
+            (0x0, 0x1f),
+            (0x7f, 0x9f),
+            (0xad, 0xad),
+            (0x34f, 0x34f),
+            (0x600, 0x605),
+            (0x61c, 0x61c),
+            (0x6dd, 0x6dd),
+            (0x115f, 0x1160),
+            (0x17b4, 0x17b5),
+            (0x180b, 0x180f),
+            (0x200b, 0x200f),
+            (0x2028, 0x202e),
+            (0x2060, 0x206f),
+            (0x3164, 0x3164),
+            (0xfe00, 0xfe0f),
+            (0xfeff, 0xfeff),
+            (0xffa0, 0xffa0),
+            (0xfff9, 0xfffb),
+            (0x110bd, 0x110bd),
+            (0x1d173, 0x1d17a),
+            (0xe0000, 0xe01ef),
+        ];
+        for character in ranges.into_iter().flat_map(|(first, last)| first..=last).filter_map(char::from_u32)
+        {
+            let text = format!("disk{character}full");
+            assert!(matches!(clean(&text).as_str(), "diskfull" | "disk full"), "{:x}", u32::from(character));
+            let json = harmless_json(&json!({"title": text}).to_string());
+            assert!(!json.contains(character), "{:x}", u32::from(character));
+            assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["title"], text);
+        }
+        for seen in
+            ["größer", "日本語", "e\u{301}", "Ελλάδα", "हिन्दी", "ภาษาไทย", "😀 ok", "a b", "→ …", "العربية"]
+        {
+            assert_eq!(clean(seen), seen);
+        }
+        assert_eq!(clean("a\u{a0}b\u{3000}c"), "a b c");
     }
 
     #[test]

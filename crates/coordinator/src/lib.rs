@@ -293,7 +293,18 @@ async fn open_embedded(
 ) -> Result<Arc<dyn IncidentStore>, StartError> {
     let opening = move || {
         let store = EmbeddedStore::open(&folder, quell_store::Options::new(journal_id))?;
-        info!(folder = %folder.display(), report = ?store.report(), "the store is open");
+        let report = store.report();
+        info!(
+            folder = %folder.display(),
+            journal_id = %report.journal.journal_id,
+            created = report.journal.created,
+            segments = report.journal.segments,
+            bytes_cut_off = report.journal.torn_tail.as_ref().map_or(0, |tail| tail.bytes),
+            records_replayed = report.records_replayed,
+            index_rebuilt_because = report.index_rebuilt_because.as_deref().unwrap_or_default(),
+            incidents_left_alone = report.left_alone.len(),
+            "the store is open"
+        );
         Ok::<_, StoreError>(store)
     };
     Ok(Arc::new(tokio::task::spawn_blocking(opening).await.map_err(|_| StartError::StoreThread)??))

@@ -86,7 +86,13 @@ async fn retain(site: &Site, retention: &Retention, stop: &CancellationToken) {
         match site.store.retain(retention, site.now(), &RetentionBudget::default()).await {
             Ok(retained) => {
                 if retained.record.is_some() || retained.segments > 0 {
-                    info!(?retained, "what is over was dropped");
+                    info!(
+                        incidents = retained.incidents,
+                        payloads_given_up = retained.payloads_given_up,
+                        segments = retained.segments,
+                        bytes_freed = retained.bytes_freed,
+                        "what is over was dropped"
+                    );
                 }
                 if !retained.more || stop.run_until_cancelled(sleep(PART_PAUSE)).await.is_none() {
                     return;

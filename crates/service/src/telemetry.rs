@@ -1,6 +1,6 @@
 //! The log: lines for people where a terminal is, JSON elsewhere, always to standard error.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
@@ -90,7 +90,9 @@ impl LogOptions {
             filter: self.filter.clone(),
             why: error.to_string(),
         })?;
-        let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+        let lines = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(OneLine { writer, format: self.format });
         Ok(match self.format {
             LogFormat::Human => Box::new(lines.with_ansi(self.is_coloured).finish()),
             LogFormat::Json => Box::new(
@@ -106,9 +108,91 @@ impl LogOptions {
     }
 }
 
+/// Makes writers that keep an event on one line, whatever telemetry wrote into it: a line end in a title would forge a line, and what a
+/// terminal obeys or nobody sees would hide one.
+struct OneLine<W> {
+    writer: W,
+    format: LogFormat,
+}
+
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for OneLine<W> {
+    type Writer = OneLineWriter<W::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        OneLineWriter { writer: self.writer.make_writer(), format: self.format }
+    }
+
+    fn make_writer_for(&'a self, metadata: &tracing::Metadata<'_>) -> Self::Writer {
+        OneLineWriter { writer: self.writer.make_writer_for(metadata), format: self.format }
+    }
+}
+
+/// Writes events, each of which comes as a whole.
+struct OneLineWriter<W> {
+    writer: W,
+    format: LogFormat,
+}
+
+impl<W: Write> Write for OneLineWriter<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        self.writer.write_all(one_line(event, self.format).as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+/// An event in which whatever cannot be seen is written as an escape, but for the line end behind it and our own colours.
+fn one_line(event: &[u8], format: LogFormat) -> String {
+    let text = String::from_utf8_lossy(event);
+    let (text, end) = match text.strip_suffix('\n') {
+        Some(text) => (text, "\n"),
+        None => (&*text, ""),
+    };
+    let mut line = String::with_capacity(text.len() + 1);
+    let mut rest = text.chars();
+    while let Some(character) = rest.next() {
+        if character == '\u{1b}'
+            && format == LogFormat::Human
+            && let Some(colour) = colour(rest.as_str())
+        {
+            line.push(character);
+            line.push_str(colour);
+            rest = rest.as_str().get(colour.len()..).unwrap_or_default().chars();
+            continue;
+        }
+        match (is_seen(character), format) {
+            (true, _) => line.push(character),
+            (false, LogFormat::Human) => line.extend(character.escape_unicode()),
+            // Beyond the first plane JSON has two halves.
+            (false, LogFormat::Json) => character
+                .encode_utf16(&mut [0; 2])
+                .iter()
+                .for_each(|half| line.push_str(&format!("\\u{half:04x}"))),
+        }
+    }
+    line.push_str(end);
+    line
+}
+
+/// The rest of a sequence that sets a colour and nothing else.
+fn colour(rest: &str) -> Option<&str> {
+    let end = rest.find('m')?;
+    let inside = rest.get(..end)?.strip_prefix('[')?;
+    inside.bytes().all(|byte| byte.is_ascii_digit() || byte == b';').then(|| rest.get(..=end)).flatten()
+}
+
+/// By what the standard library escapes behind a letter, where a combining mark is seen; selectors of variants and tags are not.
+fn is_seen(character: char) -> bool {
+    let is_hidden = matches!(character, '\u{fe00}'..='\u{fe0f}' | '\u{e0000}'..='\u{e0fff}');
+    let quoted = matches!(character, '"' | '\'' | '\\');
+    !is_hidden && (quoted || ['a', character].iter().collect::<String>().escape_debug().count() == 2)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
     use std::sync::{Arc, Mutex};
 
     use super::*;
@@ -157,6 +241,27 @@ mod tests {
         });
         assert!(text.contains("WARN") && text.contains("shown port=5000"), "{text}");
         assert!(!text.contains("hidden") && text.lines().count() == 1, "{text}");
+    }
+
+    #[test]
+    fn an_event_is_one_line_whatever_telemetry_wrote() {
+        let hostile = "disk\r\n2026-01-01T00:00:00Z INFO forged\u{2028}x\u{202e}y\u{ad}z\u{e0041}\u{9b}31m\u{1b}]0;owned\u{7}\u{85}";
+        for format in [LogFormat::Human, LogFormat::Json] {
+            for is_coloured in [false, true] {
+                let options = LogOptions { is_coloured, ..options(format) };
+                let text = logged(&options, || tracing::warn!(title = %hostile, "opened {hostile}"));
+                assert_eq!(text.lines().count(), 1, "{text:?}");
+                let line = text.strip_suffix('\n').unwrap();
+                let only_ours = |text: &str| text.replace("\u{1b}[", "").chars().all(|c| is_seen(c));
+                assert!(only_ours(line), "{line:?}");
+                if format == LogFormat::Json {
+                    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+                    assert_eq!(line["title"], hostile, "the text itself is kept");
+                }
+            }
+        }
+        let text = logged(&options(LogFormat::Human), || tracing::warn!("größer 日本 e\u{301} \"quoted\""));
+        assert!(text.contains("größer 日本 e\u{301} \"quoted\""), "{text}");
     }
 
     #[test]

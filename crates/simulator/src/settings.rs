@@ -102,7 +102,12 @@ impl Settings {
     pub fn init_logging(&self) -> Result<(), String> {
         let filter = EnvFilter::try_new(&self.log).map_err(|error| format!("--log (RUST_LOG): {error}"))?;
         let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-        let result = if std::io::stderr().is_terminal() { lines.try_init() } else { lines.json().try_init() };
+        let result = if std::io::stderr().is_terminal() {
+            lines.try_init()
+        } else {
+            // The same shape as the daemons' log has, so that one reader does for all.
+            lines.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
+        };
         result.map_err(|error| error.to_string())
     }
 }

@@ -106,6 +106,11 @@ const FENCED: &[(&[&str], &[&str], &str)] = &[
     ),
     (&["sled", "sqlx"], &["store"], "only store names databases"),
     (&["askama", "rust-embed"], &["console"], "only console names HTML"),
+    (
+        &["logdrain"],
+        &["xtask"],
+        "only measured against: it brings bincode 1, which nobody maintains, into no program that is shipped",
+    ),
 ];
 
 /// Crates that do no IO, and packages that would let them, also through others.

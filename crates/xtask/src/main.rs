@@ -16,6 +16,8 @@ mod demo;
 mod deny;
 mod http;
 mod interrupt;
+#[cfg(test)]
+mod log_dumps;
 mod monitoring;
 mod soak;
 mod test;

@@ -169,7 +169,7 @@ impl Reconciler {
             let receivers = receivers_of(&settings.receivers, &known);
             if self.receivers.as_ref() != Some(&receivers) {
                 info!(
-                    ?receivers,
+                    receivers = receivers.join(", "),
                     "alerts of these receivers of Alertmanager are taken up when their webhooks are missed"
                 );
             }
