@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::alert::{Alert, AlertKey};
-use crate::contract::{StepOutcome, TargetLock, VerificationReport};
+use crate::contract::{StepEnd, TargetLock, VerificationReport};
 use crate::correlation::{Flapping, GroupId, JoinedBy};
 use crate::gate::{ClosedGate, CoolDown};
 use crate::ids::{Digest, GateEpoch, IncidentId, Revision, RunbookName, StepKey, TaskKey};
@@ -336,7 +336,7 @@ pub enum Event {
         /// Its key.
         key: StepKey,
         /// How.
-        outcome: StepOutcome,
+        outcome: StepEnd,
         /// Whether a probe said so.
         by_probe: bool,
     },

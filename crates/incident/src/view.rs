@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::alert::{Alert, AlertKey};
-use crate::contract::StepOutcome;
+use crate::contract::{StepEnd, StepOutcome};
 use crate::correlation::JoinedBy;
 use crate::event::{Envelope, Event};
 use crate::incident::{ActionRecord, Incident, Outcome, Phase};
@@ -297,10 +297,9 @@ pub fn describe(event: &Event) -> String {
             format!("whether step {key} happened is not known: {why}; probing")
         }
         Event::StepEnded { key, outcome, .. } => match outcome {
-            StepOutcome::Done { changes, .. } => format!("step {key} done{}", changed(changes)),
-            StepOutcome::Failed { why } => format!("step {key} failed: {why}"),
-            StepOutcome::Refused { why } => format!("step {key} was not done: {why}"),
-            StepOutcome::Unknown { why } => format!("step {key}: {why}"),
+            StepEnd::Done { changes, .. } => format!("step {key} done{}", changed(changes)),
+            StepEnd::Failed { why } => format!("step {key} failed: {why}"),
+            StepEnd::Refused { why } => format!("step {key} was not done: {why}"),
         },
         Event::StopAsked { by, take_over: true, .. } => format!("{by} takes over before the next step"),
         Event::StopAsked { by, .. } => format!("{by} stops it before the next step"),

@@ -9,7 +9,7 @@ use common::*;
 use jiff::SignedDuration;
 use proptest::prelude::*;
 
-use quell_incident::contract::{PlanAnswer, ProbeVerdict, StepOutcome, Verdict};
+use quell_incident::contract::{PlanAnswer, ProbeVerdict, StepEnd, StepOutcome, Verdict};
 use quell_incident::correlation::{Flapping, GroupId, JoinedBy};
 use quell_incident::event::Cleared;
 use quell_incident::gate::{AlertNow, CoolDown, KillSwitch, LockState, OpenWindow, SiteGates, WindowKind};
@@ -422,10 +422,9 @@ fn check_log(case: &Case) {
             }
             Event::Closed { outcome: Outcome::Resolved { how: How::Runbook { .. } }, .. } => {
                 assert!(
-                    case.log.iter().any(|e| matches!(
-                        &e.event,
-                        Event::StepEnded { outcome: StepOutcome::Done { .. }, .. }
-                    ))
+                    case.log
+                        .iter()
+                        .any(|e| matches!(&e.event, Event::StepEnded { outcome: StepEnd::Done { .. }, .. }))
                 );
             }
             _ => {}

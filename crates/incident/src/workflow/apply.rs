@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::contract::StepOutcome;
+use crate::contract::StepEnd;
 use crate::event::{Envelope, Event};
 use crate::ids::{IncidentId, Revision};
 use crate::incident::{ActionRecord, Asking, Attempt, Doubt, Incident, Outcome, Phase, Proposal, Run, Stop};
@@ -505,9 +505,9 @@ fn step_ended(
     incident: &mut Incident,
     envelope: &Envelope,
     key: &crate::ids::StepKey,
-    outcome: &StepOutcome,
+    outcome: &StepEnd,
 ) -> bool {
-    let happened = matches!(outcome, StepOutcome::Done { .. } | StepOutcome::Failed { .. });
+    let happened = matches!(outcome, StepEnd::Done { .. } | StepEnd::Failed { .. });
     match &mut incident.phase {
         Phase::Executing { proposal, run, index, closed, give_up_at, .. }
             if run.as_ref().is_some_and(|run| run.key == *key) =>
@@ -521,13 +521,13 @@ fn step_ended(
             if happened {
                 proposal.happened.push(*index);
             }
-            if matches!(outcome, StepOutcome::Done { .. }) {
+            if matches!(outcome, StepEnd::Done { .. }) {
                 *index += 1;
             }
             *run = None;
         }
         Phase::Undoing { remaining, run, .. } if run.as_ref().is_some_and(|run| run.key == *key) => {
-            if matches!(outcome, StepOutcome::Done { .. }) {
+            if matches!(outcome, StepEnd::Done { .. }) {
                 *remaining = remaining.saturating_sub(1);
             }
             *run = None;
@@ -535,10 +535,10 @@ fn step_ended(
         _ => return false,
     }
     let Some(action) = incident.actions.iter_mut().rfind(|action| action.key == *key) else { return false };
-    if let StepOutcome::Done { changes, .. } = outcome {
+    if let StepEnd::Done { changes, .. } = outcome {
         action.changes.clone_from(changes);
     }
     action.ended_at = Some(envelope.at);
-    action.outcome = Some(outcome.clone());
-    !matches!(outcome, StepOutcome::Unknown { .. })
+    action.outcome = Some(outcome.clone().into());
+    true
 }
