@@ -31,7 +31,7 @@ impl History {
         };
         let healed = format!("resolved {}", How::Itself);
         for row in store.list(&query).await?.rows.into_iter().rev() {
-            let took = row.resolved_at.filter(|_| row.summary == healed);
+            let took = row.resolved_at.filter(|_| row.summary == healed && row.attempts == 0);
             let took = took.map(|at| at.duration_since(row.created_at));
             let class = Class { source: row.origin, alert_name: row.alert_name, component: row.component };
             self.note(class, took);

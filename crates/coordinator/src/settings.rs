@@ -148,6 +148,7 @@ fn policy(config: &Config) -> Policy {
             .map(|row| AutonomyOverride {
                 source: row.source.clone(),
                 service: row.service.clone(),
+                target: row.target.clone(),
                 runbook: row.runbook.clone(),
                 level: level(row.level),
             })

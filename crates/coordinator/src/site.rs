@@ -172,7 +172,7 @@ impl Site {
     /// Decides on an input and makes the decision durable. Nothing else changes an incident.
     ///
     /// # Errors
-    /// [`ChangeError`]; then nothing has changed.
+    /// [`ChangeError`]; then the input has changed nothing. That a question had expired when it was answered is recorded even so.
     pub(crate) async fn change(
         &self,
         id: IncidentId,
@@ -184,17 +184,29 @@ impl Site {
         loop {
             let incident = self.store.incident(id).await?.ok_or(ChangeError::NotFound(id))?;
             let settings = self.settings();
-            let events = workflow::decide(&incident, input, self.now(), &settings.policy)?;
-            if events.is_empty() {
-                return Ok(incident);
-            }
-            match self.append(id, incident.revision, events, &by, &settings, None).await {
-                Ok(incident) => return Ok(incident),
-                Err(StoreError::Conflict { .. }) if conflicts < CONFLICTS_MAX => {
+            let now = self.now();
+            let decided = workflow::decide(&incident, input, now, &settings.policy);
+            let (events, refused) = match decided {
+                Ok(events) => (events, None),
+                Err(refused) => {
+                    let recorded = refused.recorded_by();
+                    let recorded =
+                        recorded.map(|input| workflow::decide(&incident, &input, now, &settings.policy));
+                    (recorded.and_then(Result::ok).unwrap_or_default(), Some(refused))
+                }
+            };
+            let changed = match events.is_empty() {
+                true => Ok(incident),
+                false => self.append(id, incident.revision, events, &by, &settings, None).await,
+            };
+            match (changed, refused) {
+                (Ok(incident), None) => return Ok(incident),
+                (Ok(_), Some(refused)) => return Err(refused.into()),
+                (Err(StoreError::Conflict { .. }), _) if conflicts < CONFLICTS_MAX => {
                     conflicts += 1;
                     debug!(incident_id = %id, "another change came first, deciding anew");
                 }
-                Err(error) => return Err(error.into()),
+                (Err(error), _) => return Err(error.into()),
             }
         }
     }

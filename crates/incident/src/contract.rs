@@ -154,6 +154,65 @@ pub enum StepOutcome {
     },
 }
 
+/// How a step ended, once that is known: what [`StepOutcome`] says without a doubt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum StepEnd {
+    /// It was done.
+    Done {
+        /// What changed.
+        changes: Vec<Change>,
+        /// What the tool said, bounded and redacted.
+        output: String,
+        /// When it began.
+        began_at: Timestamp,
+        /// When it ended.
+        ended_at: Timestamp,
+    },
+    /// It was tried and failed.
+    Failed {
+        /// Why.
+        why: String,
+    },
+    /// It was not tried.
+    Refused {
+        /// Why.
+        why: String,
+    },
+}
+
+impl StepOutcome {
+    /// How it ended.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    pub fn end(&self) -> Result<StepEnd, &str> {
+        match self {
+            Self::Done { changes, output, began_at, ended_at } => Ok(StepEnd::Done {
+                changes: changes.clone(),
+                output: output.clone(),
+                began_at: *began_at,
+                ended_at: *ended_at,
+            }),
+            Self::Failed { why } => Ok(StepEnd::Failed { why: why.clone() }),
+            Self::Refused { why } => Ok(StepEnd::Refused { why: why.clone() }),
+            Self::Unknown { why } => Err(why),
+        }
+    }
+}
+
+impl From<StepEnd> for StepOutcome {
+    fn from(end: StepEnd) -> Self {
+        match end {
+            StepEnd::Done { changes, output, began_at, ended_at } => {
+                Self::Done { changes, output, began_at, ended_at }
+            }
+            StepEnd::Failed { why } => Self::Failed { why },
+            StepEnd::Refused { why } => Self::Refused { why },
+        }
+    }
+}
+
 /// The answer to `execute` and `undo`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepAnswer {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::alert::{Alert, AlertKey};
-use crate::contract::{StepOutcome, TargetLock, VerificationReport};
+use crate::contract::{StepEnd, TargetLock, VerificationReport};
 use crate::correlation::{Flapping, GroupId, JoinedBy};
 use crate::gate::{ClosedGate, CoolDown};
 use crate::ids::{Digest, GateEpoch, IncidentId, Revision, RunbookName, StepKey, TaskKey};
@@ -18,6 +18,7 @@ use crate::members::Member;
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::severity::{Priority, Severity};
+use crate::workflow::AutonomyDecision;
 
 /// The version of every event's payload that this program writes. Older ones are brought up when they are read; they are never
 /// rewritten.
@@ -166,6 +167,9 @@ pub enum Event {
         joined: Option<JoinedBy>,
         /// The group in which their source sent them, when that says something.
         group: Option<GroupId>,
+        /// The services that the others name.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        services: Vec<String>,
     },
     /// Alerts cleared: at most [`crate::workflow::ALERTS_PER_EVENT_MAX`] of them.
     AlertsCleared {
@@ -249,6 +253,8 @@ pub enum Event {
         plan: Box<Plan>,
         /// Its digest.
         digest: Digest,
+        /// How far Quell may go with it, and why.
+        autonomy: AutonomyDecision,
         /// A person is asked when the gates are not open until then.
         give_up_at: Timestamp,
     },
@@ -330,7 +336,7 @@ pub enum Event {
         /// Its key.
         key: StepKey,
         /// How.
-        outcome: StepOutcome,
+        outcome: StepEnd,
         /// Whether a probe said so.
         by_probe: bool,
     },

@@ -12,7 +12,7 @@ use crate::ids::{FencingToken, GateEpoch, IncidentId, RunbookName, TargetName};
 use crate::incident::Incident;
 use crate::plan::Plan;
 use crate::severity::Priority;
-use crate::workflow::policy::{Autonomy, Policy};
+use crate::workflow::{Autonomy, Policy};
 
 /// Suppressed alerts that a reason names at the most.
 const SUPPRESSED_SAID_MAX: usize = 3;
@@ -227,13 +227,13 @@ pub fn closed_gates_of_undo(incident: &Incident, plan: &Plan, world: &World) -> 
 }
 
 fn autonomy(look: &Look<'_>) -> Option<String> {
-    match look.policy.autonomy_for(look.incident, &look.plan.runbook) {
-        Autonomy::Observe => Some("the autonomy level is observe: detect and diagnose only".to_owned()),
-        Autonomy::Suggest => {
-            Some("the autonomy level is suggest: here is the plan, a person carries it out".to_owned())
-        }
-        Autonomy::Approve | Autonomy::Auto => None,
-    }
+    let autonomy = look.policy.autonomy_in_force(look.incident, look.plan);
+    let then = match autonomy.level {
+        Autonomy::Observe => "detect and diagnose only",
+        Autonomy::Suggest => "here is the plan, a person carries it out",
+        Autonomy::Approve | Autonomy::Auto => return None,
+    };
+    Some(format!("the autonomy level is {}: {then} ({})", autonomy.level, autonomy.because()))
 }
 
 fn execution(look: &Look<'_>) -> Option<String> {
@@ -310,7 +310,7 @@ fn cool_down(look: &Look<'_>) -> Option<String> {
                 && cool.runbook == look.plan.runbook
                 && cool.class == look.incident.alert_name
                 && targets.contains(&cool.target)
-                && !look.incident.chosen_by_person
+                && look.incident.chosen_by.is_none()
         })
         .map(|cool| {
             format!(
@@ -380,7 +380,7 @@ fn freeze(look: &Look<'_>) -> Option<String> {
 fn flapping(look: &Look<'_>) -> Option<String> {
     let flapping = look.incident.flapping.as_ref().filter(|flapping| flapping.until > look.now)?;
     let approved = look.incident.proposal().is_some_and(|proposal| !proposal.approvals.is_empty());
-    (!approved && !look.incident.chosen_by_person).then(|| {
+    (!approved && look.incident.chosen_by.is_none()).then(|| {
         format!(
             "alert {} flaps, {} changes; it is quiet at {}",
             flapping.key, flapping.transitions, flapping.until

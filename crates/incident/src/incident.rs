@@ -14,7 +14,9 @@ use crate::members::Members;
 pub use crate::phase::{Approval, Asking, Doubt, How, Outcome, Phase, Proposal, Run, Stop, UnknownStep, Why};
 use crate::plan::{Change, Plan};
 use crate::report::Report;
+use crate::said::{Said, same_word};
 pub use crate::severity::{Priority, Severity, Status};
+use crate::workflow::AutonomyDecision;
 
 /// Alerts that one incident has at the most: nothing joins it when it has so many.
 pub const ALERTS_MAX: usize = 20_000;
@@ -70,6 +72,8 @@ pub struct Incident {
     pub alerts: BTreeMap<AlertKey, AlertState>,
     /// Every alert in its shortest form, at most [`ALERTS_MAX`].
     pub members: Members,
+    /// The sources and services that telemetry ever named.
+    pub said: Said,
     /// Groups of its source in which alerts came, with when the last one joined.
     pub groups: BTreeMap<GroupId, Timestamp>,
     /// How many alerts of a group a message left out.
@@ -84,6 +88,8 @@ pub struct Incident {
     pub report: Option<Report>,
     /// The last plan, also when it was not carried out.
     pub plan: Option<(Digest, Plan)>,
+    /// How far Quell was to go with that plan, and why, as it was decided when the plan was taken.
+    pub autonomy: Option<AutonomyDecision>,
     /// Everything that was done, in order.
     pub actions: Vec<ActionRecord>,
     /// Plans that were carried out and what came of them.
@@ -94,8 +100,8 @@ pub struct Incident {
     pub started_keys: Vec<StepKey>,
     /// Makes the next task's key.
     pub task_serial: u32,
-    /// Whether a person chose the runbook in hand.
-    pub chosen_by_person: bool,
+    /// Who chose the runbook in hand, if a person did.
+    pub chosen_by: Option<String>,
     /// Who has seen it.
     pub acknowledged_by: Vec<String>,
     /// How often it came back.
@@ -154,8 +160,8 @@ pub struct Attempt {
     pub undone: bool,
     /// Whether the alert came back after it.
     pub came_back: bool,
-    /// The cool-down that it was given.
-    pub cool_down: Option<CoolDown>,
+    /// The cool-downs that it was given, one for each of its targets.
+    pub cool_downs: Vec<CoolDown>,
 }
 
 impl Incident {
@@ -177,6 +183,13 @@ impl Incident {
     /// Whether every alert is known: none was left out of a message, none is merely counted.
     pub fn all_known(&self) -> bool {
         self.alerts_not_kept == 0 && self.truncated.is_empty()
+    }
+
+    /// Whether telemetry says that it concerns this service: enough to go no further than the service allows, and never to go further.
+    pub fn may_concern(&self, service: &str) -> bool {
+        self.said.may_have_named(service)
+            || same_word(&self.service, service)
+            || self.affected_systems.iter().any(|system| same_word(system, service))
     }
 
     /// The step that runs or is in doubt.

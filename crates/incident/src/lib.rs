@@ -20,6 +20,7 @@ pub mod members;
 mod phase;
 pub mod plan;
 pub mod report;
+pub mod said;
 pub mod severity;
 pub mod surroundings;
 pub mod view;

@@ -7,6 +7,7 @@ use crate::contract::{TargetLock, VerificationReport};
 use crate::gate::ClosedGate;
 use crate::ids::{Digest, RunbookName, StepKey, TaskKey};
 use crate::plan::Plan;
+use crate::workflow::AutonomyDecision;
 
 /// Where an incident stands: each phase owns exactly its data.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,6 +147,8 @@ pub struct Proposal {
     pub plan: Box<Plan>,
     /// Its digest: what an approval names.
     pub digest: Digest,
+    /// How far Quell may go with it, as it was when the plan was taken: until there is another one, only less.
+    pub autonomy: AutonomyDecision,
     /// Who agreed.
     pub approvals: Vec<Approval>,
     /// Steps of it that happened (done, or failed half-way), by place, in order.

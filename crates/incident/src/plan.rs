@@ -1,11 +1,14 @@
 //! A plan: what would be done, shown before it is done. An approval names its digest, so what was approved is what runs.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::alert::Labels;
 use crate::ids::{Digest, IncidentId, RunbookName, StepName, TargetName};
+use crate::workflow::Autonomy;
 
 /// The schema name that the JSON of a [`Plan`] carries.
 pub const PLAN_SCHEMA: &str = "quell/plan/v1";
@@ -29,6 +32,12 @@ pub struct Plan {
     pub summary: String,
     /// What is done, in order; never empty.
     pub steps: Vec<Step>,
+    /// What the inventory declares of the steps' targets. A target that is not in it has nothing declared.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub declared: BTreeMap<TargetName, DeclaredTarget>,
+    /// The runbook goes no further than this level, if its file declares one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<Autonomy>,
     /// What must hold afterwards; never empty.
     pub checks: Vec<Check>,
     /// How far back the alert's own rule looks (range, `keep_firing_for`): the alert cannot clear earlier after a fix.
@@ -65,6 +74,20 @@ impl Plan {
             Undo::Inverse { .. } | Undo::NotNeeded { .. } => None,
         })
     }
+}
+
+/// What the inventory declares of a target: by it, and not by telemetry, is decided how far Quell goes with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeclaredTarget {
+    /// The service that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// No plan that touches it goes further than this level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<Autonomy>,
+    /// What telemetry may call its service. Such a word can lower the level, and not raise it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known_as: Vec<String>,
 }
 
 /// Which resolution agent, and which of its ledgers. Another instance or another ledger knows nothing of a step's key.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::alert::{Alert, AlertKey};
-use crate::contract::StepOutcome;
+use crate::contract::{StepEnd, StepOutcome};
 use crate::correlation::JoinedBy;
 use crate::event::{Envelope, Event};
 use crate::incident::{ActionRecord, Incident, Outcome, Phase};
@@ -58,6 +58,7 @@ pub fn to_json(incident: &Incident) -> Value {
         "diagnostics": diagnostics(incident.report.as_ref()),
         "remediation_actions": incident.actions.iter().map(action).collect::<Vec<_>>(),
         "plan": incident.plan.as_ref().map(|(digest, plan)| json!({"digest": digest, "plan": plan})),
+        "autonomy": incident.autonomy,
         "revision": incident.revision,
     });
     if let Value::Object(fields) = &mut view {
@@ -266,13 +267,17 @@ pub fn describe(event: &Event) -> String {
             ),
         },
         Event::PlanningStarted { attempt: 1, runbook: Some(runbook), chosen_by: Some(by), .. } => {
-            format!("{by} chose runbook {runbook}")
+            format!("the resolution agent is asked for a plan of runbook {runbook}, which {by} chose")
         }
         Event::PlanningStarted { attempt: 1, .. } => "the resolution agent is asked for a plan".to_owned(),
         Event::PlanningStarted { attempt, .. } => {
             format!("the resolution agent is asked again (try {attempt})")
         }
-        Event::Planned { plan, digest, .. } => format!("plan {}: {}", digest.short(), plan.summary),
+        Event::Planned { plan, digest, autonomy, .. } => {
+            let reasons = autonomy.reasons.iter().map(|reason| format!("{}: {}", reason.what, reason.level));
+            let reasons = reasons.collect::<Vec<_>>().join("; ");
+            format!("plan {}: {}; autonomy {} ({reasons})", digest.short(), plan.summary, autonomy.level)
+        }
         Event::GatesClosed { closed } if closed.is_empty() => "the gates are open again".to_owned(),
         Event::GatesClosed { closed } => {
             format!("held: {}", closed.iter().map(|gate| gate.why.as_str()).collect::<Vec<_>>().join("; "))
@@ -292,10 +297,9 @@ pub fn describe(event: &Event) -> String {
             format!("whether step {key} happened is not known: {why}; probing")
         }
         Event::StepEnded { key, outcome, .. } => match outcome {
-            StepOutcome::Done { changes, .. } => format!("step {key} done{}", changed(changes)),
-            StepOutcome::Failed { why } => format!("step {key} failed: {why}"),
-            StepOutcome::Refused { why } => format!("step {key} was not done: {why}"),
-            StepOutcome::Unknown { why } => format!("step {key}: {why}"),
+            StepEnd::Done { changes, .. } => format!("step {key} done{}", changed(changes)),
+            StepEnd::Failed { why } => format!("step {key} failed: {why}"),
+            StepEnd::Refused { why } => format!("step {key} was not done: {why}"),
         },
         Event::StopAsked { by, take_over: true, .. } => format!("{by} takes over before the next step"),
         Event::StopAsked { by, .. } => format!("{by} stops it before the next step"),

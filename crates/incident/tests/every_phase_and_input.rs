@@ -233,6 +233,7 @@ fn every_phase_with_every_input() {
                 Ok(events) => events.iter().map(Event::kind).collect::<Vec<_>>().join(", "),
                 Err(Refused::Stale { .. }) => "refused: stale".to_owned(),
                 Err(Refused::NotNow { remedy, .. }) => format!("refused: {remedy}"),
+                Err(Refused::Expired { .. }) => "refused: expired".to_owned(),
                 Err(Refused::OtherPlan { .. }) => "refused: another plan".to_owned(),
             };
             table.push_str(&format!("  {what:<22}{row}\n"));

@@ -9,7 +9,7 @@ use common::*;
 use jiff::SignedDuration;
 use proptest::prelude::*;
 
-use quell_incident::contract::{PlanAnswer, ProbeVerdict, StepOutcome, Verdict};
+use quell_incident::contract::{PlanAnswer, ProbeVerdict, StepEnd, StepOutcome, Verdict};
 use quell_incident::correlation::{Flapping, GroupId, JoinedBy};
 use quell_incident::event::Cleared;
 use quell_incident::gate::{AlertNow, CoolDown, KillSwitch, LockState, OpenWindow, SiteGates, WindowKind};
@@ -284,7 +284,7 @@ fn check_turn(case: &Case, before: &Incident, events: &[Event], input: &Input) {
                 assert!(!world.windows.iter().any(holds), "a window holds actions");
                 let flaps = before.flapping.as_ref().is_some_and(|flapping| flapping.until > case.now);
                 let by_person =
-                    before.chosen_by_person || before.proposal().is_some_and(|p| !p.approvals.is_empty());
+                    before.chosen_by.is_some() || before.proposal().is_some_and(|p| !p.approvals.is_empty());
                 assert!(!flaps || by_person, "an automatic action while it flaps");
             }
             assert!(before.run().is_none(), "rule 2: a step was running");
@@ -320,7 +320,9 @@ fn check_turn(case: &Case, before: &Incident, events: &[Event], input: &Input) {
                     || proposal.begun_at.is_some(),
                 "the checks held already"
             );
-            assert!(!workflow_excludes(before).contains(&proposal.plan.runbook) || before.chosen_by_person);
+            assert!(
+                !workflow_excludes(before).contains(&proposal.plan.runbook) || before.chosen_by.is_some()
+            );
         }
         if let Event::Resolved { how: How::Runbook { .. }, .. } = event {
             let Phase::Verifying { last, .. } = &before.phase else { panic!("rule 5: {:?}", before.phase) };
@@ -420,10 +422,9 @@ fn check_log(case: &Case) {
             }
             Event::Closed { outcome: Outcome::Resolved { how: How::Runbook { .. } }, .. } => {
                 assert!(
-                    case.log.iter().any(|e| matches!(
-                        &e.event,
-                        Event::StepEnded { outcome: StepOutcome::Done { .. }, .. }
-                    ))
+                    case.log
+                        .iter()
+                        .any(|e| matches!(&e.event, Event::StepEnded { outcome: StepEnd::Done { .. }, .. }))
                 );
             }
             _ => {}

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use quell_incident::contract::StepRequest;
 use quell_incident::ids::Digest;
 use quell_incident::plan::{AgentIdentity, Step, Undo};
+use quell_incident::workflow::Autonomy;
 use quell_incident::{Plan, TargetName};
 use quell_tool::ActionRegistry;
 
@@ -114,6 +115,14 @@ pub enum Forbidden {
     TargetNotAllowed {
         /// The target.
         target: String,
+    },
+    /// The inventory or the runbook declares a level at which nothing is carried out.
+    #[error("{what} declares the level {level}: a person carries it out, not this agent")]
+    Level {
+        /// What declares it.
+        what: String,
+        /// The level.
+        level: Autonomy,
     },
     /// The tool does not take the call.
     #[error("the call is not one that the tools take: {why}")]
@@ -262,6 +271,7 @@ pub fn check(
             }
         } else {
             check_runbook(plan, step, &knowledge.runbooks)?;
+            check_levels(plan, step, knowledge)?;
             if begun.is_empty() && now > plan.valid_until {
                 let digest = request.plan_digest.short();
                 return Err(Forbidden::PlanTooOld { digest, valid_until: plan.valid_until });
@@ -272,6 +282,20 @@ pub fn check(
         return Err(Forbidden::TooLate { not_after: request.not_after, now });
     }
     Ok(Allowed { step: step.clone(), call })
+}
+
+/// Neither the target nor the runbook, as they are declared here and now, is for showing only. What was begun may always be undone.
+fn check_levels(plan: &Plan, step: &Step, knowledge: &Knowledge) -> Result<(), Forbidden> {
+    let target = knowledge.inventory.get(&step.target).and_then(|target| target.level);
+    let runbook = knowledge.runbooks.get(&plan.runbook).and_then(|runbook| runbook.level);
+    let declared =
+        [(target, format!("target `{}`", step.target)), (runbook, format!("runbook `{}`", plan.runbook))];
+    for (level, what) in declared {
+        if let Some(level) = level.filter(|level| *level < Autonomy::Approve) {
+            return Err(Forbidden::Level { what, level });
+        }
+    }
+    Ok(())
 }
 
 /// The loaded runbook still is the one that the plan was made from, and declares the step's call.

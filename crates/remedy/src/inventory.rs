@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::path::PathBuf;
 
+use quell_incident::plan::DeclaredTarget;
 use quell_incident::report::Subject;
+use quell_incident::workflow::Autonomy;
 use quell_incident::{Labels, TargetName, Untrusted};
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -32,6 +34,10 @@ pub struct Target {
     pub name: TargetName,
     /// Its kind in the site's words, such as `service` or `database`.
     pub kind: String,
+    /// The service that it belongs to: what `coordinator.autonomy_overrides` are compared with.
+    pub service: Option<String>,
+    /// No plan that touches it goes further than this level.
+    pub level: Option<Autonomy>,
     /// The URL of the API that operates it.
     pub endpoint: String,
     /// What telemetry may call it.
@@ -97,6 +103,10 @@ struct RawInventory {
 struct RawTarget {
     kind: Spanned<String>,
     #[serde(default)]
+    service: Option<Spanned<String>>,
+    #[serde(default)]
+    level: Option<Autonomy>,
+    #[serde(default)]
     endpoint: Option<Spanned<String>>,
     #[serde(default, rename = "match")]
     matches: Match,
@@ -160,9 +170,16 @@ impl Inventory {
                 (None, Some(file)) => Credential::File(file),
                 (None, None) => Credential::None,
             };
+            if let Some(service) = raw.service.as_ref().filter(|given| given.value.trim().is_empty()) {
+                let why = "is empty; leave it out, or name the service";
+                faults.add(service.referenced, format!("targets.{name}.service"), why);
+                continue;
+            }
             let target = Target {
                 name: name.clone(),
                 kind: raw.kind.value,
+                service: raw.service.map(|given| given.value),
+                level: raw.level,
                 endpoint,
                 matches: raw.matches,
                 labels: raw.labels,
@@ -212,6 +229,15 @@ impl Inventory {
 }
 
 impl Target {
+    /// What is declared of it that decides how far a plan may go.
+    pub fn declared(&self) -> DeclaredTarget {
+        DeclaredTarget {
+            service: self.service.clone(),
+            level: self.level,
+            known_as: self.matches.service.clone(),
+        }
+    }
+
     /// The bearer token for its endpoint, if it has one.
     ///
     /// # Errors
@@ -349,6 +375,10 @@ mod tests {
             (
                 "targets:\n  a: {kind: x, endpoint: 'http://u:p@h'}\n",
                 "targets.yaml:2:26: `targets.a.endpoint`: has credentials in it; use `token` or `token_file`",
+            ),
+            (
+                "targets:\n  a: {kind: x, service: ' '}\n",
+                "targets.yaml:2:25: `targets.a.service`: is empty; leave it out, or name the service",
             ),
             (
                 "targets:\n  a: {kind: x, token: t, token_file: /f}\n",

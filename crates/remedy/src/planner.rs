@@ -1,6 +1,6 @@
 //! From a diagnosis to a plan: a runbook is chosen, its targets are looked up, each step is tried dry.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -116,6 +116,10 @@ impl<'a> Planner<'a> {
         let mut steps: Vec<Step> = Vec::new();
         let mut unchanged = Vec::new();
         let mut touched = BTreeSet::new();
+        let declared: BTreeMap<_, _> = targets
+            .iter()
+            .filter_map(|name| Some((name.clone(), self.inventory.get(name)?.declared())))
+            .collect();
         for (step, target) in runbook.steps.iter().zip(targets) {
             let (mut planned, changes_nothing) = self.step(request, step, &target).await?;
             if !touched.insert(target) {
@@ -141,6 +145,8 @@ impl<'a> Planner<'a> {
             cause,
             summary,
             steps,
+            declared,
+            level: runbook.level,
             checks: runbook.checks.clone(),
             alert_look_back: runbook.alert_look_back,
             made_at: now,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jiff::SignedDuration;
 use quell_incident::ids::{Digest, RunbookName, StepName};
 use quell_incident::plan::{ActionCall, Check, Comparison, Reduce, STEPS_MAX};
+use quell_incident::workflow::Autonomy;
 use quell_incident::{Labels, TargetName};
 use quell_tool::{ActionRegistry, ToolError};
 use serde::Deserialize;
@@ -37,6 +38,8 @@ pub struct Runbook {
     pub priority: u32,
     /// The report's confidence must be at least this.
     pub min_confidence: f64,
+    /// It goes no further than this level, whatever the coordinator's settings allow.
+    pub level: Option<Autonomy>,
     /// What is done, in order.
     pub steps: Vec<RunbookStep>,
     /// What must hold afterwards.
@@ -125,6 +128,8 @@ struct RawRunbook {
     priority: u32,
     #[serde(default)]
     min_confidence: Option<Spanned<f64>>,
+    #[serde(default)]
+    level: Option<Autonomy>,
     steps: Spanned<Vec<RawStep>>,
     verify: Spanned<Vec<RawCheck>>,
     alert_look_back: Spanned<SignedDuration>,
@@ -223,6 +228,7 @@ pub(crate) fn parse(
         causes: raw.applies.causes.value,
         priority: raw.priority,
         min_confidence: raw.min_confidence.map_or(0.0, |given| given.value),
+        level: raw.level,
         steps,
         checks: checks.collect(),
         alert_look_back: raw.alert_look_back.value,

@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use quell_incident::contract::PlanAnswer;
 use quell_incident::ids::Digest;
 use quell_incident::plan::Undo;
+use quell_remedy::{Inventory, Knowledge, Runbooks};
 use quell_tool::ToolError;
 use quell_tool::fake::{Behaviour, KeyValueTarget};
 use serde_json::json;
@@ -104,6 +105,18 @@ async fn a_plan_shows_each_step_dry_with_its_undo() {
           "idempotent": true
         }
       ],
+      "declared": {
+        "alpha": {
+          "known_as": [
+            "alpha-service"
+          ]
+        },
+        "beta": {
+          "known_as": [
+            "beta-service"
+          ]
+        }
+      },
       "checks": [
         {
           "name": "low-rate",
@@ -234,4 +247,34 @@ async fn a_plan_knows_how_long_it_is_good_for() {
     assert_eq!(plan.made_at, clock.now());
     assert_eq!(plan.valid_until, clock.now() + SignedDuration::from_mins(10));
     assert_eq!(plan.alert_look_back, SignedDuration::from_mins(1));
+}
+
+/// A plan carries what decides how far it may go, and telemetry has no part in it.
+#[tokio::test]
+async fn a_plan_says_what_is_declared_of_its_targets() {
+    let (folder, target, clock) = (tempfile::tempdir().unwrap(), KeyValueTarget::new(), TestClock::new());
+    target.set("alpha", "size", json!(10));
+    let agent = agent(folder.path(), &target, &clock);
+    let text =
+        INVENTORY.replace("alpha: {kind: service,", "alpha: {kind: service, service: shop, level: approve,");
+    let actions = tools(&target);
+    let inventory = Inventory::from_yaml("inventory.yaml", &text, Some("http://127.0.0.1:1")).unwrap();
+    let raise = RAISE.replace("priority: 10", "priority: 10\nlevel: suggest");
+    let runbooks = Runbooks::from_texts(&[("raise.yaml", &raise)], &inventory, &actions).unwrap();
+    agent.replace_knowledge(Knowledge { inventory, runbooks, actions, guard: switched_on() });
+    let mut asked = plan_request("too_low", "beta-service");
+    asked.incident.labels = [("service", "billing"), ("level", "auto")].into_iter().collect();
+    let plan = plan(&agent, &asked).await;
+    assert_eq!(
+        json!({"declared": plan.declared, "level": plan.level}),
+        json!({
+            "declared": {
+                "alpha": {"service": "shop", "level": "approve", "known_as": ["alpha-service"]},
+                "beta": {"known_as": ["beta-service"]},
+            },
+            "level": "suggest",
+        })
+    );
+    let other = quell_incident::Plan { level: None, ..plan.clone() };
+    assert_ne!(plan.digest().unwrap(), other.digest().unwrap(), "an approval is of what is declared as well");
 }

@@ -216,3 +216,61 @@ async fn the_same_name_without_the_evidence_has_no_cause() {
     assert!(incident["diagnostics"]["root_cause"].is_null(), "{:#}", incident["diagnostics"]);
     assert_eq!(sandbox.actions().await.unwrap(), Vec::<Value>::new());
 }
+
+/// What an attacker can write into an alert: it claims to be of the service that is let loose.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_label_does_not_choose_the_autonomy() {
+    let overrides = "autonomy: approve\n  autonomy_overrides: [{service: test_service, level: auto}]";
+    let hold = Options { alerts_hold: Duration::from_secs(3600), ..Options::default() };
+    let sandbox = Sandbox::start(hold.replacing("autonomy: auto", overrides)).await.unwrap();
+    sandbox.trigger("database_timeout", None).await.unwrap();
+    let labels = json!({"alertname": "DatabaseConnectionTimeout", "severity": "warning",
+        "instance": "db-server-01:9090", "service": "test_service"});
+    sandbox
+        .incident("nothing", Duration::from_secs(3), |_| false)
+        .await
+        .expect_err("the simulator's own alerts are held back, and the evidence is there by then");
+    sandbox.post("/webhook/alert", &json!({"labels": labels})).await.unwrap();
+    let asked = sandbox.incident("a question", WITHIN, |i| i["phase"] == "awaiting_approval").await.unwrap();
+    assert_eq!(asked["service"], "test_service");
+    assert_eq!(asked["autonomy"]["level"], "approve", "{:#}", asked["autonomy"]);
+    let timeline = asked["timeline"].to_string();
+    assert!(
+        timeline.contains("target order_service (service order_service): coordinator.autonomy"),
+        "{timeline}"
+    );
+    assert_eq!(sandbox.actions().await.unwrap(), Vec::<Value>::new());
+}
+
+/// The other way round: what a site holds back is held back by what its inventory says, without a word in the alert.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_held_back_is_not_restarted_for_another_ones_alert() {
+    let overrides = "autonomy: auto\n  autonomy_overrides: [{service: order_service, level: suggest}]";
+    let sandbox = Sandbox::start(Options::default().replacing("autonomy: auto", overrides)).await.unwrap();
+    sandbox.trigger("database_timeout", None).await.unwrap();
+    let incident = sandbox.incident("a person to be asked", WITHIN, handed_over).await.unwrap();
+    let words = incident["summary"].as_str().unwrap();
+    assert!(words.contains("suggest") && words.contains("override for service order_service"), "{words}");
+    assert_eq!(sandbox.actions().await.unwrap(), Vec::<Value>::new());
+}
+
+/// A source that joins is one more that must be allowed to, wherever its name is sorted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_joins_does_not_choose_the_autonomy() {
+    let settings = "source_name: zzz
+  correlation: {rules: [{name: both, labels: [instance], sources: [webhook, zzz]}]}
+  autonomy: observe
+  autonomy_overrides: [{source: webhook, level: auto}]";
+    let options = Options::default().replacing("autonomy: auto", settings);
+    let options = options.replacing("settle: 200ms", "settle: 3s, settle_p0: 3s");
+    let sandbox = Sandbox::start(options).await.unwrap();
+    sandbox.trigger("database_timeout", None).await.unwrap();
+    let opened = sandbox.incident("the incident", WITHIN, |_| true).await.unwrap();
+    let labels = json!({"alertname": "Other", "instance": "db-server-01:9090"});
+    let joined = sandbox.post("/webhook/alert", &json!({"labels": labels})).await.unwrap();
+    assert_eq!(joined["incident_id"], opened["id"], "{joined}");
+    let incident = sandbox.incident("a person to be asked", WITHIN, handed_over).await.unwrap();
+    assert_eq!(incident["question"]["why"]["reason"], "observe_only", "{:#}", incident["question"]);
+    assert_eq!(incident["plan"], Value::Null);
+    assert_eq!(sandbox.actions().await.unwrap(), Vec::<Value>::new());
+}

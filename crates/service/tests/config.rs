@@ -366,3 +366,16 @@ fn what_has_no_effect_is_said() {
     the environment variable QUELL_DRYRUN is not one that Quell knows; it has no effect
     "#);
 }
+
+#[test]
+fn an_override_of_the_autonomy_names_what_it_is_for() {
+    let said =
+        refused("coordinator: {autonomy_overrides: [{target: db-1, level: approve}, {level: auto}]}\n", &[]);
+    assert!(
+        said.contains("coordinator.autonomy_overrides[1]") && said.contains("`coordinator.autonomy`"),
+        "{said}"
+    );
+    let many = vec!["{service: s, level: auto}"; 201].join(", ");
+    let said = refused(&format!("coordinator: {{autonomy_overrides: [{many}]}}\n"), &[]);
+    assert!(said.contains("more than 200"), "{said}");
+}

@@ -171,6 +171,8 @@ pub struct Row {
     pub alerts_total: u64,
     /// How many of them fire.
     pub alerts_firing: u64,
+    /// How many plans were begun for it.
+    pub attempts: u64,
     /// When the first alert began.
     pub started_at: Timestamp,
     /// When it was opened.
@@ -226,6 +228,7 @@ impl Row {
             fingerprints: fingerprints.take(ROW_NAMES_MAX).collect(),
             alerts_total: incident.members.len() as u64 + incident.alerts_not_kept,
             alerts_firing: incident.members.firing() as u64,
+            attempts: incident.attempts.len() as u64,
             started_at: incident.started_at,
             created_at: incident.created_at,
             updated_at: incident.updated_at,

@@ -174,6 +174,8 @@ impl Resolution {
             cause: "slow".to_owned(),
             summary: runbook.to_owned(),
             steps: (1..=steps).map(step).collect(),
+            declared: BTreeMap::new(),
+            level: None,
             checks: vec![Check {
                 name: "fast".to_owned(),
                 metric: target.to_string(),

@@ -1,7 +1,7 @@
 //! What an alert's firing, clearing and silencing do to an incident. Many messages are decided together, so that a storm is a few
 //! events and not one for each alert.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -12,6 +12,7 @@ use crate::correlation::{Flapping, GroupId, JoinedBy};
 use crate::event::{Cleared, Event};
 use crate::incident::{How, Incident, Outcome, Phase, SAMPLE_MAX};
 use crate::members::Member;
+use crate::said::services_of;
 use crate::severity::{Priority, Severity, Status};
 
 /// How long after an alert cleared a firing of the same episode may be a late message.
@@ -108,14 +109,16 @@ fn fired_events(
     }
     let mut events = Vec::new();
     for ((joined, group), alerts) in by_reason {
-        let (mut full, mut counted, mut bytes) = (Vec::new(), Vec::new(), 0);
-        let mut say = |full: &mut Vec<Arc<Alert>>, counted: &mut Vec<Member>| {
-            let (full, counted) = (std::mem::take(full), std::mem::take(counted));
-            if !full.is_empty() || !counted.is_empty() {
-                let (joined, group) = (joined.clone(), group.clone());
-                events.push(Event::AlertsJoined { full, counted, joined, group });
-            }
-        };
+        let (mut full, mut counted, mut services, mut bytes) = (Vec::new(), Vec::new(), BTreeSet::new(), 0);
+        let mut say =
+            |full: &mut Vec<Arc<Alert>>, counted: &mut Vec<Member>, services: &mut BTreeSet<String>| {
+                let (full, counted) = (std::mem::take(full), std::mem::take(counted));
+                let services = std::mem::take(services).into_iter().collect();
+                if !full.is_empty() || !counted.is_empty() {
+                    let (joined, group) = (joined.clone(), group.clone());
+                    events.push(Event::AlertsJoined { full, counted, joined, group, services });
+                }
+            };
         for FiredAlert { alert, .. } in alerts {
             let known = in_sample(&alert.key);
             let own_bytes = bytes_of(alert);
@@ -125,13 +128,14 @@ fn fired_events(
                 full.push(Arc::clone(alert));
             } else {
                 counted.push(Member::firing(alert.key.clone(), alert.starts_at));
+                services.extend(services_of(alert));
             }
             if full.len() + counted.len() >= ALERTS_PER_EVENT_MAX || bytes >= FULL_BYTES_MAX {
-                say(&mut full, &mut counted);
+                say(&mut full, &mut counted, &mut services);
                 bytes = 0;
             }
         }
-        say(&mut full, &mut counted);
+        say(&mut full, &mut counted, &mut services);
     }
     events
 }

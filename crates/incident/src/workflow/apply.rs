@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::contract::StepOutcome;
+use crate::contract::StepEnd;
 use crate::event::{Envelope, Event};
 use crate::ids::{IncidentId, Revision};
 use crate::incident::{ActionRecord, Asking, Attempt, Doubt, Incident, Outcome, Phase, Proposal, Run, Stop};
 use crate::members::Members;
 use crate::plan::Plan;
+use crate::said::Said;
 
 /// How long a plan is held after the end of a window that held it.
 const HOLD_AFTER_WINDOW: jiff::SignedDuration = jiff::SignedDuration::from_mins(15);
@@ -94,6 +95,7 @@ pub fn opened(envelope: &Envelope) -> Result<Incident, Illegal> {
         closed_at: None,
         alerts: BTreeMap::new(),
         members: Members::default(),
+        said: Said::default(),
         groups: BTreeMap::new(),
         truncated: BTreeMap::new(),
         flapping: None,
@@ -101,12 +103,13 @@ pub fn opened(envelope: &Envelope) -> Result<Incident, Illegal> {
         phase: Phase::Settling { until: *settle_until },
         report: None,
         plan: None,
+        autonomy: None,
         actions: Vec::new(),
         attempts: Vec::new(),
         locks: BTreeMap::new(),
         started_keys: Vec::new(),
         task_serial: 0,
-        chosen_by_person: false,
+        chosen_by: None,
         acknowledged_by: Vec::new(),
         reopened: 0,
         post_mortem: None,
@@ -163,7 +166,7 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
                     | Phase::Resolved { .. }
             );
             incident.task_serial += 1;
-            incident.chosen_by_person = false;
+            incident.chosen_by = None;
             incident.phase = Phase::Diagnosing(Asking {
                 task: task.clone(),
                 attempt: *attempt,
@@ -190,7 +193,7 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
                     | Phase::TakenOver { .. }
             );
             incident.task_serial += 1;
-            incident.chosen_by_person = chosen_by.is_some();
+            incident.chosen_by.clone_from(chosen_by);
             let asking = Asking {
                 task: task.clone(),
                 attempt: *attempt,
@@ -200,12 +203,14 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
             incident.phase = Phase::Planning { asking, runbook: runbook.clone() };
             from
         }
-        Event::Planned { plan, digest, give_up_at } => {
+        Event::Planned { plan, digest, autonomy, give_up_at } => {
             let from = matches!(incident.phase, Phase::Planning { .. });
             incident.plan = Some((*digest, (**plan).clone()));
+            incident.autonomy = Some(autonomy.clone());
             let proposal = Proposal {
                 plan: plan.clone(),
                 digest: *digest,
+                autonomy: autonomy.clone(),
                 approvals: Vec::new(),
                 happened: Vec::new(),
                 begun_at: None,
@@ -343,7 +348,8 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
             if let Some(attempt) =
                 incident.attempts.last_mut().filter(|attempt| attempt.runbook == cool_down.runbook)
             {
-                attempt.cool_down = Some(cool_down.clone());
+                attempt.cool_downs.retain(|known| known.target != cool_down.target);
+                attempt.cool_downs.push(cool_down.clone());
             }
             true
         }
@@ -470,7 +476,13 @@ fn step_started(incident: &mut Incident, envelope: &Envelope) -> bool {
         _ => return false,
     };
     if begins {
-        incident.attempts.push(Attempt { runbook, digest, undone: false, came_back: false, cool_down: None });
+        incident.attempts.push(Attempt {
+            runbook,
+            digest,
+            undone: false,
+            came_back: false,
+            cool_downs: Vec::new(),
+        });
     }
     for taken in takes {
         incident.locks.insert(taken.target.clone(), taken.token);
@@ -493,9 +505,9 @@ fn step_ended(
     incident: &mut Incident,
     envelope: &Envelope,
     key: &crate::ids::StepKey,
-    outcome: &StepOutcome,
+    outcome: &StepEnd,
 ) -> bool {
-    let happened = matches!(outcome, StepOutcome::Done { .. } | StepOutcome::Failed { .. });
+    let happened = matches!(outcome, StepEnd::Done { .. } | StepEnd::Failed { .. });
     match &mut incident.phase {
         Phase::Executing { proposal, run, index, closed, give_up_at, .. }
             if run.as_ref().is_some_and(|run| run.key == *key) =>
@@ -509,13 +521,13 @@ fn step_ended(
             if happened {
                 proposal.happened.push(*index);
             }
-            if matches!(outcome, StepOutcome::Done { .. }) {
+            if matches!(outcome, StepEnd::Done { .. }) {
                 *index += 1;
             }
             *run = None;
         }
         Phase::Undoing { remaining, run, .. } if run.as_ref().is_some_and(|run| run.key == *key) => {
-            if matches!(outcome, StepOutcome::Done { .. }) {
+            if matches!(outcome, StepEnd::Done { .. }) {
                 *remaining = remaining.saturating_sub(1);
             }
             *run = None;
@@ -523,10 +535,10 @@ fn step_ended(
         _ => return false,
     }
     let Some(action) = incident.actions.iter_mut().rfind(|action| action.key == *key) else { return false };
-    if let StepOutcome::Done { changes, .. } = outcome {
+    if let StepEnd::Done { changes, .. } = outcome {
         action.changes.clone_from(changes);
     }
     action.ended_at = Some(envelope.at);
-    action.outcome = Some(outcome.clone());
-    !matches!(outcome, StepOutcome::Unknown { .. })
+    action.outcome = Some(outcome.clone().into());
+    true
 }

@@ -16,9 +16,10 @@ pub(super) fn apply(incident: &mut Incident, event: &Event, at: Timestamp) -> bo
             fired(incident, &Arc::new((**alert).clone()));
             true
         }
-        Event::AlertsJoined { full, counted, group, .. } => {
+        Event::AlertsJoined { full, counted, group, services, .. } => {
             full.iter().for_each(|alert| fired(incident, alert));
             counted.iter().for_each(|member| put(incident, member.clone()));
+            services.iter().for_each(|service| incident.said.add_service(service));
             if let Some(group) = group
                 && (incident.groups.len() < GROUPS_MAX || incident.groups.contains_key(group))
             {
@@ -55,6 +56,7 @@ pub(super) fn apply(incident: &mut Incident, event: &Event, at: Timestamp) -> bo
 }
 
 fn put(incident: &mut Incident, member: Member) {
+    incident.said.add_source(&member.key.source);
     if incident.members.len() >= ALERTS_MAX && incident.members.get(&member.key).is_none() {
         incident.alerts_not_kept += 1;
     } else {
@@ -64,6 +66,7 @@ fn put(incident: &mut Incident, member: Member) {
 
 fn fired(incident: &mut Incident, alert: &Arc<Alert>) {
     put(incident, Member::firing(alert.key.clone(), alert.starts_at));
+    incident.said.add_alert(alert);
     if incident.alerts.len() >= SAMPLE_MAX && !incident.alerts.contains_key(&alert.key) {
         // One that fires says more than one that has cleared.
         let over = incident.alerts.iter().find(|(_, state)| state.cleared_at.is_some());

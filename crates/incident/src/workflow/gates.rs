@@ -9,7 +9,7 @@ use crate::gate::{AlertNow, ClosedGate, Closing, World, closed_gates, closed_gat
 use crate::ids::StepKey;
 use crate::incident::{How, Incident, Phase, Proposal, Stop, Why};
 use crate::plan::{Step, Undo};
-use crate::workflow::policy::Autonomy;
+use crate::workflow::Autonomy;
 
 /// Closed gates as one sentence.
 pub(super) fn sentence(closed: &[ClosedGate]) -> String {
@@ -96,14 +96,15 @@ impl Looking<'_> {
     /// Why a person must agree to the plan, if one must.
     fn why_ask(&self, proposal: &Proposal) -> Option<String> {
         let plan = &proposal.plan;
+        let autonomy = self.policy.autonomy_in_force(self.incident, plan);
         let confidence = self.incident.report.as_ref().map_or(0.0, |report| report.confidence());
         if let Some(why) = plan.needs_person() {
             Some(why)
         } else if self.policy.require_approval {
             Some("every plan needs approval (agents.resolution.require_approval)".to_owned())
-        } else if self.policy.autonomy_for(self.incident, &plan.runbook) < Autonomy::Auto {
-            Some("the autonomy level is approve".to_owned())
-        } else if confidence < self.policy.confidence_min && !self.incident.chosen_by_person {
+        } else if autonomy.level < Autonomy::Auto {
+            Some(format!("the autonomy level is {}: {}", autonomy.level, autonomy.because()))
+        } else if confidence < self.policy.confidence_min && self.incident.chosen_by.is_none() {
             Some(format!("the confidence {confidence:.2} is below {:.2}", self.policy.confidence_min))
         } else {
             None
@@ -127,8 +128,8 @@ impl Looking<'_> {
         let waits = only(Closing::Wait);
         if waits.is_empty() {
             // Only now: as long as something else holds it, a new plan would grow as old.
-            let chosen = self.incident.proposal().filter(|_| self.incident.chosen_by_person);
-            return Some(vec![self.start_planning(1, chosen.map(|proposal| (&proposal.plan.runbook, "")))]);
+            let chosen = self.incident.proposal().map(|proposal| &proposal.plan.runbook);
+            return Some(vec![self.start_planning(1, chosen.zip(self.incident.chosen_by.as_deref()))]);
         }
         Some(if waits == said { Vec::new() } else { vec![Event::GatesClosed { closed: waits }] })
     }
@@ -155,10 +156,10 @@ impl Looking<'_> {
         if let Some(events) = self.waiting(&closed, said) {
             return events;
         }
-        if self.why_ask(proposal).is_some()
+        if let Some(why) = self.why_ask(proposal)
             && proposal.approvals.iter().all(|given| given.digest != proposal.digest)
         {
-            let because = "the approval of exactly this plan is missing".to_owned();
+            let because = format!("the approval of exactly this plan is missing: {why}");
             return self.escalate(Why::GatesClosed { because }, None);
         }
         let takes: Vec<_> = plan

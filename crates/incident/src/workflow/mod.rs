@@ -15,6 +15,7 @@
 mod alerts;
 pub mod apply;
 mod apply_alerts;
+mod autonomy;
 mod duties;
 mod gates;
 mod people;
@@ -27,8 +28,9 @@ use jiff::Timestamp;
 
 pub use alerts::{ALERTS_PER_EVENT_MAX, AlertBatch, FiredAlert, begins_anew, open_with};
 pub use apply::{Illegal, apply, opened, replay};
+pub use autonomy::{Autonomy, AutonomyDecision, AutonomyOverride, AutonomyReason};
 pub use duties::{Duty, DutyKind, duties, next_deadline, step_request};
-pub use policy::{Autonomy, AutonomyOverride, Policy};
+pub use policy::Policy;
 
 use crate::alert::{Alert, AlertKey};
 use crate::contract::{PlanAnswer, ProbeVerdict, StepOutcome, TargetLock, VerificationReport};
@@ -208,6 +210,12 @@ pub enum Refused {
         /// What to do instead.
         remedy: String,
     },
+    /// An approval that comes too late.
+    #[error("the question expired at {at}; no answer was a no")]
+    Expired {
+        /// When.
+        at: Timestamp,
+    },
     /// An approval of a plan that is not the one that is asked for.
     #[error("the plan to approve is {wanted}, not {given}: look at it again and approve that digest")]
     OtherPlan {
@@ -219,6 +227,12 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// What is to be decided and recorded although the input was refused: that a question has expired must outlast a clock that is put
+    /// back, or the next answer would find it open again.
+    pub fn recorded_by(&self) -> Option<Input> {
+        matches!(self, Self::Expired { .. }).then_some(Input::Deadline)
+    }
+
     fn stale(what: impl Into<String>, incident: &Incident) -> Self {
         Self::Stale { what: what.into(), phase: incident.phase.name() }
     }

@@ -44,7 +44,7 @@ impl Looking<'_> {
                     return Err(Refused::OtherPlan { wanted: proposal.digest, given: digest });
                 }
                 if *expires_at <= self.now {
-                    return self.not_now("approve", "the question expired; no answer was a no");
+                    return Err(Refused::Expired { at: *expires_at });
                 }
                 // The same person twice is one approval.
                 if given.iter().any(|approval| approval.by == by) {

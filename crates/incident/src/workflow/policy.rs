@@ -3,40 +3,8 @@
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::RunbookName;
-use crate::incident::Incident;
+use super::autonomy::{Autonomy, AutonomyOverride};
 use crate::severity::Priority;
-
-/// How far Quell may go by itself, from least to most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Autonomy {
-    /// Detect and diagnose only.
-    Observe,
-    /// Plan and dry run.
-    Suggest,
-    /// Execute after a person's approval.
-    Approve,
-    /// Execute.
-    Auto,
-}
-
-/// A level for what it matches; what it leaves out matches everything.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AutonomyOverride {
-    /// The source of the first alert.
-    #[serde(default)]
-    pub source: Option<String>,
-    /// The incident's service.
-    #[serde(default)]
-    pub service: Option<String>,
-    /// The runbook.
-    #[serde(default)]
-    pub runbook: Option<String>,
-    /// The level.
-    pub level: Autonomy,
-}
 
 /// The settings, with the defaults that Quell ships.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,7 +16,7 @@ pub struct Policy {
     pub require_approval: bool,
     /// The level where no override matches.
     pub autonomy: Autonomy,
-    /// The first one that matches counts.
+    /// Other levels for what they match.
     pub autonomy_overrides: Vec<AutonomyOverride>,
     /// Below it even a plan at the level auto asks a person. 0 to 1.
     pub confidence_min: f64,
@@ -131,39 +99,6 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// The level for an incident and a runbook.
-    pub fn autonomy_for(&self, incident: &Incident, runbook: &RunbookName) -> Autonomy {
-        let source = incident.alerts.keys().next().map(|key| key.source.as_str()).unwrap_or_default();
-        let matches = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
-        self.autonomy_overrides
-            .iter()
-            .find(|row| {
-                matches(&row.source, source)
-                    && matches(&row.service, &incident.service)
-                    && matches(&row.runbook, runbook.as_str())
-            })
-            .map_or(self.autonomy, |row| row.level)
-    }
-
-    /// The level that is known before there is a plan, so without a runbook.
-    pub fn may_plan(&self, incident: &Incident) -> bool {
-        let source = incident.alerts.keys().next().map(|key| key.source.as_str()).unwrap_or_default();
-        let matches = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
-        let rows = self
-            .autonomy_overrides
-            .iter()
-            .filter(|row| matches(&row.source, source) && matches(&row.service, &incident.service));
-        for row in rows {
-            match row.runbook {
-                // A row for a runbook speaks of that one only: it can allow a plan, and never forbid all.
-                Some(_) if row.level > Autonomy::Observe => return true,
-                Some(_) => {}
-                None => return row.level > Autonomy::Observe,
-            }
-        }
-        self.autonomy > Autonomy::Observe
-    }
-
     /// How long an incident of this priority settles.
     pub fn settle_for(&self, priority: Priority) -> SignedDuration {
         if priority == Priority::P0 { self.settle_p0 } else { self.settle }

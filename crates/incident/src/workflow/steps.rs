@@ -1,7 +1,7 @@
 //! What a step's outcome, or a probe of its target, brings.
 
 use super::{Looking, Refused, later};
-use crate::contract::{ProbeVerdict, StepOutcome};
+use crate::contract::{ProbeVerdict, StepEnd, StepOutcome};
 use crate::event::Event;
 use crate::ids::StepKey;
 use crate::incident::{Phase, Run, Why};
@@ -20,12 +20,14 @@ impl Looking<'_> {
 
     pub(super) fn step_outcome(&self, key: &StepKey, outcome: &StepOutcome) -> Result<Vec<Event>, Refused> {
         let run = self.run_of(key)?;
-        if let StepOutcome::Unknown { why } = outcome {
+        let end = match outcome.end() {
+            Ok(end) => end,
             // Said again while it is probed, it changes nothing.
-            return Ok(if run.doubt.is_some() { Vec::new() } else { vec![self.doubt(key, why.clone())] });
-        }
-        let ended = Event::StepEnded { key: key.clone(), outcome: outcome.clone(), by_probe: false };
-        Ok(self.after_step(run, ended, outcome))
+            Err(_) if run.doubt.is_some() => return Ok(Vec::new()),
+            Err(why) => return Ok(vec![self.doubt(key, why.to_owned())]),
+        };
+        let ended = Event::StepEnded { key: key.clone(), outcome: end.clone(), by_probe: false };
+        Ok(self.after_step(run, ended, &end))
     }
 
     pub(super) fn probed(&self, key: &StepKey, verdict: &ProbeVerdict) -> Result<Vec<Event>, Refused> {
@@ -37,7 +39,7 @@ impl Looking<'_> {
             ));
         };
         let outcome = match verdict {
-            ProbeVerdict::Done { changes } => StepOutcome::Done {
+            ProbeVerdict::Done { changes } => StepEnd::Done {
                 changes: changes.clone(),
                 output: "seen by a probe of the target".to_owned(),
                 began_at: run.started_at,
@@ -45,7 +47,7 @@ impl Looking<'_> {
             },
             ProbeVerdict::NotDone => {
                 let why = format!("{}; a probe of the target says that it did not happen", doubt.why);
-                StepOutcome::Refused { why }
+                StepEnd::Refused { why }
             }
             ProbeVerdict::CannotTell { why } => {
                 let because = format!("{}; {why}", doubt.why);
@@ -71,24 +73,24 @@ impl Looking<'_> {
     }
 
     /// What follows on a step's end. The incident is still as before the end, so what the end itself changes is allowed for here.
-    fn after_step(&self, run: &Run, ended: Event, outcome: &StepOutcome) -> Vec<Event> {
+    fn after_step(&self, run: &Run, ended: Event, outcome: &StepEnd) -> Vec<Event> {
         let mut events = vec![ended];
         match (&self.incident.phase, outcome) {
-            (Phase::Undoing { .. }, StepOutcome::Done { .. }) => {}
-            (Phase::Undoing { .. }, StepOutcome::Failed { why } | StepOutcome::Refused { why }) => {
+            (Phase::Undoing { .. }, StepEnd::Done { .. }) => {}
+            (Phase::Undoing { .. }, StepEnd::Failed { why } | StepEnd::Refused { why }) => {
                 events.extend(self.escalate(Why::UndoFailed { because: why.clone() }, None));
             }
             (Phase::Executing { stop: Some(_), .. }, _) => {}
-            (Phase::Executing { proposal, .. }, StepOutcome::Done { .. }) => {
+            (Phase::Executing { proposal, .. }, StepEnd::Done { .. }) => {
                 let last = run.index + 1 >= proposal.plan.steps.len();
                 if last || self.incident.cleared() {
                     events.push(self.start_verification());
                 }
             }
-            (Phase::Executing { .. }, StepOutcome::Failed { why }) => {
+            (Phase::Executing { .. }, StepEnd::Failed { why }) => {
                 events.push(self.start_undo(format!("step failed: {why}")));
             }
-            (Phase::Executing { proposal, .. }, StepOutcome::Refused { why }) => {
+            (Phase::Executing { proposal, .. }, StepEnd::Refused { why }) => {
                 if proposal.happened.is_empty() {
                     events.extend(self.escalate(Why::StepRefused { because: why.clone() }, None));
                 } else {

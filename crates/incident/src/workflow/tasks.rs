@@ -57,7 +57,8 @@ impl Looking<'_> {
             PlanAnswer::NoPlan { why } => return Ok(self.no_plan(why)),
             PlanAnswer::Plan { plan } => plan,
         };
-        if !self.incident.chosen_by_person && super::gates::excluded(self.incident).contains(&plan.runbook) {
+        if self.incident.chosen_by.is_none() && super::gates::excluded(self.incident).contains(&plan.runbook)
+        {
             return Ok(self.no_plan(&format!("only {} fits, which did not help before", plan.runbook)));
         }
         if let Phase::Planning { runbook: Some(chosen), .. } = &self.incident.phase
@@ -71,6 +72,7 @@ impl Looking<'_> {
             Ok(digest) => Ok(vec![Event::Planned {
                 plan: plan.clone(),
                 digest,
+                autonomy: self.policy.autonomy_of(self.incident, plan),
                 give_up_at: later(self.now, self.policy.hold_max),
             }]),
             Err(why) => Ok(self.ask_again(asking, &format!("the plan cannot be used: {why}"))),
@@ -129,10 +131,7 @@ impl Looking<'_> {
         let (what, again) = match &self.incident.phase {
             Phase::Planning { runbook, .. } => (
                 "a plan",
-                self.start_planning(
-                    next,
-                    runbook.as_ref().map(|name| (name, "")).filter(|_| self.incident.chosen_by_person),
-                ),
+                self.start_planning(next, runbook.as_ref().zip(self.incident.chosen_by.as_deref())),
             ),
             _ => ("a diagnosis", self.start_diagnosis(next)),
         };

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use quell_incident::alert::{Alert, AlertKey, AlertStatus, Fingerprint, Labels};
-use quell_incident::contract::{CheckResult, StepOutcome, Verdict, VerificationReport};
+use quell_incident::contract::{CheckResult, PlanAnswer, StepOutcome, Verdict, VerificationReport};
 use quell_incident::gate::{AlertNow, LockState, World};
 use quell_incident::ids::{
     Digest, FencingToken, IncidentId, Revision, RunbookName, SourceName, StepName, TargetName,
@@ -15,7 +15,7 @@ use quell_incident::incident::{Incident, Phase};
 use quell_incident::mapping::Mapping;
 use quell_incident::plan::*;
 use quell_incident::report::{Claim as ReportClaim, Hypothesis, Report, Subject};
-use quell_incident::workflow::{self, Autonomy, Claim, Draft, Input, Policy, Refused};
+use quell_incident::workflow::{self, Autonomy, AutonomyOverride, Claim, Draft, Input, Policy, Refused};
 use quell_incident::{Envelope, Event};
 
 pub(crate) const START: i64 = 1_750_000_000;
@@ -127,6 +127,8 @@ pub(crate) fn plan(incident: IncidentId, runbook: &str, now: Timestamp) -> Plan 
             step("restart", "shop", Undo::NotNeeded { why: "a restart".to_owned() }),
             step("scale", "shop", Undo::Inverse { call: call("scale-back", "shop") }),
         ],
+        declared: BTreeMap::new(),
+        level: None,
         checks: vec![Check {
             name: "fast".to_owned(),
             metric: "latency".to_owned(),
@@ -166,8 +168,11 @@ pub(crate) fn done(now: Timestamp) -> StepOutcome {
 
 impl Case {
     pub(crate) fn new(policy: Policy) -> Self {
+        Self::opened_by(alert("ShopSlow"), policy)
+    }
+
+    pub(crate) fn opened_by(alert: Alert, policy: Policy) -> Self {
         let now = at(0);
-        let alert = alert("ShopSlow");
         let key = alert.key.clone();
         let draft = Draft {
             head: Mapping::default().head(&alert),
@@ -266,7 +271,7 @@ impl Case {
         };
         let task = asking.task.clone();
         let plan = Box::new(plan(self.incident.id, runbook, self.now));
-        self.must(Input::Plan { task, answer: quell_incident::contract::PlanAnswer::Plan { plan } });
+        self.must(Input::Plan { task, answer: PlanAnswer::Plan { plan } });
     }
 
     pub(crate) fn reach_held(&mut self) {
@@ -329,4 +334,37 @@ pub(crate) fn envelope(id: IncidentId, revision: u64, now: Timestamp, event: Eve
 
 pub(crate) fn token(number: u64) -> FencingToken {
     FencingToken(number)
+}
+
+pub(crate) fn policy(autonomy: Autonomy, autonomy_overrides: &[AutonomyOverride]) -> Policy {
+    Policy { autonomy, autonomy_overrides: autonomy_overrides.to_vec(), ..auto() }
+}
+
+pub(crate) fn from(source: &str, labels: &[(&str, &str)]) -> Alert {
+    let labels: Labels = labels.iter().copied().collect();
+    let key =
+        AlertKey { source: SourceName::declared(source).unwrap(), fingerprint: Fingerprint::of(&labels) };
+    let annotations = Labels::default();
+    let starts_at = at(0);
+    Alert {
+        key,
+        status: AlertStatus::Firing,
+        labels,
+        annotations,
+        starts_at,
+        ends_at: None,
+        generator_url: None,
+    }
+}
+
+/// A plan of the case's incident, with what the inventory declares of `db-1` and `shop`.
+pub(crate) fn plan_of(case: &Case, declared: &[(&str, DeclaredTarget)]) -> Plan {
+    let declared = declared.iter().map(|(name, declared)| (target(name), declared.clone())).collect();
+    Plan { declared, ..plan(case.incident.id, "mend", case.now) }
+}
+
+pub(crate) fn answer(case: &mut Case, plan: Plan) -> Vec<Event> {
+    let Phase::Planning { asking, .. } = &case.incident.phase else { panic!("{:?}", case.incident.phase) };
+    let (task, plan) = (asking.task.clone(), Box::new(plan));
+    case.must(Input::Plan { task, answer: PlanAnswer::Plan { plan } })
 }

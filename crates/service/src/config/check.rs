@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::load::Daemon;
 use super::values::Period;
-use super::{Config, ConfigError, TokenEntry};
+use super::{AutonomyOverride, Config, ConfigError, TokenEntry};
 
 /// The shortest time that a setting with a least length takes; shorter ones keep a processor busy.
 const PERIOD_MIN: Period = Period::milliseconds(10);
@@ -14,6 +14,7 @@ const PERIOD_MAX: Period = Period::seconds(30 * 24 * 60 * 60);
 const TOKEN_BYTES_MIN: usize = 8;
 const TOKENS_MAX: usize = 1000;
 const RULES_MAX: usize = 100;
+const OVERRIDES_MAX: usize = 200;
 const RULE_LABELS_MAX: usize = 20;
 const NAME_BYTES_MAX: usize = 64;
 const ALERT_MANAGERS_MAX: usize = 16;
@@ -35,6 +36,7 @@ pub(super) fn check(config: &Config, concerns: impl Fn(Daemon) -> bool) -> Resul
         return Err(ConfigError::setting("coordinator.poll_prometheus.enabled", why));
     }
     check_rules(config)?;
+    check_overrides(config)?;
     check_audit(config)?;
     check_sources(config)?;
     if config.simulator.metrics_urls.is_empty() && !config.has_real_metrics() {
@@ -161,6 +163,23 @@ fn check_rules(config: &Config) -> Result<(), ConfigError> {
             let why = format!("has {} labels; a rule takes 1 to {RULE_LABELS_MAX}", rule.labels.len());
             return Err(ConfigError::setting(setting("labels"), why));
         }
+    }
+    Ok(())
+}
+
+/// A row that names nothing would be the level itself, and many rows are looked through for each plan.
+fn check_overrides(config: &Config) -> Result<(), ConfigError> {
+    let rows = &config.coordinator.autonomy_overrides;
+    if rows.len() > OVERRIDES_MAX {
+        let why = format!("has more than {OVERRIDES_MAX} entries");
+        return Err(ConfigError::setting("coordinator.autonomy_overrides", why));
+    }
+    let names_nothing = |row: &AutonomyOverride| {
+        [&row.source, &row.service, &row.target, &row.runbook].into_iter().all(Option::is_none)
+    };
+    if let Some(index) = rows.iter().position(names_nothing) {
+        let why = "names no source, service, target or runbook; set `coordinator.autonomy` instead";
+        return Err(ConfigError::setting(format!("coordinator.autonomy_overrides[{index}]"), why));
     }
     Ok(())
 }

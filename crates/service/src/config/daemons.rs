@@ -85,7 +85,8 @@ pub struct Coordinator {
     pub freezes: Vec<Window>,
     /// How far Quell goes by itself.
     pub autonomy: Autonomy,
-    /// Other levels for some sources, services or runbooks; the first that fits counts.
+    /// Other levels for some sources, services, targets or runbooks. The lowest that fits counts, but a row is an exception to the later
+    /// ones that name nothing that it does not name as well.
     pub autonomy_overrides: Vec<AutonomyOverride>,
     /// Comparing with Alertmanager what is known here.
     pub reconcile: Reconcile,
@@ -245,16 +246,20 @@ pub enum Autonomy {
     Auto,
 }
 
-/// Another level of autonomy for what fits all the names given; a name that is left out fits anything.
+/// Another level of autonomy for what fits all the names given; a name that is left out fits anything. What alerts say lowers a level
+/// and never raises it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AutonomyOverride {
-    /// The source of the alert.
+    /// The source of the alerts: to raise the level, of all of them.
     #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// The service.
+    /// The service: to raise the level, that which the inventory declares of the target.
     #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
+    /// The target's name in the inventory.
+    #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
     /// The runbook.
     #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
     pub runbook: Option<String>,

@@ -27,7 +27,7 @@ pub(super) type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 /// The shape of keys and values. With the version of events in it, a program that knows more events reads all logs anew.
 fn format_name() -> String {
-    format!("quell-index/4 events/{EVENT_VERSION}")
+    format!("quell-index/5 events/{EVENT_VERSION}")
 }
 
 /// How long a handle that was just dropped may keep sled's lock.
