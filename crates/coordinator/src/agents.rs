@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use quell_a2a::{Client, ClientError, Message, Part, PartContent, Task, TaskState};
 use quell_incident::contract::{
-    DiagnoseRequest, PlanAnswer, PlanRequest, ProbeAnswer, StepAnswer, StepRequest, VerificationReport,
+    DiagnoseRequest, Introduced, Introduction, PlanAnswer, PlanRequest, ProbeAnswer, StepAnswer, StepRequest, VerificationReport,
     VerifyRequest,
 };
 use quell_incident::ids::Digest;
@@ -124,6 +124,18 @@ impl AgentClient {
             return Err(AgentError::Failed { agent: self.role, skill, why });
         }
         Ok(task)
+    }
+
+    /// Says by which key this coordinator signs.
+    pub(crate) async fn introduce(
+        &self,
+        id: uuid::Uuid,
+        introduction: &Introduction,
+        within: Duration,
+    ) -> Result<Introduced, AgentError> {
+        // It belongs to no incident, and its trace is one of its own.
+        let (trace, message_id) = (IncidentId(id), format!("introduce/{id}"));
+        self.ask(trace, Priority::P3, "introduce", message_id, introduction, within).await
     }
 
     /// A place among the requests under way; P0 has places of its own besides.

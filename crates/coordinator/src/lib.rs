@@ -17,6 +17,7 @@ mod history;
 mod http;
 mod metrics;
 mod observe;
+mod permits;
 mod reconcile;
 mod respond;
 mod runner;
@@ -45,8 +46,8 @@ use quell_connect::alertmanager::AlertmanagerClient;
 use quell_connect::prometheus::PrometheusClient;
 use quell_incident::ids::{InvalidName, SourceName};
 use quell_service::{
-    BindError, Clock, Config, ConfigError, Exit, Failure, FaultPoints, Handle, IdSource, Scope, ServeOptions,
-    TokenTable, bind,
+    BindError, Clock, Config, ConfigError, Exit, Failure, FaultPoints, Handle, IdSource, Scope, Secret,
+    ServeOptions, TokenTable, bind,
 };
 use quell_store::{EmbeddedStore, IncidentStore, PostgresStore, StoreError};
 use tokio::sync::{Notify, Semaphore};
@@ -57,6 +58,7 @@ use tracing::{info, warn};
 use crate::agents::{AgentClient, Agents};
 use crate::http::{AgentEndpoint, Web};
 use crate::observe::AlertSource;
+pub use crate::permits::print_public_key;
 use crate::reconcile::{AlertReader, Ground};
 use crate::respond::Responder;
 use crate::runner::Runner;
@@ -114,9 +116,20 @@ pub enum StartError {
     /// The anchors' file or key cannot be used.
     #[error("coordinator.audit: {0}")]
     Audit(quell_store::audit::AnchorError),
+    /// The key that signs permits cannot be used.
+    #[error("coordinator.signing_key_file: {}", with_cause(.0))]
+    PermitKey(quell_sign::KeyError),
     /// The agent card is not complete.
     #[error(transparent)]
     Card(#[from] A2aError),
+}
+
+/// A key's error with what the system said: the two are one sentence.
+fn with_cause(error: &quell_sign::KeyError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
 }
 
 impl Failure for StartError {
@@ -131,6 +144,7 @@ impl Failure for StartError {
             | Self::SourceName(_)
             | Self::Agent(_)
             | Self::Audit(_)
+            | Self::PermitKey(_)
             | Self::Alertmanager(_)
             | Self::Prometheus(_) => Exit::Usage,
             Self::HttpClient(_) | Self::Card(_) | Self::StoreThread => Exit::Failure,
@@ -164,8 +178,8 @@ pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
     ]
     .into();
     let agents = Arc::new(Agents {
-        diagnostic: agent_client(config, &endpoints[0])?,
-        resolution: agent_client(config, &endpoints[1])?,
+        diagnostic: agent_client(&endpoints[0], config.agents.diagnostic.token.as_ref())?,
+        resolution: agent_client(&endpoints[1], config.agents.resolution.token.as_ref())?,
     });
     let reader = alert_reader(config, &http_client)?;
     let prometheus = prometheus(config, &http_client)?;
@@ -176,7 +190,8 @@ pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
     let http_address = http.local_addr().unwrap_or(config.coordinator.listen);
     let grpc_address = grpc.local_addr().unwrap_or(config.coordinator.grpc_listen);
     let store = open_store(config, ids.new_id()).await?;
-    let site = Arc::new(Site::new(store, clock, ids, faults, config.tenant.clone(), settings));
+    let permit_key = permits::key(config)?;
+    let site = Arc::new(Site::new(store, clock, ids, faults, config.tenant.clone(), settings, permit_key));
 
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let lease = config.coordinator.lease.get();
@@ -186,6 +201,8 @@ pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
     let correlated =
         correlate::start(Arc::clone(&site), Arc::clone(&received), tenure.clone(), stop.clone(), &tasks)
             .await?;
+    let (ids, resolution) = (Arc::clone(&site.ids), agents.resolution.clone());
+    permits::introduce(&site.permit_key, resolution, ids, stop.clone(), &tasks);
     let runner =
         Runner::new(Arc::clone(&site), agents, alertmanager, tenure.clone(), stop.clone(), tasks.clone());
     let mut registry = Registry::default();
@@ -321,9 +338,9 @@ fn http_client() -> Result<reqwest::Client, StartError> {
         .map_err(StartError::HttpClient)
 }
 
-fn agent_client(config: &Config, endpoint: &AgentEndpoint) -> Result<AgentClient, ClientError> {
-    let token = config.coordinator.agent_token.as_ref().map(|token| token.expose());
-    let options = ClientOptions::default().with_bearer(token);
+/// Each agent is shown its own token and no other's.
+fn agent_client(endpoint: &AgentEndpoint, token: Option<&Secret>) -> Result<AgentClient, ClientError> {
+    let options = ClientOptions::default().with_bearer(token.map(Secret::expose));
     Ok(AgentClient::new(endpoint.role, Client::connect_lazy(&endpoint.url, options)?))
 }
 

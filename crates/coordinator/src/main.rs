@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use quell_coordinator::{Setup, start};
+use quell_coordinator::{Setup, print_public_key, start};
 use quell_service::{
     ArgsCommon, Config, Daemon, Environment, FaultPoints, SystemClock, SystemIds, run_daemon,
 };
@@ -36,6 +36,9 @@ struct Args {
     /// Folder of the incidents; one coordinator at a time
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
+    /// Print the public key by which the resolution agent knows this coordinator's permits, and end
+    #[arg(long)]
+    print_public_key: bool,
 }
 
 fn main() -> ExitCode {
@@ -48,6 +51,9 @@ fn main() -> ExitCode {
             coordinator.data_dir = Some(folder.clone());
         }
     };
+    if args.print_public_key {
+        return print_public_key(args.common.config.clone(), Environment::of_process(), flags);
+    }
     let start = |config| {
         let clock = Arc::new(SystemClock);
         let ids = Arc::new(SystemIds::new(clock.clone()));

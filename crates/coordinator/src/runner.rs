@@ -25,6 +25,7 @@ use tracing::{error, info, warn};
 use crate::agents::{AgentError, Workers};
 use crate::diagnosis;
 use crate::observe::{self, AlertSource};
+use crate::permits;
 use crate::site::{By, ChangeError, Site};
 use crate::tenure::{Tenure, Term};
 
@@ -350,8 +351,15 @@ impl Runner {
                 self.tell(holder, id, input, "resolution").await;
             }
             DutyKind::LookAtGates { read_checks } => self.look_at_gates(holder, incident, *read_checks).await,
-            DutyKind::Step(request) => self.step(holder, incident, request).await,
-            DutyKind::Probe(request) => self.probe(holder, incident, request).await,
+            DutyKind::Step(request) | DutyKind::Probe(request) => {
+                match permits::permitted(&self.site.permit_key, incident, request) {
+                    Ok(request) if matches!(duty.kind, DutyKind::Probe(_)) => {
+                        self.probe(holder, incident, &request).await;
+                    }
+                    Ok(request) => self.step(holder, incident, &request).await,
+                    Err(error) => error!(incident_id = %id, %error, "a step cannot be permitted, trying again"),
+                }
+            }
             DutyKind::Verify(request) => loop {
                 let message_id = format!("{}/{}", duty.key, self.site.ids.new_id());
                 self.site.faults.reach("coordinator.verify.before").await;

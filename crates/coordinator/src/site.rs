@@ -9,6 +9,7 @@ use quell_incident::mapping::Mapping;
 use quell_incident::workflow::{self, AlertBatch, Draft, Input, Policy, Refused};
 use quell_incident::{Digest, Envelope, Event, Incident, IncidentId, Revision};
 use quell_service::{Clock, FaultPoints, IdSource, config};
+use quell_sign::SigningKey;
 use quell_store::{Append, IncidentStore, Lease, MessageKey, Retention, StoreError};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -61,6 +62,8 @@ pub(crate) struct Site {
     pub history: Arc<History>,
     /// Whose incidents these are.
     pub tenant: String,
+    /// Signs what the resolution agent may do.
+    pub permit_key: SigningKey,
     settings: RwLock<Arc<Settings>>,
     reloaded: Notify,
 }
@@ -109,10 +112,11 @@ impl Site {
         faults: FaultPoints,
         tenant: String,
         settings: Settings,
+        permit_key: SigningKey,
     ) -> Self {
         let (settings, reloaded) = (RwLock::new(Arc::new(settings)), Notify::new());
         let (metrics, history) = (Arc::default(), Arc::default());
-        Self { store, clock, ids, faults, metrics, history, tenant, settings, reloaded }
+        Self { store, clock, ids, faults, metrics, history, tenant, permit_key, settings, reloaded }
     }
 
     /// The time now.

@@ -7,12 +7,16 @@
 //! | `execute`, `undo` | [`StepRequest`] | [`StepAnswer`] |
 //! | `probe` | [`StepRequest`] | [`ProbeAnswer`] |
 //! | `verify` | [`VerifyRequest`] | [`VerificationReport`] |
+//! | `introduce` | [`Introduction`] | [`Introduced`] |
+//!
+//! What `execute`, `undo` and `probe` ask for must be permitted: [`crate::permit`].
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::alert::{Alert, Labels};
 use crate::ids::{Digest, FencingToken, IncidentId, RunbookName, StepKey, TargetName};
+use crate::permit::SignedPermit;
 use crate::plan::{AgentIdentity, Change, Check, Plan, Step};
 use crate::report::Report;
 use crate::severity::{Priority, Severity};
@@ -111,6 +115,32 @@ pub struct StepRequest {
     pub started_at: Timestamp,
     /// Refused after this.
     pub not_after: Timestamp,
+    /// The coordinator's signed word for all of it; without one that fits, nothing is done and nothing is sealed. It is added when the
+    /// request is sent: the workflow, from which the request comes, has no key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permit: Option<SignedPermit>,
+}
+
+/// Tells the resolution agent by which key the coordinator signs its permits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Introduction {
+    /// `quell/introduction/v1`.
+    pub schema: String,
+    /// The key: 64 hexadecimal digits.
+    pub public_key: String,
+}
+
+/// The answer to an [`Introduction`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Introduced {
+    /// Permits that are signed with it count.
+    Accepted,
+    /// They do not.
+    Refused {
+        /// Why, and what to set.
+        why: String,
+    },
 }
 
 /// A target's lock and its fencing token.

@@ -185,6 +185,7 @@ const GATES: &[(Gate, Closing, LookAt)] = &[
     (Gate::AlertFiring, Closing::Wait, alert_firing),
     (Gate::Suppression, Closing::Wait, suppression),
     (Gate::PlanAge, Closing::Replan, plan_age),
+    (Gate::PlanAge, Closing::HandOver, begun_plan_age),
     (Gate::CoolDown, Closing::HandOver, cool_down),
     (Gate::TargetLock, Closing::Wait, target_lock),
     (Gate::Baseline, Closing::Wait, baseline),
@@ -296,6 +297,13 @@ fn suppression(look: &Look<'_>) -> Option<String> {
 fn plan_age(look: &Look<'_>) -> Option<String> {
     (!look.begun && look.now > look.plan.valid_until)
         .then(|| format!("the plan was valid until {}", look.plan.valid_until))
+}
+
+/// What was done of it may be undone by a person; no further step is started on what was seen so long ago.
+fn begun_plan_age(look: &Look<'_>) -> Option<String> {
+    let until = look.plan.steps_until();
+    (look.begun && look.now > until)
+        .then(|| format!("the plan has begun, and no further step of it was to start after {until}"))
 }
 
 fn cool_down(look: &Look<'_>) -> Option<String> {

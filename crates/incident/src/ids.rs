@@ -173,6 +173,29 @@ impl StepKey {
         let undo = if undo { "/undo" } else { "" };
         Self(format!("{incident}/{attempt}/{}/{step}/{try_number}{undo}", plan.short()).into())
     }
+
+    /// Which attempt and which try of it, if it is a key of this step of this plan; anything else is none.
+    pub fn numbers(
+        &self,
+        incident: IncidentId,
+        plan: &Digest,
+        step: &StepName,
+        undo: bool,
+    ) -> Option<(usize, u32)> {
+        let rest = self.as_str().strip_prefix(&format!("{incident}/"))?;
+        let (attempt, rest) = rest.split_once('/')?;
+        let rest = rest.strip_prefix(&format!("{}/{step}/", plan.short()))?;
+        let try_number = if undo { rest.strip_suffix("/undo")? } else { rest };
+        let (attempt, try_number) = (attempt.parse().ok()?, try_number.parse().ok()?);
+        // Signs and leading zeros would make two keys of one.
+        (Self::of(incident, attempt, plan, step, try_number, undo) == *self).then_some((attempt, try_number))
+    }
+
+    /// Which try a key of [`StepKey::of`] is.
+    pub fn try_number(&self) -> Option<u32> {
+        let key = self.as_str().strip_suffix("/undo").unwrap_or(self.as_str());
+        key.rsplit('/').next()?.parse().ok()
+    }
 }
 
 /// SHA-256 over RFC 8785 canonical JSON, in lower-case hex.
@@ -311,6 +334,34 @@ mod tests {
             assert!(TargetName::declared(bad).is_err(), "{bad:?}");
         }
         assert_eq!(TargetName::declared("db-server-01").unwrap().as_str(), "db-server-01");
+    }
+
+    #[test]
+    fn a_step_key_is_taken_apart_by_what_it_must_be_of() {
+        let (incident, plan) = (IncidentId(uuid::Uuid::from_u128(1)), Digest::of_bytes(b"plan"));
+        for step in ["raise", "a/b", "1/2"] {
+            let step = StepName::declared(step).unwrap();
+            for undo in [false, true] {
+                let key = StepKey::of(incident, 2, &plan, &step, 31, undo);
+                assert_eq!(key.numbers(incident, &plan, &step, undo), Some((2, 31)));
+                assert_eq!(key.try_number(), Some(31));
+                assert_eq!(key.numbers(incident, &plan, &step, !undo), None);
+                assert_eq!(key.numbers(IncidentId(uuid::Uuid::from_u128(2)), &plan, &step, undo), None);
+                assert_eq!(key.numbers(incident, &Digest::of_bytes(b"other"), &step, undo), None);
+                assert_eq!(key.numbers(incident, &plan, &StepName::declared("other").unwrap(), undo), None);
+            }
+            let (short, all) = (plan.short(), |rest: &str| format!("{incident}/{rest}"));
+            for odd in [
+                all(&format!("+2/{short}/{step}/31")),
+                all(&format!("02/{short}/{step}/31")),
+                all(&format!("2/{short}/{step}/031")),
+                all(&format!("2/{short}/{step}/31/x")),
+                all(&format!("2/{short}/{step}")),
+                format!("{short}/{step}/31"),
+            ] {
+                assert_eq!(StepKey::declared(&odd).unwrap().numbers(incident, &plan, &step, false), None, "{odd}");
+            }
+        }
     }
 
     #[test]

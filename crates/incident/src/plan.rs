@@ -14,6 +14,8 @@ use crate::workflow::Autonomy;
 pub const PLAN_SCHEMA: &str = "quell/plan/v1";
 /// Steps in one plan at the most.
 pub const STEPS_MAX: usize = 50;
+/// How long gates may hold a plan that has begun, in all.
+const OVERRUN: SignedDuration = SignedDuration::from_mins(30);
 
 /// What the resolution agent proposes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +59,14 @@ impl Plan {
     /// When a value in it has no JSON form.
     pub fn digest(&self) -> Result<Digest, serde_json::Error> {
         Digest::of(self)
+    }
+
+    /// The last moment at which a step of it may start once it has begun: what its dry run showed grows old also then. There is room for
+    /// two tries of every step and for gates that close in between.
+    pub fn steps_until(&self) -> Timestamp {
+        let steps = self.steps.iter().fold(SignedDuration::ZERO, |sum, step| sum.saturating_add(step.timeout));
+        let room = steps.saturating_mul(2).saturating_add(OVERRUN);
+        self.valid_until.checked_add(room).unwrap_or(Timestamp::MAX)
     }
 
     /// The targets of its steps, sorted, each once: taken in this order, two plans cannot wait for each other.

@@ -11,6 +11,7 @@ use quell_incident::contract::{
     PlanAnswer, PlanRequest, ProbeAnswer, ProbeVerdict, StepAnswer, StepOutcome, StepRequest,
 };
 use quell_incident::ids::Digest;
+use quell_incident::permit::PermittedSkill;
 use quell_tool::{CallContext, ExecutionGrant, ToolError, redact};
 use serde::Serialize;
 use tokio_util::task::TaskTracker;
@@ -180,6 +181,12 @@ impl Agent {
             // Nothing is known here of what another agent, or this one with a ledger that was lost, did under this key.
             return unknown(&forbidden.to_string());
         }
+        let skill = if request.undo { PermittedSkill::Undo } else { PermittedSkill::Execute };
+        if let Err(forbidden) = self.permitted(&request, skill) {
+            // Whoever asks is nobody: the key, which may be one that somebody is waiting for, stays as it is.
+            let seen = self.ledger.has_seen(&request.key);
+            return if seen { unknown(&forbidden.to_string()) } else { refused(&forbidden) };
+        }
         let about = match self.about(&request) {
             Ok(about) => about,
             Err(why) => return StepOutcome::Refused { why },
@@ -203,6 +210,10 @@ impl Agent {
             Begin::OtherContent => {
                 return unknown("this key came with another step before; a key stands for one step");
             }
+            Begin::OtherKey(key) => {
+                let why = format!("this try of the step was asked for as {key}; a try is begun under one key");
+                return StepOutcome::Refused { why };
+            }
             Begin::Full => {
                 return unknown(
                     "the ledger is full of keys of the last days, and begins no other before they are old",
@@ -210,6 +221,17 @@ impl Agent {
             }
         };
         ended(running).await.unwrap_or_else(|| unknown("the outcome could not be recorded in the ledger"))
+    }
+
+    fn permitted(&self, request: &StepRequest, skill: PermittedSkill) -> Result<(), Forbidden> {
+        let plan_is_known = self.own_target(request).is_some();
+        self.knowledge().coordinator.check(request, skill, plan_is_known)
+    }
+
+    /// The target of the requested step, if this agent planned it for this incident.
+    fn own_target(&self, request: &StepRequest) -> Option<TargetName> {
+        let plan = self.ledger.plan(&request.plan_digest);
+        guard::own_step(request, plan.as_deref()).ok().map(|step| step.target.clone())
     }
 
     /// Runs a key that nobody else runs, and records its end.
@@ -316,8 +338,14 @@ impl Agent {
 
     async fn verdict(&self, request: StepRequest) -> Result<ProbeVerdict, String> {
         guard::check_identity(&request, self.ledger.identity()).map_err(|error| error.to_string())?;
-        let about = self.about(&request)?;
+        self.permitted(&request, PermittedSkill::Probe).map_err(|error| error.to_string())?;
         let now = (self.clock)();
+        if let Some(not_after) = request.permit.as_ref().map(|signed| signed.permit.not_after)
+            && now > not_after
+        {
+            return Err(Forbidden::TooLate { not_after, now }.to_string());
+        }
+        let about = self.about(&request)?;
         let unwritten = |error: LedgerError| format!("the ledger cannot be written: {error}");
         if let Some(token) = about.token {
             // A probe is also a sign that a newer holder of the lock is there.
@@ -345,6 +373,7 @@ impl Agent {
             }
             Asked::Running(_) => Err("the step is still under way".to_owned()),
             Asked::OtherContent => Err("this key came with another step before".to_owned()),
+            Asked::OtherKey(key) => Err(format!("this try of the step was asked for as {key}")),
         }
     }
 
@@ -390,8 +419,10 @@ impl Agent {
         };
         let content = Digest::of(&content).map_err(|error| format!("the step has no digest: {error}"))?;
         let target = request.lock.target.clone();
-        // Only tokens of declared targets are kept, so that what is kept stays bounded.
-        let token = self.knowledge().inventory.get(&target).map(|_| request.lock.token);
+        // A token counts for the target of a step that was planned here, and for nothing else.
+        let planned = self.own_target(request).is_some_and(|own| own == target);
+        let known = planned && self.knowledge().inventory.get(&target).is_some();
+        let token = known.then_some(request.lock.token);
         Ok(About { content, target, token, not_after: request.not_after })
     }
 

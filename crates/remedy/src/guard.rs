@@ -13,6 +13,7 @@ use quell_tool::ActionRegistry;
 use crate::book::Runbooks;
 use crate::call;
 use crate::inventory::Inventory;
+use crate::permit::CoordinatorKeys;
 
 /// The schema of a step request.
 pub const STEP_SCHEMA: &str = "quell/step/v1";
@@ -24,13 +25,15 @@ pub struct GuardSettings {
     pub execute_real_commands: bool,
     /// Plans are only shown.
     pub dry_run: bool,
+    /// A person must have approved exactly the plan.
+    pub require_approval: bool,
     /// The targets that may be touched; without a list, those of the inventory.
     pub allowed_targets: Option<BTreeSet<TargetName>>,
 }
 
 impl Default for GuardSettings {
     fn default() -> Self {
-        Self { execute_real_commands: false, dry_run: true, allowed_targets: None }
+        Self { execute_real_commands: false, dry_run: true, require_approval: true, allowed_targets: None }
     }
 }
 
@@ -44,6 +47,8 @@ pub struct Knowledge {
     pub actions: ActionRegistry,
     /// Switches.
     pub guard: GuardSettings,
+    /// Whose permits count.
+    pub coordinator: CoordinatorKeys,
 }
 
 /// Why the guard forbids a step. Nothing was touched.
@@ -59,6 +64,40 @@ pub enum Forbidden {
     Schema {
         /// What it says.
         given: String,
+    },
+    /// Nobody permits it.
+    #[error("the request carries no permit of the coordinator")]
+    NoPermit,
+    /// What it carries is no permit that was signed as it stands.
+    #[error("the permit's signature is not one of its key over what it says")]
+    BadSignature,
+    /// It is permitted by somebody else.
+    #[error("the permit is signed with the key {given}, {change}")]
+    ForeignKey {
+        /// The key.
+        given: String,
+        /// Which count, and what to change if it should.
+        change: String,
+    },
+    /// The first coordinator's key cannot be kept.
+    #[error("the coordinator's key cannot be pinned: {why}")]
+    Unpinned {
+        /// Why.
+        why: String,
+    },
+    /// Something else is permitted.
+    #[error("the permit is for something else than the request: they differ in `{field}`")]
+    OtherPermit {
+        /// Where.
+        field: &'static str,
+    },
+    /// No person agreed to the plan.
+    #[error(
+        "the permit names nobody who approved plan {digest}, and agents.resolution.require_approval is true here"
+    )]
+    NotApproved {
+        /// The plan.
+        digest: String,
     },
     /// It is meant for another agent or another ledger.
     #[error("the step belongs to agent `{instance}` with ledger {ledger}, this is another")]
@@ -158,6 +197,14 @@ pub enum Forbidden {
         /// The end of its time.
         valid_until: Timestamp,
     },
+    /// The plan has begun, and too long ago to go on.
+    #[error("plan {digest} has begun, and no further step of it was to start after {until}; make a new one")]
+    BegunPlanTooOld {
+        /// The plan.
+        digest: String,
+        /// The end of its time.
+        until: Timestamp,
+    },
     /// A newer holder of the target's lock was seen.
     #[error("the lock's token {given} on `{target}` is lower than {highest}, which was seen already")]
     StaleToken {
@@ -230,7 +277,11 @@ pub fn call_of(
     Ok(tool_call)
 }
 
-/// Everything that can be judged without the lock and the ledger's keys. `begun` says which steps of the plan were begun here.
+fn is_approved(request: &StepRequest) -> bool {
+    request.permit.as_ref().is_some_and(|signed| signed.permit.is_approved())
+}
+
+/// Everything that can be judged of a permitted request without the lock and the ledger's keys. `begun` says which steps of the plan were begun here.
 ///
 /// # Errors
 /// The first reason to forbid it.
@@ -249,6 +300,9 @@ pub fn check(
         return Err(Forbidden::Schema { given: request.schema.chars().take(80).collect() });
     }
     let step = own_step(request, plan)?;
+    if settings.require_approval && !is_approved(request) {
+        return Err(Forbidden::NotApproved { digest: request.plan_digest.short() });
+    }
     if request.lock.target != step.target || step.call.target != step.target {
         let (locked, target) = (request.lock.target.to_string(), step.target.to_string());
         return Err(Forbidden::OtherLock { locked, target });
@@ -275,6 +329,10 @@ pub fn check(
             if begun.is_empty() && now > plan.valid_until {
                 let digest = request.plan_digest.short();
                 return Err(Forbidden::PlanTooOld { digest, valid_until: plan.valid_until });
+            }
+            let until = plan.steps_until();
+            if !begun.is_empty() && now > until {
+                return Err(Forbidden::BegunPlanTooOld { digest: request.plan_digest.short(), until });
             }
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! - [`Inventory`] says what may be acted on; telemetry selects from it and adds nothing to it.
 //! - [`Runbooks`] say what is done about a cause. [`build_plan`] makes a plan of one, each step tried dry, with its undo.
+//! - [`CoordinatorKeys`] says whose signed permits count: without one nothing is done.
 //! - [`guard`] forbids what this agent does not do, whatever it is told.
 //! - [`Ledger`] remembers, crash-safe, what was asked: a key is begun once in all lives of the agent.
 //! - [`Agent`] puts these together behind `plan`, `execute` and `probe`; [`verify()`] reads the checks afterwards.
@@ -15,6 +16,7 @@ mod execute;
 pub mod guard;
 mod inventory;
 mod ledger;
+mod permit;
 mod planner;
 mod runbook;
 mod verify;
@@ -27,6 +29,7 @@ pub use execute::{
 pub use guard::{Forbidden, GuardSettings, Knowledge};
 pub use inventory::{Inventory, Match, NotSelected, TARGETS_MAX, Target};
 pub use ledger::{Ledger, LedgerError, LedgerSettings};
+pub use permit::CoordinatorKeys;
 pub use planner::{Planner, build_plan};
 pub use runbook::{CHECKS_MAX, Runbook, RunbookStep, STEP_TIMEOUT_DEFAULT, StepTarget, UndoRule};
 pub use verify::{QUERY_METRICS, SAMPLE_AGE_MAX, VERIFICATION_SCHEMA, evaluate, verify};

@@ -51,8 +51,8 @@ fn killed_at_any_point_a_step_is_never_begun_again() {
             });
             let plan = planned.unwrap();
             let before = target.effects().len();
-            let mut sent = request(&plan, 0, "k1", 1, &clock);
-            sent.undo = undo;
+            let sent = request(&plan, 0, "k1", 1, &clock);
+            let sent = if undo { undo_of(sent) } else { sent };
             let dies = DieAt::point(point);
             life(folder.path(), &target, &clock, Arc::clone(&dies) as Arc<dyn FaultHook>, async |agent| {
                 tokio::select! {
@@ -66,7 +66,7 @@ fn killed_at_any_point_a_step_is_never_begun_again() {
 
             life(folder.path(), &target, &clock, Arc::new(NoFaults), async |agent| {
                 let again = agent.execute(sent.clone()).await.outcome;
-                let verdict = agent.probe(sent.clone()).await.verdict;
+                let verdict = agent.probe(asking(sent.clone())).await.verdict;
                 match point {
                     // Nothing was on disk, so the key was unseen: it ran now, for the first time.
                     "resolution.intent.before" => {
@@ -105,7 +105,7 @@ fn killed_and_probed_first_a_key_is_never_begun() {
         });
         let sent = request(&planned.unwrap(), 0, "k1", 1, &clock);
         life(folder.path(), &target, &clock, Arc::new(NoFaults), async |agent| {
-            assert_eq!(agent.probe(sent.clone()).await.verdict, ProbeVerdict::NotDone, "{point}");
+            assert_eq!(agent.probe(asking(sent.clone())).await.verdict, ProbeVerdict::NotDone, "{point}");
             let late = agent.execute(sent.clone()).await.outcome;
             assert!(!matches!(late, StepOutcome::Done { .. }), "{point}: {late:?}");
         });
@@ -159,7 +159,7 @@ fn cut_at_every_operation(survival: Survival) {
         let mut answers = None;
         life_on_disk(&disk, &target, &clock, async |agent| {
             let outcome = agent.execute(sent.clone()).await.outcome;
-            let verdict = agent.probe(asked.clone()).await.verdict;
+            let verdict = agent.probe(asking(asked.clone())).await.verdict;
             answers = Some((outcome, verdict));
         });
         let was_cut = disk.is_cut();

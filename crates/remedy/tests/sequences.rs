@@ -71,13 +71,12 @@ fn run(acts: &[Act]) -> Result<(), TestCaseError> {
             .flat_map(|key| [0, 1].map(|step| (key, step)))
             .flat_map(|(key, step)| [false, true].map(|undo| (key, step, undo)))
             .map(|(key, step, undo)| {
-                let mut request = request(&plan, step, &format!("k{key}"), 1, &clock);
-                request.undo = undo;
-                ((key, step, undo), request)
+                let request = request(&plan, step, &format!("k{key}"), 1, &clock);
+                ((key, step, undo), if undo { undo_of(request) } else { request })
             })
             .collect();
         let mut highest: BTreeMap<String, u64> = BTreeMap::new();
-        let mut settled: BTreeSet<u8> = BTreeSet::new();
+        let mut settled: BTreeSet<(u8, usize, bool)> = BTreeSet::new();
         for act in acts {
             let before = target.effects().len();
             match act {
@@ -86,28 +85,28 @@ fn run(acts: &[Act]) -> Result<(), TestCaseError> {
                     request.lock.token.0 = *token;
                     let late = clock.now() > request.not_after;
                     let on = request.step.target.to_string();
-                    let outcome = agent.execute(request).await.outcome;
+                    let outcome = agent.execute(permitted(request)).await.outcome;
                     let acted = target.effects().len() > before;
                     let seen = highest.get(&on).copied().unwrap_or(0);
                     prop_assert!(!(acted && (late || *token < seen)), "{act:?} acted: {outcome:?}");
-                    prop_assert!(!(acted && settled.contains(key)), "{act:?} acted on a settled key");
+                    prop_assert!(!(acted && settled.contains(&(*key, *step, *undo))), "{act:?} acted on a settled key");
                     prop_assert!(!(acted && matches!(outcome, StepOutcome::Refused { .. })), "{outcome:?}");
                     if acted {
                         highest.insert(on, seen.max(*token));
                     }
                     // Whatever it was told, the key has been seen now.
-                    settled.insert(*key);
+                    settled.insert((*key, *step, *undo));
                 }
                 Act::Probe { key, step, undo, token } => {
                     let mut request = sent[&(*key, *step, *undo)].clone();
                     request.lock.token.0 = *token;
                     let on = request.step.target.to_string();
-                    let verdict = agent.probe(request).await.verdict;
+                    let verdict = agent.probe(asking(request)).await.verdict;
                     prop_assert_eq!(target.effects().len(), before, "a probe acted");
-                    if !settled.contains(key) {
+                    if !settled.contains(&(*key, *step, *undo)) {
                         prop_assert_eq!(verdict, ProbeVerdict::NotDone);
                     }
-                    settled.insert(*key);
+                    settled.insert((*key, *step, *undo));
                     let seen = highest.entry(on).or_default();
                     *seen = (*seen).max(*token);
                 }

@@ -56,7 +56,7 @@ impl Site {
     }
 
     async fn probe(&self, request: StepRequest) -> ProbeVerdict {
-        self.agent.probe(request).await.verdict
+        self.agent.probe(asking(request)).await.verdict
     }
 
     fn size(&self) -> Option<serde_json::Value> {
@@ -101,17 +101,24 @@ async fn what_is_sent_twice_at_once_runs_once() {
 }
 
 #[tokio::test]
-async fn a_key_stands_for_one_step() {
+async fn a_key_stands_for_one_step_and_a_try_for_one_key() {
     let site = site().await;
-    site.execute(site.request(0, "k1", 1)).await;
-    let outcome = site.execute(site.request(1, "k1", 1)).await;
-    let why = "this key came with another step before; a key stands for one step".to_owned();
+    let first = site.request(0, "k1", 1);
+    site.execute(first.clone()).await;
     // The key did something; that this step did not happen is not for this agent to say.
-    assert_eq!(outcome, StepOutcome::Unknown { why });
-    let mut undo = site.request(0, "k1", 1);
-    undo.undo = true;
-    let outcome = site.execute(undo).await;
-    assert!(matches!(outcome, StepOutcome::Unknown { .. }), "{outcome:?}");
+    let other = permitted(StepRequest { key: first.key.clone(), ..site.request(1, "k1", 1) });
+    let undo = permitted(StepRequest { undo: true, ..first.clone() });
+    for request in [other, undo] {
+        let outcome = site.execute(request).await;
+        assert!(matches!(&outcome, StepOutcome::Unknown { why } if why.contains("`key`")), "{outcome:?}");
+    }
+    // The same try of the same step as if it were of another attempt.
+    let again = first.key.as_str().replacen("/1/", "/2/", 1);
+    let again = permitted(StepRequest { key: key(&again), ..first.clone() });
+    let why = site.refusal(again.clone()).await;
+    assert!(why.contains(&format!("was asked for as {}", first.key)), "{why}");
+    let verdict = site.probe(again).await;
+    assert!(matches!(&verdict, ProbeVerdict::CannotTell { why } if why.contains("was asked for as")), "{verdict:?}");
     assert_eq!(site.target.effects().len(), 1);
 }
 
@@ -121,7 +128,7 @@ async fn with_the_shipped_defaults_everything_is_refused() {
     let mut sent = Vec::new();
     for settings in [
         GuardSettings::default(),
-        GuardSettings { execute_real_commands: true, ..GuardSettings::default() },
+        GuardSettings { execute_real_commands: true, require_approval: false, ..GuardSettings::default() },
         GuardSettings { dry_run: false, ..GuardSettings::default() },
     ] {
         let agent = agent_with(folder.path(), &target, &clock, settings, Arc::new(NoFaults));
@@ -147,7 +154,8 @@ async fn only_what_this_agent_planned_runs() {
     let change = |key: &str, change: &dyn Fn(&mut StepRequest)| {
         let mut request = site.request(0, key, 1);
         change(&mut request);
-        request
+        // Also a coordinator may be wrong.
+        permitted(request)
     };
     let other = TargetName::declared("beta").unwrap();
     let gamma = TargetName::declared("gamma").unwrap();
@@ -161,17 +169,21 @@ async fn only_what_this_agent_planned_runs() {
         (change("d", &|request| request.lock.target = other.clone()), "the lock is on `beta`"),
         (change("e", &|request| request.lock.target = gamma.clone()), "the lock is on `gamma`"),
         (
-            change("f", &|request| request.plan_digest = quell_incident::Digest::of_bytes(b"x")),
+            change("f", &|request| {
+                request.plan_digest = quell_incident::Digest::of_bytes(b"x");
+                request.key = key_of(request);
+            }),
             "was made by this agent, or it is forgotten",
         ),
         (
             change("g", &|request| {
                 request.incident_id = quell_incident::IncidentId(uuid::Uuid::from_u128(2));
+                request.key = key_of(request);
             }),
             "is for another incident",
         ),
         (change("h", &|request| request.schema = "quell/step/v2".to_owned()), "this agent takes"),
-        (change("k", &|request| request.undo = true), "was never begun here"),
+        (undo_of(site.request(0, "k", 1)), "was never begun here"),
         (
             change("l", &|request| request.not_after = site.clock.now() - SignedDuration::from_secs(1)),
             "was not to begin after",
@@ -233,8 +245,7 @@ async fn a_runbook_that_changed_since_the_plan_needs_a_new_one() {
         assert!(why.starts_with(expected), "{why}");
     }
     // What was done by the old one can still be taken back: the inverse is in the ledger.
-    let mut undo = site.request(0, "u1", 2);
-    undo.undo = true;
+    let undo = undo_of(site.request(0, "u1", 2));
     assert!(matches!(site.execute(undo).await, StepOutcome::Done { .. }));
     assert_eq!(site.size(), Some(json!(10)));
 }
@@ -255,8 +266,7 @@ async fn an_old_plan_is_not_started_but_is_finished() {
 async fn an_undo_restores_what_the_dry_run_captured() {
     let site = site().await;
     site.execute(site.request(0, "k1", 1)).await;
-    let mut undo = site.request(0, "k1/undo", 2);
-    undo.undo = true;
+    let undo = undo_of(site.request(0, "k1", 2));
     let outcome = site.execute(undo.clone()).await;
     assert!(matches!(outcome, StepOutcome::Done { .. }), "{outcome:?}");
     assert_eq!(site.size(), Some(json!(10)));
@@ -264,8 +274,7 @@ async fn an_undo_restores_what_the_dry_run_captured() {
     assert_eq!(site.target.effects().len(), 2);
     // A step that needs no undo has none.
     site.execute(site.request(1, "k2", 2)).await;
-    let mut none = site.request(1, "k2/undo", 2);
-    none.undo = true;
+    let none = undo_of(site.request(1, "k2", 2));
     assert_eq!(site.refusal(none).await, "step `second` has no inverse");
 }
 
@@ -299,7 +308,7 @@ async fn a_probe_seals_a_key_that_was_not_seen() {
     let agent = agent(folder.path(), &target, &clock);
     let late = agent.execute(request(&plan, 0, "k1", 1, &clock)).await.outcome;
     assert!(matches!(late, StepOutcome::Refused { .. }), "{late:?}");
-    assert_eq!(agent.probe(request(&plan, 0, "k1", 1, &clock)).await.verdict, ProbeVerdict::NotDone);
+    assert_eq!(agent.probe(asking(request(&plan, 0, "k1", 1, &clock))).await.verdict, ProbeVerdict::NotDone);
     assert!(target.effects().is_empty());
     // The target itself was not asked: the ledger knows.
     assert_eq!(target.looks().1, 0);
@@ -396,8 +405,8 @@ async fn a_target_without_an_effect_is_believed_only_once_it_has_settled() {
     let sent = request(&plan, 0, "k1", 1, &clock);
     target.next_call(Behaviour::Fail(ToolError::InDoubt { why: "reset".to_owned() }));
     agent.execute(sent.clone()).await;
-    let (asking, asked) = (Arc::clone(&agent), sent.clone());
-    let probe = tokio::spawn(async move { asking.probe(asked).await.verdict });
+    let (prober, asked) = (Arc::clone(&agent), asking(sent.clone()));
+    let probe = tokio::spawn(async move { prober.probe(asked).await.verdict });
     while target.looks().1 == 0 {
         tokio::task::yield_now().await;
     }
@@ -408,7 +417,7 @@ async fn a_target_without_an_effect_is_believed_only_once_it_has_settled() {
     assert_eq!(target.looks().1, 2);
     target.set("alpha", "size", json!(10));
     clock.advance(5);
-    assert_eq!(agent.probe(sent).await.verdict, ProbeVerdict::NotDone);
+    assert_eq!(agent.probe(asking(sent)).await.verdict, ProbeVerdict::NotDone);
     assert_eq!(target.looks().1, 3, "it had settled, and was asked once more all the same");
 }
 
@@ -439,7 +448,7 @@ async fn a_newer_holder_that_shows_itself_during_the_intent_stops_the_effect() {
     let (executing, sent) = (Arc::clone(&agent), request(&plan, 0, "k1", 1, &clock));
     let running = tokio::spawn(async move { executing.execute(sent).await.outcome });
     hold.held.notified().await;
-    agent.probe(request(&plan, 0, "k2", 2, &clock)).await;
+    agent.probe(asking(request(&plan, 0, "k2", 2, &clock))).await;
     hold.go.notify_one();
     let outcome = running.await.unwrap();
     assert!(matches!(&outcome, StepOutcome::Refused { why } if why.contains("lower than 2")), "{outcome:?}");

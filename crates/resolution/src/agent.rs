@@ -78,6 +78,11 @@ pub async fn start(setup: Setup) -> Result<Handle, StartError> {
     } else {
         tracing::info!("execution is switched off: plans are shown, every step is refused");
     }
+    if knowledge.coordinator.trusts_the_first() {
+        tracing::warn!(
+            "agents.resolution.coordinator_public_keys is not set: the coordinator that comes first is trusted for good"
+        );
+    }
 
     let now = Arc::clone(&clock);
     let agent = Agent::new(

@@ -12,12 +12,13 @@ use serde_json::json;
 /// The extension by which the agent says that it keeps a ledger, and which.
 pub const LEDGER_EXTENSION: &str = "urn:quell:ledger:v1";
 
-const SKILLS: [(&str, &str, &str); 5] = [
+const SKILLS: [(&str, &str, &str); 6] = [
     ("plan", "Plan", "Turns a report into a plan: a runbook's steps, each with its dry run and its undo."),
     ("execute", "Execute", "Carries out one step of a plan that this agent made, once per key."),
     ("undo", "Undo", "Carries out the inverse of one step, once per key."),
     ("probe", "Probe", "Says what became of a step; a key that was never seen is sealed."),
     ("verify", "Verify", "Reads the checks of a plan from metrics."),
+    ("introduce", "Introduce", "Says whether the permits of a coordinator with this key count here."),
 ];
 
 pub(crate) fn card(address: SocketAddr, identity: &AgentIdentity, tokens_required: bool) -> AgentCard {

@@ -2,6 +2,7 @@
 
 use quell_remedy::{LedgerError, LoadError};
 use quell_service::{BindError, ConfigError, Exit, Failure};
+use quell_sign::KeyError;
 
 /// Why the agent does not start, or does not take over another configuration. Nothing is left running.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,16 @@ pub enum StartError {
         setting: &'static str,
         /// What is wrong with it.
         why: String,
+    },
+    /// The key of the coordinator that came first cannot be read.
+    #[error(
+        "{file}, the key of the coordinator that came first, cannot be used: take it away to trust the next one, or set          agents.resolution.coordinator_public_keys"
+    )]
+    PinnedKey {
+        /// The file.
+        file: String,
+        /// Why.
+        source: KeyError,
     },
     /// Runbooks or the inventory cannot be loaded.
     #[error(transparent)]
@@ -48,7 +59,7 @@ impl Failure for StartError {
             Self::Ledger { source: LedgerError::Journal(quell_journal::Error::Locked { .. }), .. } => {
                 Exit::DataLocked
             }
-            Self::Ledger { .. } => Exit::Data,
+            Self::Ledger { .. } | Self::PinnedKey { .. } => Exit::Data,
             Self::Assembly { .. } => Exit::Failure,
         }
     }

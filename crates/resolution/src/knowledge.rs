@@ -8,12 +8,18 @@ use std::sync::Arc;
 
 use quell_connect::actions::{DeploymentSystem, DeploymentTarget};
 use quell_incident::TargetName;
-use quell_remedy::{FILE_BYTES_MAX, GuardSettings, Inventory, Knowledge, LoadError, Mistakes, Runbooks};
+use quell_remedy::{
+    CoordinatorKeys, FILE_BYTES_MAX, GuardSettings, Inventory, Knowledge, LoadError, Mistakes, Runbooks,
+};
 use quell_service::Config;
+use quell_sign::PublicKey;
 use quell_tool::ActionRegistry;
 use secrecy::SecretString;
 
 use crate::error::StartError;
+
+/// In the data folder: the key of the coordinator that came first.
+const PINNED_KEY_FILE: &str = "coordinator.pub";
 
 /// Loads all of it, or says what is wrong; nothing is half loaded.
 pub(crate) fn load(config: &Config) -> Result<Knowledge, StartError> {
@@ -40,9 +46,25 @@ pub(crate) fn load(config: &Config) -> Result<Knowledge, StartError> {
     let guard = GuardSettings {
         execute_real_commands: config.agents.resolution.execute_real_commands,
         dry_run: config.agents.resolution.dry_run,
+        require_approval: config.agents.resolution.require_approval,
         allowed_targets: allowed_targets(config, &inventory)?,
     };
-    Ok(Knowledge { inventory, runbooks, actions, guard })
+    let coordinator = coordinator_keys(config)?;
+    Ok(Knowledge { inventory, runbooks, actions, guard, coordinator })
+}
+
+/// Whose permits count: the configured keys, or that of the coordinator that came first.
+fn coordinator_keys(config: &Config) -> Result<CoordinatorKeys, StartError> {
+    let setting = "agents.resolution.coordinator_public_keys";
+    let keys = &config.agents.resolution.coordinator_public_keys;
+    if keys.is_empty() {
+        let file = config.resolution_data_dir()?.join(PINNED_KEY_FILE);
+        return CoordinatorKeys::pinned(&file)
+            .map_err(|error| StartError::PinnedKey { file: file.display().to_string(), source: error });
+    }
+    let keys = keys.iter().map(|key| key.parse()).collect::<Result<Vec<PublicKey>, _>>();
+    let keys = keys.map_err(|error| StartError::Setting { setting, why: error.to_string() })?;
+    Ok(CoordinatorKeys::listed(keys))
 }
 
 /// The tools, which know the inventory's targets and no others.

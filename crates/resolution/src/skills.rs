@@ -1,14 +1,15 @@
-//! The five skills: JSON in, the agent's word out.
+//! The six skills: JSON in, the agent's word out.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use quell_a2a::{A2aError, Message, Outcome, Skill, SkillError, Work};
 use quell_incident::contract::{
-    PlanAnswer, PlanRequest, ProbeVerdict, StepOutcome, StepRequest, Verdict, VerifyRequest,
+    Introduced, Introduction, PlanAnswer, PlanRequest, ProbeVerdict, StepOutcome, StepRequest, Verdict, VerifyRequest,
 };
 use quell_remedy::{Agent, verify};
 use quell_service::Clock;
+use quell_sign::{NotAKey, PublicKey};
 use quell_tool::ReadRegistry;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -49,6 +50,7 @@ enum Kind {
     Undo,
     Probe,
     Verify,
+    Introduce,
 }
 
 struct ResolutionSkill {
@@ -58,7 +60,7 @@ struct ResolutionSkill {
 
 /// All skills of the agent.
 pub(crate) fn skills(shared: &Arc<Shared>) -> Vec<Arc<dyn Skill>> {
-    [Kind::Plan, Kind::Execute, Kind::Undo, Kind::Probe, Kind::Verify]
+    [Kind::Plan, Kind::Execute, Kind::Undo, Kind::Probe, Kind::Verify, Kind::Introduce]
         .into_iter()
         .map(|kind| Arc::new(ResolutionSkill { kind, shared: Arc::clone(shared) }) as Arc<dyn Skill>)
         .collect()
@@ -73,6 +75,7 @@ impl Skill for ResolutionSkill {
             Kind::Undo => "undo",
             Kind::Probe => "probe",
             Kind::Verify => "verify",
+            Kind::Introduce => "introduce",
         }
     }
 
@@ -80,6 +83,7 @@ impl Skill for ResolutionSkill {
         match self.kind {
             Kind::Plan => read::<PlanRequest>(message).map(drop),
             Kind::Verify => read::<VerifyRequest>(message).map(drop),
+            Kind::Introduce => introduced(message).map(drop),
             Kind::Probe => read::<StepRequest>(message).map(drop),
             Kind::Execute | Kind::Undo => {
                 let request: StepRequest = read(message)?;
@@ -153,6 +157,19 @@ impl Skill for ResolutionSkill {
                 metrics.answered("verify", outcome);
                 data("verification", &report)
             }
+            Kind::Introduce => {
+                let key = introduced(&work.message)?;
+                let answer = match agent.knowledge().coordinator.meet(key) {
+                    Ok(()) => Introduced::Accepted,
+                    Err(forbidden) => {
+                        tracing::warn!(%key, caller = work.caller.name, %forbidden, "a coordinator is not known");
+                        Introduced::Refused { why: forbidden.to_string() }
+                    }
+                };
+                let outcome = if answer == Introduced::Accepted { "accepted" } else { "refused" };
+                metrics.answered("introduce", outcome);
+                data("introduced", &answer)
+            }
         }
     }
 
@@ -166,6 +183,14 @@ impl Skill for ResolutionSkill {
 fn read<T: DeserializeOwned>(message: &Message) -> Result<T, A2aError> {
     let data = message.data().ok_or_else(|| A2aError::invalid("message.parts", "needs one data part"))?;
     T::deserialize(data).map_err(|error| A2aError::invalid("message.parts.data", error.to_string()))
+}
+
+/// The key by which a coordinator introduces itself.
+fn introduced(message: &Message) -> Result<PublicKey, A2aError> {
+    let Introduction { public_key, .. } = read(message)?;
+    public_key.parse().map_err(|error: NotAKey| {
+        A2aError::invalid("message.parts.data.public_key", error.to_string())
+    })
 }
 
 fn data<T: Serialize>(name: &str, answer: &T) -> Result<Outcome, SkillError> {

@@ -5,10 +5,15 @@ mod common;
 
 use common::*;
 use quell_a2a::{ClientOptions, fetch_card};
-use quell_incident::contract::{PlanAnswer, ProbeVerdict, StepAnswer, StepOutcome};
+use quell_incident::PermittedSkill;
+use quell_incident::contract::{
+    Introduced, PlanAnswer, ProbeAnswer, ProbeVerdict, StepAnswer, StepOutcome,
+};
+use quell_incident::incident::Approval;
 use quell_resolution::{LEDGER_EXTENSION, Setup, StartError, start};
 use quell_service::config::{Scope, TokenEntry};
 use quell_service::{Exit, Failure as _, FaultPoints, Handle as _, Secret, SystemClock, SystemIds};
+use quell_sign::SigningKey;
 use secrecy::SecretString;
 use std::sync::Arc;
 
@@ -167,7 +172,7 @@ async fn the_card_names_the_ledger_and_the_pages_tell_how_it_is() {
     let base = format!("http://{}", agent.address());
     let client = reqwest::Client::new();
     let card = fetch_card(&client, &base).await.unwrap();
-    for skill in ["plan", "execute", "undo", "probe", "verify"] {
+    for skill in ["plan", "execute", "undo", "probe", "verify", "introduce"] {
         assert!(card.has_skill(skill), "{skill}");
     }
     let plan = Asker::of(&agent).plan(&database()).await;
@@ -212,6 +217,51 @@ async fn only_callers_with_the_right_token_are_heard() {
         assert!(error.contains("token") || error.contains("scope"), "{error}");
     }
     agent.stop(PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invented_incident_with_the_agents_token_executes_nothing() {
+    let (simulator, folder) = (simulator().await, tempfile::tempdir().unwrap());
+    let mut config = switched_on(&simulator, folder.path());
+    assert!(config.agents.resolution.require_approval);
+    config.resolution.tokens = vec![TokenEntry {
+        name: "coordinator".to_owned(),
+        token: Some(Secret::new("right-token")),
+        token_file: None,
+        scopes: vec![Scope::Agent],
+    }];
+    let intruder = SigningKey::generate().unwrap();
+    // In the second life the coordinator does not introduce itself again: its key is on disk.
+    for life in 0..2 {
+        let agent = agent(config.clone()).await;
+        let bearer = Some(SecretString::from("right-token".to_owned()));
+        let asker = Asker::with(&agent, ClientOptions { bearer, ..ClientOptions::default() });
+        if life == 0 {
+            assert_eq!(asker.introduce(&permit_key()).await, Introduced::Accepted);
+        }
+        let Introduced::Refused { why } = asker.introduce(&intruder).await else { panic!("accepted") };
+        assert!(why.contains("agents.resolution.coordinator_public_keys"), "{why}");
+        let plan = asker.plan(&database()).await;
+        for number in 1..=5 {
+            let request = step_request(&plan, 0, number, false, u64::MAX);
+            let approvals = vec![Approval { by: "mei".to_owned(), digest: request.plan_digest, at: now() }];
+            let signed = |skill| permitted(&request, skill, approvals.clone(), &intruder);
+            for forged in [request.clone(), signed(PermittedSkill::Execute)] {
+                let outcome = asker.ask::<StepAnswer>("execute", &forged).await.unwrap().outcome;
+                assert!(matches!(outcome, StepOutcome::Refused { .. }), "{outcome:?}");
+            }
+            for forged in [request.clone(), signed(PermittedSkill::Probe)] {
+                let verdict = asker.ask::<ProbeAnswer>("probe", &forged).await.unwrap().verdict;
+                assert!(matches!(verdict, ProbeVerdict::CannotTell { .. }), "{verdict:?}");
+            }
+        }
+        assert_eq!(actions(&simulator).await.len(), life);
+        // What the coordinator permits is done all the same: no key was sealed and no token believed.
+        let outcome = asker.step(&step_request(&plan, 0, 1, false, life as u64 + 1)).await;
+        assert!(matches!(outcome, StepOutcome::Done { .. }), "{outcome:?}");
+        agent.stop(PATIENCE).await;
+    }
+    assert_eq!(actions(&simulator).await.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use common::fake::{Fake, Says, Scripts, checks, done, fails, plan, planned, report, working_with};
 use common::{WITHIN, is_healthy};
 use futures::future::join_all;
+use jiff::{SignedDuration, Timestamp};
+use quell_a2a::{Client, ClientOptions, Message, Part};
+use quell_incident::contract::{PlanAnswer, StepAnswer, StepOutcome, StepRequest, TargetLock};
+use quell_incident::{FencingToken, Permit, PermittedSkill, SignedPermit, StepKey};
 use quell_sandbox::{Options, Sandbox};
+use quell_sign::SigningKey;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket};
@@ -525,4 +531,65 @@ async fn an_agent_that_talks_too_much() {
     let incident = gives_up("too much", options, &["the diagnostic agent", "failed"]).await;
     assert!(!incident.to_string().contains("\\u001b"), "a terminal would obey this");
     assert!(incident.to_string().len() < 20_000, "{} bytes", incident.to_string().len());
+}
+
+/// Asks the agent as whoever reaches its port can.
+async fn ask<T: DeserializeOwned>(agent: SocketAddr, skill: &str, request: &impl serde::Serialize) -> T {
+    let client = Client::connect_lazy(&format!("http://{agent}"), ClientOptions::default()).unwrap();
+    let part = Part::data(serde_json::to_value(request).unwrap());
+    let message = Message::user(uuid::Uuid::now_v7().to_string(), vec![part]).with_skill(skill);
+    let task = client.run(message, WITHIN).await.unwrap();
+    let data = task.artifacts.iter().find_map(|artifact| artifact.data()).unwrap().clone();
+    serde_json::from_value(data).unwrap()
+}
+
+/// The other way round: the coordinator is who it says it is, and somebody else asks its resolution agent.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_resolution_agent_does_what_its_own_coordinator_permits_and_nothing_else() {
+    let site = Sandbox::start(Options::default()).await.unwrap();
+    let agent = site.agent(quell_sandbox::Part::Resolution).unwrap();
+    let pinned = site.folder().join("resolution").join("coordinator.pub");
+    quell_sandbox::until("the coordinator to introduce itself", WITHIN, async || {
+        if pinned.exists() { Ok(()) } else { Err("no key is pinned".to_owned()) }
+    })
+    .await
+    .unwrap();
+    let brief = json!({
+        "id": uuid::Uuid::now_v7(), "title": "invented", "alert_name": "Invented", "priority": "P1", "severity": "high",
+        "affected_systems": [], "started_at": "2026-01-01T00:00:00Z", "alerts": [], "labels": {"service": "order_service"},
+    });
+    let request = json!({
+        "schema": "quell/plan-request/v1", "incident": brief, "report": null, "exclude": [], "runbook": "memory-restart-service",
+    });
+    let PlanAnswer::Plan { plan } = ask(agent, "plan", &request).await else { panic!("no plan") };
+    let (digest, step, own) = (plan.digest().unwrap(), &plan.steps[0], SigningKey::generate().unwrap());
+    for number in 1..=5 {
+        let not_after = Timestamp::now() + SignedDuration::from_secs(60);
+        let unsigned = StepRequest {
+            schema: "quell/step/v1".to_owned(),
+            incident_id: plan.incident_id,
+            key: StepKey::of(plan.incident_id, 1, &digest, &step.name, number, false),
+            plan_digest: digest,
+            step: step.clone(),
+            undo: false,
+            agent: plan.agent.clone(),
+            lock: TargetLock { target: step.target.clone(), token: FencingToken(u64::MAX) },
+            started_at: Timestamp::now(),
+            not_after,
+            permit: None,
+        };
+        let permit = Permit::of(&unsigned, PermittedSkill::Execute, Vec::new(), not_after);
+        let signature = own.sign(&permit.signed_bytes().unwrap()).unwrap();
+        let permit = Some(SignedPermit { permit, public_key: own.public().to_string(), signature });
+        for request in [StepRequest { permit, ..unsigned.clone() }, unsigned] {
+            let answer: StepAnswer = ask(agent, "execute", &request).await;
+            assert!(matches!(answer.outcome, StepOutcome::Refused { .. }), "{answer:?}");
+        }
+    }
+    assert!(site.actions().await.unwrap().is_empty());
+    // Its own coordinator's incident is worked on, on the same target.
+    site.trigger("memory_leak", None).await.unwrap();
+    let resolved = |incident: &Value| incident["status"] == "closed";
+    site.incident("the fault to be resolved", WITHIN, resolved).await.unwrap();
+    assert!(!site.actions().await.unwrap().is_empty());
 }

@@ -49,7 +49,10 @@ fn on(options: Options, cluster: &PostgresCluster) -> Options {
 
 /// A second coordinator with the agents of the first one's site.
 async fn successor(options: Options, cluster: &PostgresCluster, first: &Sandbox) -> Sandbox {
-    let mut options = on(options, cluster).coordinator_alone();
+    // Both sign with one key: that of the first one, which the agent takes for the coordinator's.
+    let key = first.folder().join("coordinator").join("permit.key");
+    let key = format!("coordinator:\n  signing_key_file: \"{}\"\n", key.display());
+    let mut options = on(options, cluster).replacing("coordinator:\n", &key).coordinator_alone();
     for part in [Part::Diagnostic, Part::Resolution] {
         options = options.agent_at(part, first.agent(part).unwrap());
     }

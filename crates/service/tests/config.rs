@@ -70,8 +70,8 @@ fn the_effective_configuration_hides_secrets_and_reads_back() {
     let text = r#"
 infrastructure: {monitoring: {prometheus: {url: "http://me:hunter2@p:9090"}}}
 ticketing: {jira: {token: hunter2}}
+agents: {diagnostic: {token: hunter2-one}, resolution: {token: hunter2-two}}
 coordinator:
-  agent_token: hunter2-agent
   database_url: postgres://quell:hunter2@db/quell
   tokens: [{name: am, token: hunter2-webhook, scopes: [webhook]}]
   autonomy_overrides: [{service: email, level: auto}]
@@ -378,4 +378,29 @@ fn an_override_of_the_autonomy_names_what_it_is_for() {
     let many = vec!["{service: s, level: auto}"; 201].join(", ");
     let said = refused(&format!("coordinator: {{autonomy_overrides: [{many}]}}\n"), &[]);
     assert!(said.contains("more than 200"), "{said}");
+}
+
+#[test]
+fn each_agent_has_a_credential_of_its_own() {
+    let both = "agents: {diagnostic: {token: one-and-the-same}, resolution: {token: one-and-the-same}}\n";
+    assert_eq!(
+        refused(both, &[]),
+        "`agents.resolution.token`: is the token of `agents.diagnostic.token` too; give each agent one of its own"
+    );
+    assert!(
+        refused("", &[("QUELL_DIAGNOSTIC_TOKEN", "one-and-the-same"), ("QUELL_RESOLUTION_TOKEN", "one-and-the-same")])
+            .starts_with("`agents.resolution.token`")
+    );
+    let entry = "tokens: [{name: coordinator, token: one-and-the-same, scopes: [agent]}]";
+    assert_eq!(
+        refused(&format!("diagnostic: {{{entry}}}\nresolution: {{{entry}}}\n"), &[]),
+        "`resolution.tokens[0].token`: is a token of `diagnostic.tokens` too; give each agent one of its own"
+    );
+    let apart = load("agents: {diagnostic: {token: the-first-one}, resolution: {token: the-other-one}}\n", &[]).unwrap();
+    assert_eq!(apart.agents.resolution.token.unwrap().expose(), "the-other-one");
+    for key in ["", "00", &"0".repeat(63), &"g".repeat(64)] {
+        let text = format!("agents: {{resolution: {{coordinator_public_keys: [\"{key}\"]}}}}\n");
+        let why = refused(&text, &[]);
+        assert!(why.contains("--print-public-key"), "{why}");
+    }
 }

@@ -31,16 +31,17 @@ const DIRECTIONS: &[Direction] = &[
     Direction { name: "journal", may_use: &[], why: "a log of bytes does not know what they mean" },
     Direction { name: "child", may_use: &[], why: "starts programs and does not know which" },
     Direction { name: "service", may_use: &[], why: "what daemons share has no part in what they do" },
+    Direction { name: "sign", may_use: &[], why: "keys and signatures do not know what is signed" },
     Direction {
         name: "simulator",
         may_use: &["service"],
         why: "the simulated world must not know who repairs it; its ports are served like any other",
     },
-    Direction { name: "store", may_use: &["incident", "journal"], why: "keeps incidents in a journal" },
+    Direction { name: "store", may_use: &["incident", "journal", "sign"], why: "keeps incidents in a journal" },
     Direction { name: "diagnose", may_use: &["incident"], why: "pure engines: evidence in, report out" },
     Direction {
         name: "remedy",
-        may_use: &["incident", "tool", "journal"],
+        may_use: &["incident", "journal", "sign", "tool"],
         why: "plans and steps over tools, with a ledger",
     },
     Direction {
@@ -51,7 +52,7 @@ const DIRECTIONS: &[Direction] = &[
     Direction { name: "console", may_use: &["incident", "store"], why: "shows; no decision is made there" },
     Direction {
         name: "coordinator",
-        may_use: &["a2a", "connect", "console", "incident", "service", "store", "tool"],
+        may_use: &["a2a", "connect", "console", "incident", "service", "sign", "store", "tool"],
         why: "asks agents by A2A alone: neither engines nor runbooks are linked into it",
     },
     Direction {
@@ -61,7 +62,7 @@ const DIRECTIONS: &[Direction] = &[
     },
     Direction {
         name: "resolution",
-        may_use: &["a2a", "connect", "incident", "journal", "remedy", "service", "tool"],
+        may_use: &["a2a", "connect", "incident", "journal", "remedy", "service", "sign", "tool"],
         why: "the only one with power; incidents are the coordinator's",
     },
     Direction {
@@ -84,6 +85,7 @@ const DIRECTIONS: &[Direction] = &[
             "remedy",
             "resolution",
             "service",
+            "sign",
             "simulator",
             "store",
             "tool",
@@ -105,6 +107,7 @@ const FENCED: &[(&[&str], &[&str], &str)] = &[
         "only a2a names protobuf and gRPC",
     ),
     (&["sled", "sqlx"], &["store"], "only store names databases"),
+    (&["aws-lc-rs"], &["sign"], "only sign names the library of signatures"),
     (&["askama", "rust-embed"], &["console"], "only console names HTML"),
     (
         &["logdrain"],

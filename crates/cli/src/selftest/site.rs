@@ -372,6 +372,8 @@ fn config(
         "coordinator": {
             "listen": http, "grpc_listen": grpc, "diagnostic_url": url(diagnostic),
             "resolution_url": url(resolution), "autonomy": "auto",
+            // Both coordinators sign with one key.
+            "signing_key_file": folder.join("permit.key"),
             "workflow": {
                 "settle": "1s", "verify_interval": "200ms", "quiet_before_close": "500ms",
                 "hold_look_again": "200ms", "check_patience": "10s", "agent_backoff": "200ms",

@@ -11,6 +11,7 @@ use quell_incident::severity::Status;
 use quell_incident::workflow::{ALERTS_PER_EVENT_MAX, Input};
 use quell_incident::{Envelope, Event};
 use quell_service::{Config, CountingIds, FaultPoints, ManualClock};
+use quell_sign::SigningKey;
 use quell_store::{CoordinatorId, EmbeddedStore, ListQuery};
 
 use super::*;
@@ -63,7 +64,8 @@ impl House {
         let mut config = Config::default();
         change(&mut config);
         let settings = crate::settings::of(&config).unwrap();
-        let site = Site::new(store, shared, ids, FaultPoints::disabled(), "default".to_owned(), settings);
+        let (faults, tenant) = (FaultPoints::disabled(), "default".to_owned());
+        let site = Site::new(store, shared, ids, faults, tenant, settings, SigningKey::generate().unwrap());
         let position = watch::channel(ReceivedPosition::default()).0;
         Self { site, clock, memory: Memory::default(), position, _folder: folder }
     }

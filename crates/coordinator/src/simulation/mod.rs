@@ -35,6 +35,7 @@ use quell_incident::Digest;
 use quell_incident::mapping::Mapping;
 use quell_incident::workflow::{Autonomy, Policy};
 use quell_service::{Config, FaultPoints};
+use quell_sign::SigningKey;
 use quell_store::{IncidentStore as _, Received, ReceivedPosition, StoreError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
@@ -136,6 +137,7 @@ async fn start(world: &Arc<World>, agents: &Arc<Agents>, life: &Arc<Life>, with_
             FaultPoints::disabled(),
             "default".to_owned(),
             settings(world),
+            SigningKey::from_seed(&resolution::PERMIT_SEED).unwrap(),
         ));
         let (stop, tasks, received) = (CancellationToken::new(), TaskTracker::new(), Arc::new(Notify::new()));
         let started = async {

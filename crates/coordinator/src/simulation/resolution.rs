@@ -11,8 +11,10 @@ use quell_incident::contract::{
     PlanAnswer, PlanRequest, ProbeAnswer, ProbeVerdict, StepAnswer, StepOutcome, StepRequest,
 };
 use quell_incident::ids::{RunbookName, StepName, TargetName};
+use quell_incident::permit::PermittedSkill;
 use quell_incident::plan::{ActionCall, AgentIdentity, Check, Comparison, PLAN_SCHEMA, Reduce, StepPreview};
 use quell_incident::{Digest, FencingToken, Labels, Plan, Step, StepKey, Undo};
+use quell_sign::SigningKey;
 use tokio::time::sleep;
 
 use super::told::Told;
@@ -22,6 +24,9 @@ use super::world::{Action, World};
 const IN_FLIGHT_MAX: Duration = Duration::from_secs(4);
 /// As in the real agent: a target that shows no effect is believed after this.
 const EFFECT_SETTLES_WITHIN: Duration = Duration::from_secs(5);
+
+/// The coordinator's key is that of this seed in every history.
+pub(super) const PERMIT_SEED: [u8; 32] = [7; 32];
 
 /// How a key ended, or that its process died before it was recorded.
 #[derive(Clone, Debug)]
@@ -210,7 +215,26 @@ impl Resolution {
         StepAnswer { key, outcome }
     }
 
+    /// Every request comes with a permit for exactly it.
+    fn must_be_permitted(&self, request: &StepRequest, skill: PermittedSkill) {
+        let key = SigningKey::from_seed(&PERMIT_SEED).unwrap().public();
+        let why = match &request.permit {
+            None => Some("carries no permit".to_owned()),
+            Some(signed) => {
+                let bytes = signed.permit.signed_bytes().unwrap();
+                let fits = signed.permit.differs_in(request, skill).map(|field| format!("differs in {field}"));
+                let signs = key.has_signed(&bytes, &signed.signature);
+                fits.or_else(|| (!signs).then(|| "has a signature that is wrong".to_owned()))
+            }
+        };
+        if let Some(why) = why {
+            self.world.violated(format!("{} {why}", request.key));
+        }
+    }
+
     async fn outcome(self: &Arc<Self>, request: StepRequest) -> StepOutcome {
+        let skill = if request.undo { PermittedSkill::Undo } else { PermittedSkill::Execute };
+        self.must_be_permitted(&request, skill);
         if request.agent != identity() {
             return unknown("another agent's step");
         }
@@ -349,6 +373,7 @@ impl Resolution {
     }
 
     async fn verdict(&self, request: &StepRequest) -> ProbeVerdict {
+        self.must_be_permitted(request, PermittedSkill::Probe);
         let life = self.ledger().life;
         self.see_token(request);
         self.point(life).await;

@@ -148,5 +148,6 @@ pub fn step_request(incident: &Incident) -> Option<StepRequest> {
         lock: run.lock.clone(),
         started_at: run.started_at,
         not_after: run.not_after,
+        permit: None,
     })
 }

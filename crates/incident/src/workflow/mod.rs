@@ -348,7 +348,7 @@ struct Looking<'a> {
 }
 
 /// An instant later by a span; the end of time instead of an overflow.
-fn later(at: Timestamp, span: jiff::SignedDuration) -> Timestamp {
+pub(crate) fn later(at: Timestamp, span: jiff::SignedDuration) -> Timestamp {
     at.saturating_add(span).unwrap_or(Timestamp::MAX)
 }
 

@@ -91,6 +91,8 @@ pub(crate) enum Begin {
     Sealed,
     /// The same key came with other content before.
     OtherContent,
+    /// The same try of the same step came under this key before.
+    OtherKey(StepKey),
     /// There is no room for it.
     Full,
 }
@@ -107,6 +109,8 @@ pub(crate) enum Asked {
     Lost(Option<Timestamp>),
     /// The same key came with other content before.
     OtherContent,
+    /// The same try of the same step came under this key before.
+    OtherKey(StepKey),
 }
 
 /// The one right to carry out a key. Dropped without an end, the key is lost.
@@ -202,6 +206,11 @@ impl Ledger {
         Ok(digest)
     }
 
+    /// Whether it knows anything of a key.
+    pub(crate) fn has_seen(&self, key: &StepKey) -> bool {
+        self.lock().keys.contains_key(key)
+    }
+
     /// The steps of a plan that were begun.
     pub(crate) fn begun_steps(&self, plan: &Digest) -> BTreeSet<StepName> {
         self.lock().begun_steps(plan)
@@ -221,12 +230,15 @@ impl Ledger {
                 Phase::Sealed { .. } => Begin::Sealed,
             };
         }
+        if let Some(other) = state.other_key(key, &about.content) {
+            return Begin::OtherKey(other);
+        }
         if !state.has_room_for_key(now) {
             return Begin::Full;
         }
         let (answer, running) = watch::channel(None);
         let entry = state.entry(about.content, Phase::Running(running), now.max(about.not_after));
-        state.keys.insert(key.clone(), entry);
+        state.remember(key.clone(), entry);
         let (ledger, key, about) = (Arc::clone(self), key.clone(), about.clone());
         Begin::Fresh(Ticket { ledger, key, about, answer, ended: false })
     }
@@ -262,13 +274,16 @@ impl Ledger {
                     Phase::Sealed { durable: false } => {}
                 },
                 None => {
+                    if let Some(other) = state.other_key(key, &about.content) {
+                        return Ok(Asked::OtherKey(other));
+                    }
                     if !state.has_room_for_key(now) {
                         return Err(LedgerError::Full { what: "keys" });
                     }
                     let sealed = Phase::Sealed { durable: false };
                     let entry = state.entry(about.content, sealed, now.max(about.not_after));
                     // From here on an `execute` is refused, whatever becomes of the write.
-                    state.keys.insert(key.clone(), entry);
+                    state.remember(key.clone(), entry);
                 }
             }
             state.see_token(&about.target, about.token);

@@ -46,6 +46,8 @@ struct Planned {
 
 pub(crate) struct State {
     pub(crate) keys: HashMap<StepKey, Entry>,
+    /// The key under which each try of each step (its content) came: a try is begun under one key.
+    tries: HashMap<(Digest, u32), StepKey>,
     tokens: HashMap<TargetName, FencingToken>,
     plans: HashMap<Digest, Planned>,
     settings: LedgerSettings,
@@ -53,7 +55,7 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new(settings: LedgerSettings) -> Self {
-        Self { keys: HashMap::new(), tokens: HashMap::new(), plans: HashMap::new(), settings }
+        Self { keys: HashMap::new(), tries: HashMap::new(), tokens: HashMap::new(), plans: HashMap::new(), settings }
     }
 
     /// Takes up a record that was read back. A key with an intent and no outcome is left as lost.
@@ -64,22 +66,35 @@ impl State {
                 self.see_token(&about.target, about.token);
                 self.begun(plan, &step, undo);
                 let entry = self.entry(about.content, Phase::Lost, at.max(about.not_after));
-                self.keys.insert(key, Entry { began_at: Some(at), ..entry });
+                self.remember(key, Entry { began_at: Some(at), ..entry });
             }
             Record::Outcome { key, about, outcome, at } => {
                 self.see_token(&about.target, about.token);
                 let began_at = self.keys.get(&key).and_then(|entry| entry.began_at);
                 let entry = self.entry(about.content, Phase::Ended(outcome), at.max(about.not_after));
-                self.keys.insert(key, Entry { began_at, ..entry });
+                self.remember(key, Entry { began_at, ..entry });
             }
             Record::Sealed { key, about, at } => {
                 self.see_token(&about.target, about.token);
                 let sealed = Phase::Sealed { durable: true };
                 let entry = self.entry(about.content, sealed, at.max(about.not_after));
-                self.keys.insert(key, entry);
+                self.remember(key, entry);
             }
             Record::Token { target, token, .. } => self.see_token(&target, Some(token)),
         }
+    }
+
+    pub(crate) fn remember(&mut self, key: StepKey, entry: Entry) {
+        if let Some(number) = key.try_number() {
+            self.tries.entry((entry.content, number)).or_insert_with(|| key.clone());
+        }
+        self.keys.insert(key, entry);
+    }
+
+    /// Another key under which the same try of the same step came before.
+    pub(crate) fn other_key(&self, key: &StepKey, content: &Digest) -> Option<StepKey> {
+        let number = key.try_number()?;
+        self.tries.get(&(*content, number)).filter(|known| *known != key).cloned()
     }
 
     pub(crate) fn entry(&self, content: Digest, phase: Phase, last_at: Timestamp) -> Entry {
@@ -140,6 +155,7 @@ impl State {
     /// Forgets keys and plans whose time is over. A forgotten key cannot start again: its not-after has long passed.
     pub(crate) fn forget(&mut self, now: Timestamp) {
         self.keys.retain(|_, entry| matches!(entry.phase, Phase::Running(_)) || entry.keep_until > now);
+        self.tries.retain(|_, key| self.keys.contains_key(key));
         self.plans.retain(|_, planned| planned.keep_until > now);
     }
 }

@@ -13,11 +13,12 @@ use quell_incident::alert::Labels;
 use quell_incident::contract::{IncidentBrief, PlanAnswer, PlanRequest, StepRequest, TargetLock};
 use quell_incident::ids::{FencingToken, RunbookName};
 use quell_incident::report::{Claim, Hypothesis, REPORT_SCHEMA, Report, Subject};
-use quell_incident::{IncidentId, Plan, Priority, Severity, StepKey};
+use quell_incident::{IncidentId, Permit, PermittedSkill, Plan, Priority, Severity, SignedPermit, StepKey};
 use quell_remedy::{
-    Agent, FaultHook, GuardSettings, Inventory, Knowledge, Ledger, LedgerSettings, NoFaults, PlanSettings,
+    Agent, CoordinatorKeys, FaultHook, GuardSettings, Inventory, Knowledge, Ledger, LedgerSettings, NoFaults, PlanSettings,
     Runbooks,
 };
+use quell_sign::SigningKey;
 use quell_tool::ActionRegistry;
 use quell_tool::fake::{KeyValueTarget, SetValue};
 use serde_json::json;
@@ -129,7 +130,7 @@ pub(crate) fn tools(target: &KeyValueTarget) -> ActionRegistry {
 }
 
 pub(crate) fn switched_on() -> GuardSettings {
-    GuardSettings { execute_real_commands: true, dry_run: false, allowed_targets: None }
+    GuardSettings { execute_real_commands: true, dry_run: false, require_approval: false, allowed_targets: None }
 }
 
 pub(crate) fn knowledge(target: &KeyValueTarget, guard: GuardSettings) -> Knowledge {
@@ -144,7 +145,8 @@ pub(crate) fn knowledge_of(
     let actions = tools(target);
     let inventory = Inventory::from_yaml("inventory.yaml", INVENTORY, Some("http://127.0.0.1:1")).unwrap();
     let runbooks = Runbooks::from_texts(runbooks, &inventory, &actions).unwrap();
-    Knowledge { inventory, runbooks, actions, guard }
+    let coordinator = CoordinatorKeys::listed([permit_key().public()]);
+    Knowledge { inventory, runbooks, actions, guard, coordinator }
 }
 
 /// One life of the agent over a folder.
@@ -229,25 +231,74 @@ pub(crate) async fn plan(agent: &Agent, request: &PlanRequest) -> Plan {
     }
 }
 
-pub(crate) fn key(text: &str) -> StepKey {
-    StepKey::declared(text).unwrap()
+/// The coordinator's key.
+pub(crate) fn permit_key() -> SigningKey {
+    SigningKey::from_seed(&[7; 32]).unwrap()
 }
 
-/// A request for a step of a plan, as it arrives: through JSON in which every number is a double.
+/// The number of the try that a test calls so.
+fn try_number(name: &str) -> u32 {
+    name.bytes().fold(17_u32, |number, byte| (number * 31 + u32::from(byte)) % 1_000_003)
+}
+
+/// A request for a step of a plan, as it arrives: through JSON in which every number is a double. Each name stands for a try.
 pub(crate) fn request(plan: &Plan, step: usize, name: &str, token: u64, clock: &TestClock) -> StepRequest {
     let step = &plan.steps[step];
+    let digest = plan.digest().unwrap();
     let request = StepRequest {
         schema: "quell/step/v1".to_owned(),
         incident_id: plan.incident_id,
-        key: key(name),
-        plan_digest: plan.digest().unwrap(),
+        key: StepKey::of(plan.incident_id, 1, &digest, &step.name, try_number(name), false),
+        plan_digest: digest,
         step: step.clone(),
         undo: false,
         agent: plan.agent.clone(),
         lock: TargetLock { target: step.target.clone(), token: FencingToken(token) },
         started_at: clock.now(),
         not_after: clock.now() + SignedDuration::from_secs(60),
+        permit: None,
     };
+    permitted(over_the_wire(request))
+}
+
+pub(crate) fn key(text: &str) -> StepKey {
+    StepKey::declared(text).unwrap()
+}
+
+/// The key that fits what a request says otherwise.
+pub(crate) fn key_of(request: &StepRequest) -> StepKey {
+    let StepRequest { incident_id, plan_digest, step, undo, key, .. } = request;
+    StepKey::of(*incident_id, 1, plan_digest, &step.name, key.try_number().unwrap(), *undo)
+}
+
+/// The inverse of a request's step, permitted.
+pub(crate) fn undo_of(mut request: StepRequest) -> StepRequest {
+    request.undo = true;
+    request.key = StepKey::declared(&format!("{}/undo", request.key)).unwrap();
+    permitted(request)
+}
+
+/// The same with the coordinator's permit for it as it stands.
+pub(crate) fn permitted(request: StepRequest) -> StepRequest {
+    let skill = if request.undo { PermittedSkill::Undo } else { PermittedSkill::Execute };
+    let permit = Permit::of(&request, skill, Vec::new(), request.not_after);
+    signed(request, permit, &permit_key())
+}
+
+/// The same as a question.
+pub(crate) fn asking(request: StepRequest) -> StepRequest {
+    let permit = Permit::of(&request, PermittedSkill::Probe, Vec::new(), Timestamp::MAX);
+    signed(request, permit, &permit_key())
+}
+
+/// The same with this permit, signed with this key.
+pub(crate) fn signed(request: StepRequest, permit: Permit, key: &SigningKey) -> StepRequest {
+    let signature = key.sign(&permit.signed_bytes().unwrap()).unwrap();
+    let signed = SignedPermit { permit, public_key: key.public().to_string(), signature };
+    over_the_wire(StepRequest { permit: Some(signed), ..request })
+}
+
+fn over_the_wire(request: StepRequest) -> StepRequest {
     let mut wire = serde_json::to_value(request).unwrap();
     to_doubles(&mut wire);
     serde_json::from_value(wire).unwrap()
@@ -262,7 +313,9 @@ fn to_doubles(value: &mut serde_json::Value) {
     }
 }
 
-/// How many effects carry this key.
+/// How many effects this try of a step had.
 pub(crate) fn effects_of(target: &KeyValueTarget, name: &str) -> usize {
-    target.effects().iter().filter(|effect| effect.key == name).count()
+    let (try_of, undo_of) = (format!("/{}", try_number(name)), format!("/{}/undo", try_number(name)));
+    let keys = target.effects().into_iter().map(|effect| effect.key);
+    keys.filter(|key| key.ends_with(&try_of) || key.ends_with(&undo_of)).count()
 }

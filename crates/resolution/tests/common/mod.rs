@@ -9,15 +9,19 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use quell_a2a::{Client, ClientOptions, Message, Part, TaskState};
 use quell_incident::contract::{
-    IncidentBrief, PlanAnswer, PlanRequest, ProbeAnswer, StepAnswer, StepOutcome, StepRequest, TargetLock,
+    IncidentBrief, Introduced, Introduction, PlanAnswer, PlanRequest, ProbeAnswer, StepAnswer, StepOutcome, StepRequest, TargetLock,
     Verdict, VerificationReport, VerifyRequest,
 };
 use quell_incident::ids::FencingToken;
 use quell_incident::plan::Undo;
 use quell_incident::report::{Claim, Hypothesis, REPORT_SCHEMA, Report, Subject};
-use quell_incident::{IncidentId, Labels, Plan, Priority, Severity, StepKey};
+use quell_incident::incident::Approval;
+use quell_incident::{
+    IncidentId, Labels, Permit, PermittedSkill, Plan, Priority, Severity, SignedPermit, StepKey,
+};
 use quell_resolution::{Handle, Setup, start};
 use quell_service::{Clock as _, Config, FaultPoints, Period, SystemClock, SystemIds};
+use quell_sign::SigningKey;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -112,12 +116,23 @@ impl Asker {
     }
 
     pub(crate) async fn step(&self, request: &StepRequest) -> StepOutcome {
-        let skill = if request.undo { "undo" } else { "execute" };
-        self.ask::<StepAnswer>(skill, request).await.unwrap().outcome
+        let (name, skill) = match request.undo {
+            true => ("undo", PermittedSkill::Undo),
+            false => ("execute", PermittedSkill::Execute),
+        };
+        let request = permitted(request, skill, approved(request), &permit_key());
+        self.ask::<StepAnswer>(name, &request).await.unwrap().outcome
     }
 
     pub(crate) async fn probe(&self, request: &StepRequest) -> ProbeAnswer {
-        self.ask("probe", request).await.unwrap()
+        let request = permitted(request, PermittedSkill::Probe, Vec::new(), &permit_key());
+        self.ask("probe", &request).await.unwrap()
+    }
+
+    pub(crate) async fn introduce(&self, key: &SigningKey) -> Introduced {
+        let schema = "quell/introduction/v1".to_owned();
+        let introduction = Introduction { schema, public_key: key.public().to_string() };
+        self.ask("introduce", &introduction).await.unwrap()
     }
 
     pub(crate) async fn verify(&self, plan: &Plan, since: Option<Timestamp>) -> VerificationReport {
@@ -208,7 +223,31 @@ pub(crate) fn step_request(
         lock: TargetLock { target: step.target.clone(), token: FencingToken(token) },
         started_at: now(),
         not_after: now() + SignedDuration::from_secs(60),
+        permit: None,
     }
+}
+
+/// The coordinator's key.
+pub(crate) fn permit_key() -> SigningKey {
+    SigningKey::from_seed(&[7; 32]).unwrap()
+}
+
+/// The same with a permit for it, signed with this key.
+pub(crate) fn permitted(
+    request: &StepRequest,
+    skill: PermittedSkill,
+    approvals: Vec<Approval>,
+    key: &SigningKey,
+) -> StepRequest {
+    let permit = Permit::of(request, skill, approvals, request.not_after);
+    let signature = key.sign(&permit.signed_bytes().unwrap()).unwrap();
+    let permit = Some(SignedPermit { permit, public_key: key.public().to_string(), signature });
+    StepRequest { permit, ..request.clone() }
+}
+
+/// Agreed to by somebody.
+fn approved(request: &StepRequest) -> Vec<Approval> {
+    vec![Approval { by: "mei".to_owned(), digest: request.plan_digest, at: now() }]
 }
 
 pub(crate) fn has_inverse(plan: &Plan, index: usize) -> bool {

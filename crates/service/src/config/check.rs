@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::load::Daemon;
 use super::values::Period;
-use super::{AutonomyOverride, Config, ConfigError, TokenEntry};
+use super::{AutonomyOverride, Config, ConfigError, Scope, TokenEntry};
 
 /// The shortest time that a setting with a least length takes; shorter ones keep a processor busy.
 const PERIOD_MIN: Period = Period::milliseconds(10);
@@ -19,6 +19,8 @@ const RULE_LABELS_MAX: usize = 20;
 const NAME_BYTES_MAX: usize = 64;
 const ALERT_MANAGERS_MAX: usize = 16;
 const HEALTH_CHECKS_MAX: usize = 200;
+/// An Ed25519 key has 32 bytes.
+const PUBLIC_KEY_DIGITS: usize = 64;
 
 /// Checks what the types alone do not say; addresses and tokens only for the daemons that are concerned.
 pub(super) fn check(config: &Config, concerns: impl Fn(Daemon) -> bool) -> Result<(), ConfigError> {
@@ -44,6 +46,7 @@ pub(super) fn check(config: &Config, concerns: impl Fn(Daemon) -> bool) -> Resul
         return Err(ConfigError::setting("simulator.metrics_urls", why));
     }
     let (coordinator, diagnostic, resolution) = (&config.coordinator, &config.diagnostic, &config.resolution);
+    check_agents(config)?;
     if concerns(Daemon::Coordinator) {
         check_tokens("coordinator.tokens", &coordinator.tokens)?;
         check_exposure("coordinator.listen", coordinator.listen, "coordinator.tokens", &coordinator.tokens)?;
@@ -221,6 +224,39 @@ fn check_sources(config: &Config) -> Result<(), ConfigError> {
         if check.timeout < PERIOD_MIN || check.timeout > PERIOD_MAX {
             let why = format!("{} is out of range; it takes {PERIOD_MIN} to {PERIOD_MAX}", check.timeout);
             return Err(ConfigError::setting(setting("timeout"), why));
+        }
+    }
+    Ok(())
+}
+
+/// Each agent has a credential of its own: what the one is shown opens nothing at the other, which alone has power.
+fn check_agents(config: &Config) -> Result<(), ConfigError> {
+    let (diagnostic, resolution) = (&config.agents.diagnostic, &config.agents.resolution);
+    if let (Some(one), Some(other)) = (&diagnostic.token, &resolution.token)
+        && one.expose() == other.expose()
+    {
+        let why = "is the token of `agents.diagnostic.token` too; give each agent one of its own";
+        return Err(ConfigError::setting("agents.resolution.token", why));
+    }
+    let of_agents = |entries: &[TokenEntry]| -> Vec<(usize, String)> {
+        let may = |entry: &&TokenEntry| entry.scopes.contains(&Scope::Agent);
+        let entries = entries.iter().enumerate().filter(|(_, entry)| may(entry));
+        entries.filter_map(|(at, entry)| Some((at, entry.token.as_ref()?.expose().to_owned()))).collect()
+    };
+    let others = of_agents(&config.diagnostic.tokens);
+    let shared = of_agents(&config.resolution.tokens)
+        .into_iter()
+        .find(|(_, token)| others.iter().any(|(_, other)| other == token));
+    if let Some((at, _)) = shared {
+        let why = "is a token of `diagnostic.tokens` too; give each agent one of its own";
+        return Err(ConfigError::setting(format!("resolution.tokens[{at}].token"), why));
+    }
+    for (at, key) in resolution.coordinator_public_keys.iter().enumerate() {
+        if key.len() != PUBLIC_KEY_DIGITS || !key.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            let why = format!(
+                "expected {PUBLIC_KEY_DIGITS} hexadecimal digits, as `quell-coordinator --print-public-key` prints them"
+            );
+            return Err(ConfigError::setting(format!("agents.resolution.coordinator_public_keys[{at}]"), why));
         }
     }
     Ok(())

@@ -62,12 +62,10 @@ pub struct Coordinator {
     pub resolution_url: BaseUrl,
     /// Who may call, and for what.
     pub tokens: Vec<TokenEntry>,
-    /// The bearer token that the coordinator shows to agents.
+    /// The key by which the coordinator signs what the resolution agent may do; made at the first start where there is none. By default
+    /// `permit.key` in `data_dir`. Several coordinators on one database share one, or the resolution agent is told the key of each.
     #[serde(deserialize_with = "optional")]
-    pub agent_token: Option<Secret>,
-    /// A file with that token, instead of the token.
-    #[serde(deserialize_with = "optional")]
-    pub agent_token_file: Option<PathBuf>,
+    pub signing_key_file: Option<PathBuf>,
     /// The alert mapping; by default the shipped one.
     #[serde(deserialize_with = "optional")]
     pub alert_mapping_file: Option<PathBuf>,
@@ -114,8 +112,7 @@ impl Default for Coordinator {
             diagnostic_url: BaseUrl::local(50052, ""),
             resolution_url: BaseUrl::local(50053, ""),
             tokens: Vec::new(),
-            agent_token: None,
-            agent_token_file: None,
+            signing_key_file: None,
             alert_mapping_file: None,
             correlate_by: vec!["instance".to_owned(), "component".to_owned()],
             lease: Period::seconds(6),

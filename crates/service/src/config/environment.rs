@@ -140,8 +140,11 @@ pub const VARIABLES: &[Variable] = &[
     variable("QUELL_RESOLUTION_URL", "coordinator.resolution_url", |c, v| {
         set(&mut c.coordinator.resolution_url, v)
     }),
-    variable("QUELL_AGENT_TOKEN", "coordinator.agent_token", |c, v| {
-        set_some(&mut c.coordinator.agent_token, v)
+    variable("QUELL_DIAGNOSTIC_TOKEN", "agents.diagnostic.token", |c, v| {
+        set_some(&mut c.agents.diagnostic.token, v)
+    }),
+    variable("QUELL_RESOLUTION_TOKEN", "agents.resolution.token", |c, v| {
+        set_some(&mut c.agents.resolution.token, v)
     }),
     // The name that platforms give to the database that they provide.
     variable("DATABASE_URL", "coordinator.database_url", |c, v| set_some(&mut c.coordinator.database_url, v)),

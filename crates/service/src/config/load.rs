@@ -11,7 +11,7 @@ use super::environment::{self, Environment};
 use super::error::Position;
 use super::substitute::{Prepared, prepare};
 use super::values::Secret;
-use super::{Config, ConfigError, TokenEntry, check};
+use super::{Agents, Config, ConfigError, TokenEntry, check};
 
 /// The largest configuration file, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -101,9 +101,11 @@ impl Loading {
         let concerns = |daemon| self.daemon.is_none_or(|this| this == daemon);
         if concerns(Daemon::Coordinator) {
             resolve_tokens("coordinator.tokens", &mut config.coordinator.tokens)?;
-            let agent_token = &mut config.coordinator.agent_token;
-            let file = config.coordinator.agent_token_file.as_deref();
-            resolve_token("coordinator.agent_token", agent_token, file)?;
+            let Agents { diagnostic, resolution } = &mut config.agents;
+            let file = diagnostic.token_file.as_deref();
+            resolve_token("agents.diagnostic.token", &mut diagnostic.token, file)?;
+            let file = resolution.token_file.as_deref();
+            resolve_token("agents.resolution.token", &mut resolution.token, file)?;
             let file = config.coordinator.database_url_file.as_deref();
             resolve_token("coordinator.database_url", &mut config.coordinator.database_url, file)?;
         }

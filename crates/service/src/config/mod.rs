@@ -65,6 +65,9 @@ pub struct Config {
     pub resolution: Resolution,
 }
 
+/// The key's file in the data folder, where no other is configured.
+const PERMIT_KEY_FILE: &str = "permit.key";
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -101,6 +104,18 @@ impl Config {
     /// The coordinator's data folder; the error says what to set where neither a setting nor a home folder names one.
     pub fn coordinator_data_dir(&self) -> Result<&Path, ConfigError> {
         data_dir("coordinator.data_dir", self.coordinator.data_dir.as_ref())
+    }
+
+    /// The file of the key by which the coordinator signs permits; the error says what to set where nothing says where it is.
+    pub fn permit_key_file(&self) -> Result<PathBuf, ConfigError> {
+        if let Some(file) = &self.coordinator.signing_key_file {
+            return Ok(file.clone());
+        }
+        let folder = self.coordinator.data_dir.as_ref().ok_or_else(|| {
+            let why = "is not set, and there is no `coordinator.data_dir` to keep a key in; set one of them";
+            ConfigError::setting("coordinator.signing_key_file", why)
+        })?;
+        Ok(folder.join(PERMIT_KEY_FILE))
     }
 
     /// The resolution agent's data folder; the error says what to set where neither a setting nor a home folder names one.

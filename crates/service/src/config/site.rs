@@ -313,7 +313,7 @@ pub struct Agents {
     pub resolution: ResolutionSwitches,
 }
 
-/// Which engines the diagnostic agent uses.
+/// Which engines the diagnostic agent uses, and what the coordinator shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DiagnosticSwitches {
@@ -324,15 +324,28 @@ pub struct DiagnosticSwitches {
     pub ml_model_path: Option<PathBuf>,
     /// Uses the declarative rules.
     pub use_rules_engine: bool,
+    /// The bearer token that the coordinator shows to this agent, one of those in `diagnostic.tokens`, and to no other.
+    #[serde(deserialize_with = "optional")]
+    pub token: Option<Secret>,
+    /// A file with that token, instead of the token.
+    #[serde(deserialize_with = "optional")]
+    pub token_file: Option<PathBuf>,
 }
 
 impl Default for DiagnosticSwitches {
     fn default() -> Self {
-        Self { use_ml_model: false, ml_model_path: None, use_rules_engine: true }
+        Self {
+            use_ml_model: false,
+            ml_model_path: None,
+            use_rules_engine: true,
+            token: None,
+            token_file: None,
+        }
     }
 }
 
-/// The safety switches of the resolution agent; the defaults do nothing to any system.
+/// The safety switches of the resolution agent, what the coordinator shows it, and whose word it takes; the defaults do nothing to any
+/// system.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResolutionSwitches {
@@ -342,11 +355,27 @@ pub struct ResolutionSwitches {
     pub require_approval: bool,
     /// Plans are only shown, never executed.
     pub dry_run: bool,
+    /// The bearer token that the coordinator shows to this agent, one of those in `resolution.tokens`, and to no other.
+    #[serde(deserialize_with = "optional")]
+    pub token: Option<Secret>,
+    /// A file with that token, instead of the token.
+    #[serde(deserialize_with = "optional")]
+    pub token_file: Option<PathBuf>,
+    /// The public keys of the coordinators whose signed permits this agent takes, as `quell-coordinator --print-public-key` prints them.
+    /// Empty: that of the coordinator that comes first, for good, in `coordinator.pub` of `resolution.data_dir`.
+    pub coordinator_public_keys: Vec<String>,
 }
 
 impl Default for ResolutionSwitches {
     fn default() -> Self {
-        Self { execute_real_commands: false, require_approval: true, dry_run: true }
+        Self {
+            execute_real_commands: false,
+            require_approval: true,
+            dry_run: true,
+            token: None,
+            token_file: None,
+            coordinator_public_keys: Vec::new(),
+        }
     }
 }
 

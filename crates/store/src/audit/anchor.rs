@@ -5,19 +5,15 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use jiff::Timestamp;
 use quell_journal::Head;
+use quell_sign::{AUDIT_ANCHORS, KeyError};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::retention::ChainHead;
 
 const SCHEMA: &str = "quell/anchor/v1";
-const PRIVATE_PREFIX: &str = "quell-audit-signing-key ed25519 ";
-const PUBLIC_PREFIX: &str = "quell-audit-public-key ed25519 ";
-/// A key's file is one line.
-const KEY_BYTES_MAX: u64 = 4 << 10;
 const ANCHORS_BYTES_MAX: u64 = 256 << 20;
 
 /// What is wrong with a key or with an anchor file.
@@ -34,20 +30,9 @@ pub enum AnchorError {
         #[source]
         source: io::Error,
     },
-    /// The file has no key.
-    #[error("{} is no {what}: make one with `quell audit key`", .path.display())]
-    NoKey {
-        /// The file.
-        path: PathBuf,
-        /// What it should have been.
-        what: &'static str,
-    },
-    /// The private key can be read by others.
-    #[error("{} can be read by others than its owner: chmod 600 it, and take a new key if anybody may have read it", .path.display())]
-    KeyExposed {
-        /// The file.
-        path: PathBuf,
-    },
+    /// A key cannot be read, written or used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// A line of an anchor file is not what a coordinator has written.
     #[error("line {line} of {} {why}", .path.display())]
     Line {
@@ -58,9 +43,9 @@ pub enum AnchorError {
         /// What is wrong with it.
         why: String,
     },
-    /// No key can be made, or nothing be signed.
-    #[error("the system gave no randomness for a key or a signature")]
-    Crypto,
+    /// An anchor has no JSON form.
+    #[error("an anchor has no JSON form")]
+    Json(#[from] serde_json::Error),
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AnchorError {
@@ -68,97 +53,58 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Anchor
 }
 
 /// Signs anchors.
-pub struct SigningKey(Ed25519KeyPair);
-
-impl std::fmt::Debug for SigningKey {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_tuple("SigningKey").field(&self.public().to_string()).finish()
-    }
-}
+#[derive(Debug)]
+pub struct SigningKey(quell_sign::SigningKey);
 
 /// Checks anchors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PublicKey([u8; 32]);
+pub struct PublicKey(quell_sign::PublicKey);
 
 impl std::fmt::Display for PublicKey {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(&hex::encode(self.0))
+        self.0.fmt(formatter)
     }
 }
 
 impl SigningKey {
     /// A new key.
     pub fn generate() -> Result<Self, AnchorError> {
-        Ed25519KeyPair::generate().map(Self).map_err(|_| AnchorError::Crypto)
+        Ok(Self(quell_sign::SigningKey::generate()?))
     }
 
     /// The key in a file, which only its owner may be able to read.
     pub fn read(path: &Path) -> Result<Self, AnchorError> {
-        use std::os::unix::fs::PermissionsExt as _;
-        let metadata = std::fs::metadata(path).map_err(failed("read", path))?;
-        if metadata.permissions().mode() & 0o077 != 0 {
-            return Err(AnchorError::KeyExposed { path: path.to_owned() });
-        }
-        let seed = key_in(path, PRIVATE_PREFIX, "signing key for audit anchors")?;
-        Ed25519KeyPair::from_seed_unchecked(&seed).map(Self).map_err(|_| AnchorError::Crypto)
+        Ok(Self(quell_sign::SigningKey::read(path, &AUDIT_ANCHORS)?))
     }
 
     /// Writes it into a new file that only its owner can read.
     pub fn write_new(&self, path: &Path) -> Result<(), AnchorError> {
-        let seed = self.0.seed().and_then(|seed| {
-            use aws_lc_rs::encoding::AsBigEndian as _;
-            seed.as_be_bytes()
-        });
-        let seed = seed.map_err(|_| AnchorError::Crypto)?;
-        write_new(path, 0o600, &format!("{PRIVATE_PREFIX}{}\n", hex::encode(seed.as_ref())))
+        Ok(self.0.write_new(path, &AUDIT_ANCHORS)?)
     }
 
     /// What checks what this one signs.
     pub fn public(&self) -> PublicKey {
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(self.0.public_key().as_ref());
-        PublicKey(bytes)
+        PublicKey(self.0.public())
     }
 
     /// Signs how far a chain went.
     pub fn sign(&self, chain: ChainHead, at: Timestamp) -> Result<Anchor, AnchorError> {
         let ChainHead { journal_id, head } = chain;
-        let signed = self.0.try_sign(&signed_text(journal_id, head, at)).map_err(|_| AnchorError::Crypto)?;
-        Ok(Anchor {
-            journal_id,
-            head,
-            at,
-            public_key: self.public(),
-            signature: hex::encode(signed.as_ref()),
-        })
+        let signature = self.0.sign(&signed_text(journal_id, head, at))?;
+        Ok(Anchor { journal_id, head, at, public_key: self.public(), signature })
     }
 }
 
 impl PublicKey {
     /// The key in a file.
     pub fn read(path: &Path) -> Result<Self, AnchorError> {
-        key_in(path, PUBLIC_PREFIX, "public key for audit anchors").map(Self)
+        Ok(Self(quell_sign::PublicKey::read(path, &AUDIT_ANCHORS)?))
     }
 
     /// Writes it into a new file.
     pub fn write_new(&self, path: &Path) -> Result<(), AnchorError> {
-        write_new(path, 0o644, &format!("{PUBLIC_PREFIX}{self}\n"))
+        Ok(self.0.write_new(path, &AUDIT_ANCHORS)?)
     }
-}
-
-fn key_in(path: &Path, prefix: &str, what: &'static str) -> Result<[u8; 32], AnchorError> {
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(KEY_BYTES_MAX).read_to_string(&mut text));
-    read.map_err(failed("read", path))?;
-    let digits = text.trim_end().strip_prefix(prefix).and_then(|digits| hex::decode(digits).ok());
-    let bytes = digits.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-    bytes.ok_or_else(|| AnchorError::NoKey { path: path.to_owned(), what })
-}
-
-fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), AnchorError> {
-    let created = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-    let written = created.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
-    written.map_err(failed("create", path))
 }
 
 fn signed_text(journal_id: Uuid, head: Head, at: Timestamp) -> Vec<u8> {
@@ -202,7 +148,7 @@ impl Anchor {
             public_key: self.public_key.to_string(),
             signature: self.signature.clone(),
         };
-        let mut bytes = serde_json::to_vec(&line).map_err(|_| AnchorError::Crypto)?;
+        let mut bytes = serde_json::to_vec(&line)?;
         bytes.push(b'\n');
         Ok(bytes)
     }
@@ -212,7 +158,7 @@ impl Anchor {
         if line.schema != SCHEMA {
             return Err(format!("has schema `{}`, known is `{SCHEMA}`", line.schema));
         }
-        let key = hex::decode(&line.public_key).ok().and_then(|key| <[u8; 32]>::try_from(key).ok());
+        let key = line.public_key.parse().map_err(|_| "has no public key".to_owned())?;
         let anchor = Self {
             journal_id: line.journal_id,
             head: Head {
@@ -220,7 +166,7 @@ impl Anchor {
                 chain_hash: line.chain_hash.parse().map_err(|_| "has no chain hash".to_owned())?,
             },
             at: line.at,
-            public_key: PublicKey(key.ok_or("has no public key")?),
+            public_key: PublicKey(key),
             signature: line.signature,
         };
         if anchor.is_signed_by(&anchor.public_key) {
@@ -232,9 +178,7 @@ impl Anchor {
 
     /// Whether that key has signed it.
     pub fn is_signed_by(&self, key: &PublicKey) -> bool {
-        let Ok(signature) = hex::decode(&self.signature) else { return false };
-        let text = signed_text(self.journal_id, self.head, self.at);
-        UnparsedPublicKey::new(&ED25519, &key.0).verify(&text, &signature).is_ok()
+        key.0.has_signed(&signed_text(self.journal_id, self.head, self.at), &self.signature)
     }
 }
 

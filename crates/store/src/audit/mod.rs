@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use quell_journal::{Damage, DamageReason, Entry, Error as JournalError, Head};
 use uuid::Uuid;
 
+pub use quell_sign::KeyError;
+
 pub use self::anchor::{Anchor, AnchorError, AnchorFile, Anchors, PublicKey, SigningKey};
 pub use self::database::{export_database, verify_database};
 pub use self::export::{ExportError, Exported, export};

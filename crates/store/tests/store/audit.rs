@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use quell_store::audit::{self, Anchor, AnchorError, AnchorFile, Anchors, Finding, PublicKey, SigningKey};
+use quell_store::audit::{self, KeyError, Anchor, AnchorError, AnchorFile, Anchors, Finding, PublicKey, SigningKey};
 use quell_store::{EmbeddedStore, IncidentStore};
 
 use crate::embedded::{fill, options, reopened};
@@ -269,10 +269,10 @@ fn keys_are_kept_for_their_owner() {
         "no secret in a log"
     );
     key.write_new(&private).unwrap_err();
-    assert!(matches!(SigningKey::read(&public), Err(AnchorError::KeyExposed { .. })));
+    assert!(matches!(SigningKey::read(&public), Err(AnchorError::Key(KeyError::Exposed { .. }))));
     fs::set_permissions(&private, fs::Permissions::from_mode(0o640)).unwrap();
-    assert!(matches!(SigningKey::read(&private), Err(AnchorError::KeyExposed { .. })));
-    assert!(matches!(PublicKey::read(&private), Err(AnchorError::NoKey { .. })));
+    assert!(matches!(SigningKey::read(&private), Err(AnchorError::Key(KeyError::Exposed { .. }))));
+    assert!(matches!(PublicKey::read(&private), Err(AnchorError::Key(KeyError::NoKey { .. }))));
 }
 
 #[tokio::test]
