@@ -48,6 +48,7 @@ impl Failure for StartError {
             Self::Ledger { source: LedgerError::Journal(quell_journal::Error::Locked { .. }), .. } => {
                 Exit::DataLocked
             }
+            Self::Ledger { source: LedgerError::Lost(_), .. } => Exit::DataLost,
             Self::Ledger { .. } => Exit::Data,
             Self::Assembly { .. } => Exit::Failure,
         }
