@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use quell_service::{Daemon, Environment, Loading};
 use quell_store::audit::{
-    self, Anchor, AnchorError, Anchors, AuditReport, ExportError, PublicKey, SigningKey,
+    self, Anchor, AnchorError, Anchors, AuditReport, ExportError, IndexState, PublicKey, SigningKey,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
@@ -142,6 +142,14 @@ async fn verify(
     }
 }
 
+fn index_in_words(index: &IndexState) -> String {
+    match index {
+        IndexState::Missing => "missing, and made anew at the next start".to_owned(),
+        IndexState::Agrees { sequence } => format!("compared up to record {sequence}"),
+        IndexState::NotCompared { why } => format!("not compared: {why}"),
+    }
+}
+
 fn document(report: &AuditReport) -> serde_json::Value {
     let finding = report.finding.as_ref().map(|finding| {
         json!({
@@ -159,6 +167,15 @@ fn document(report: &AuditReport) -> serde_json::Value {
         "segments": report.segments,
         "payloads_dropped": report.dropped,
         "retention_records": report.retention_records,
+        "losses": report.losses.iter().map(|loss| json!({
+            "record": loss.record.to_string(),
+            "ended_at": loss.ended_at.to_string(),
+            "lost": loss.lost,
+            "accepted": loss.accepted,
+        })).collect::<Vec<_>>(),
+        "durable_mark": report.beside.as_ref().map(|beside| beside.mark.map(|mark| mark.to_string())),
+        "index": report.beside.as_ref().map(|beside| index_in_words(&beside.index)),
+        "evidence": report.beside.as_ref().map(|beside| beside.evidence),
         "anchors_agreeing": report.anchors_agreeing,
         "torn_tail_bytes": report.torn_tail_bytes,
         "finding": finding,
@@ -184,11 +201,41 @@ fn page(audited: &Audited, report: &AuditReport, anchors: usize) -> Page {
         let by = format!("{} payloads, by {} retention records", report.dropped, report.retention_records);
         page.field(2, "dropped", by);
     }
+    // Beyond what is wrong nothing was compared.
+    if let Some(beside) = report.beside.as_ref().filter(|_| report.finding.is_none()) {
+        page.field(
+            2,
+            "mark",
+            match beside.mark {
+                Some(mark) => format!("durable up to record {mark}"),
+                None => {
+                    "`durable.mark` is missing: the index and anchors alone would show a cut end".to_owned()
+                }
+            },
+        );
+        page.field(2, "index", index_in_words(&beside.index));
+        if beside.evidence > 0 {
+            page.field(2, "evidence", format!("{} documents are as the events cite them", beside.evidence));
+        }
+    }
+    for loss in &report.losses {
+        let by = loss.accepted.as_deref().unwrap_or("nobody was asked");
+        page.field(
+            2,
+            "lost",
+            format!("after record {}, noted in record {}: {by}", loss.ended_at, loss.record),
+        );
+        page.field(2, "", &loss.lost);
+    }
     let agreeing = format!("{} of {anchors} agree", report.anchors_agreeing);
     page.field(
         2,
         "anchors",
-        if anchors == 0 { "none given: a cut end would not be seen".to_owned() } else { agreeing },
+        if anchors == 0 {
+            "none given: what was rewritten as a whole would not be seen".to_owned()
+        } else {
+            agreeing
+        },
     );
     if report.torn_tail_bytes > 0 {
         let bytes = format!("{} bytes at the end that nobody was told are durable", report.torn_tail_bytes);

@@ -6,10 +6,12 @@ use quell_store::transfer::{
     Copied, FolderSink, FolderSource, JsonLinesSink, JsonLinesSource, RecordSink, RecordSource,
     TransferError, backends, compare, copy,
 };
+use quell_store::{LossAcceptance, StoreError, accept_loss};
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::args::{Places, StoreCommand};
-use crate::audit::folder;
+use crate::audit::{folder, in_words};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::output::{Page, Stream};
@@ -31,6 +33,12 @@ pub(crate) async fn run(context: &mut Context<'_>, command: StoreCommand) -> Res
             let copied = copy(&mut source, &mut FolderSink::new(&folder)).await.map_err(failure)?;
             told(context, &copied, &folder.display().to_string())
         }
+        StoreCommand::AcceptLoss { data_dir, at, why, by } => {
+            let now = context.now();
+            let acceptance =
+                LossAcceptance { ended_at: at, by, why, at: now, new_journal_id: Uuid::now_v7() };
+            give_up(context, &folder(&data_dir)?, &acceptance)
+        }
         StoreCommand::Copy(places) => {
             let copied = copied(&places).await?;
             told(context, &copied, &shown(&places.to))
@@ -48,6 +56,36 @@ pub(crate) async fn run(context: &mut Context<'_>, command: StoreCommand) -> Res
             Ok(())
         }
     }
+}
+
+fn give_up(context: &mut Context<'_>, folder: &Path, acceptance: &LossAcceptance) -> Result<()> {
+    if !folder.is_dir() {
+        return Err(Failure::usage(format!("there is no data folder {}", folder.display())));
+    }
+    let accepted = tokio::task::block_in_place(|| accept_loss(folder, acceptance));
+    let accepted = accepted.map_err(|error| match error {
+        StoreError::Lost { .. } | StoreError::NothingLost { .. } | StoreError::Locked { .. } => {
+            Failure::not_possible(in_words(&error))
+        }
+        error => Failure::failed(in_words(&error)),
+    })?;
+    if context.output.is_json() {
+        let document = json!({
+            "ended_at": acceptance.ended_at.to_string(),
+            "noted_in_record": accepted.record.to_string(),
+            "records": accepted.head.sequence.to_string(),
+            "chain_hash": accepted.head.chain_hash.to_string(),
+            "put_aside": accepted.aside.display().to_string(),
+            "already": accepted.already,
+        });
+        return Ok(context.output.json(&document)?);
+    }
+    let mut page = Page::default();
+    let before = if accepted.already { "was given up before" } else { "is given up" };
+    page.line(format!("what was lost after record {} {before}", acceptance.ended_at));
+    page.field(2, "noted", format!("in record {}, for `quell audit verify`", accepted.record));
+    page.field(2, "put aside", accepted.aside.display().to_string());
+    Ok(context.output.page(Stream::Out, &page)?)
 }
 
 async fn copied(places: &Places) -> Result<Copied> {

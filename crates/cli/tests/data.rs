@@ -108,7 +108,9 @@ async fn a_sound_folder() {
     sound: [DIR]/data
       records    8 in 1 files
       chain      b8dc0e4e7d4f468fa03b6a854ab94970db3138b066f576b74fba367fd3fb8fc3
-      anchors    none given: a cut end would not be seen
+      mark       durable up to record 8
+      index      compared up to record 8
+      anchors    none given: what was rewritten as a whole would not be seen
     --- error
     "##);
     assert_snapshot!(data.verify_with_anchors().await, @r##"
@@ -117,6 +119,8 @@ async fn a_sound_folder() {
     sound: [DIR]/data
       records    8 in 1 files
       chain      b8dc0e4e7d4f468fa03b6a854ab94970db3138b066f576b74fba367fd3fb8fc3
+      mark       durable up to record 8
+      index      compared up to record 8
       anchors    2 of 2 agree
     --- error
     "##);
@@ -142,7 +146,7 @@ async fn a_flipped_byte() {
     tampered with or damaged: [DIR]/data
       records    4 in 1 files
       chain      8c15afe83191d09a2a145e46f1bbfcc85b1e1b39d447c32966c07e575dde335c
-      anchors    none given: a cut end would not be seen
+      anchors    none given: what was rewritten as a whole would not be seen
       first bad  record 5
       where      [DIR]/data/journal/00000000000000000001.journal at byte 868
       what       record 5 was changed: the payload does not match its checksum
@@ -162,7 +166,7 @@ async fn a_deleted_record() {
     tampered with or damaged: [DIR]/data
       records    4 in 1 files
       chain      8c15afe83191d09a2a145e46f1bbfcc85b1e1b39d447c32966c07e575dde335c
-      anchors    none given: a cut end would not be seen
+      anchors    none given: what was rewritten as a whole would not be seen
       first bad  record 5
       where      [DIR]/data/journal/00000000000000000001.journal at byte 868
       what       record 5 was removed: record 6 stands in its place
@@ -185,7 +189,7 @@ async fn an_inserted_record() {
     tampered with or damaged: [DIR]/data
       records    5 in 1 files
       chain      73fb66f33164e7b82750fe9e9440d5b78051b87273448377030331d6f1a767af
-      anchors    none given: a cut end would not be seen
+      anchors    none given: what was rewritten as a whole would not be seen
       first bad  record 6
       where      [DIR]/data/journal/00000000000000000001.journal at byte 1065
       what       a record was inserted: record 5 stands here once more, where 6 should
@@ -200,7 +204,17 @@ async fn a_cut_tail_is_seen_by_the_anchors() {
     let data = Data::filled().await;
     tamper(&data.segment(), |content, places| content.truncate(places[6].0));
     fs::remove_file(data.dir().join("journal/durable.mark")).unwrap();
-    assert!(data.verify(&[]).await.starts_with("exit 0"));
+    let by_the_index = data.verify(&[]).await;
+    assert!(
+        by_the_index.starts_with("exit 4") && by_the_index.contains("the index goes up to record 8"),
+        "{by_the_index}"
+    );
+    fs::remove_dir_all(data.dir().join("index")).unwrap();
+    let by_nobody = data.verify(&[]).await;
+    assert!(
+        by_nobody.starts_with("exit 0") && by_nobody.contains("`durable.mark` is missing"),
+        "{by_nobody}"
+    );
     assert_snapshot!(data.verify_with_anchors().await, @r##"
     exit 4
     --- out
@@ -256,6 +270,35 @@ async fn forged_anchors_are_no_anchors() {
     --- error
     error: the anchors were tampered with: line 1 of [DIR]/anchors.jsonl has a wrong signature
     "##);
+}
+
+#[tokio::test]
+async fn a_loss_is_given_up_by_name() {
+    let data = Data::filled().await;
+    tamper(&data.segment(), |content, places| content.truncate(places[6].0));
+    let dir = data.dir();
+    let give_up = async |at: &str| {
+        let arguments = ["store", "accept-loss", "--by", "person-1", "--why", "no backup", "--data-dir"];
+        data.quell(&[&arguments[..], &[dir.to_str().unwrap(), "--at", at]].concat()).await
+    };
+    let other = give_up("5").await;
+    assert_eq!(other.code, 3);
+    let told = data.told(&other);
+    assert!(told.contains("ends at record 6") && told.contains("--at 6 --why"), "{told}");
+    assert_snapshot!(data.told(&give_up("6").await), @r##"
+    exit 0
+    --- out
+    what was lost after record 6 is given up
+      noted      in record 7, for `quell audit verify`
+      put aside  [DIR]/data/journal.lost-1
+    --- error
+    "##);
+    assert!(data.told(&give_up("6").await).contains("was given up before"));
+    let verified = data.verify(&[]).await;
+    assert!(verified.starts_with("exit 0"), "{verified}");
+    assert!(verified.contains("after record 6, noted in record 7: given up by person-1 at"), "{verified}");
+    let store = EmbeddedStore::open(&dir, Options::new(uuid::Uuid::from_u128(7))).unwrap();
+    store.receive(received(9)).await.unwrap();
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ mod settings;
 #[cfg(test)]
 mod simulation;
 mod site;
+mod storage;
 mod tasks;
 mod tenure;
 mod upkeep;
@@ -138,6 +139,7 @@ impl Failure for StartError {
             Self::Bind(error) => error.exit(),
             Self::Store(StoreError::Locked { .. }) => Exit::DataLocked,
             Self::Store(StoreError::Unavailable(_)) => Exit::Dependency,
+            Self::Store(StoreError::Lost { .. }) => Exit::DataLost,
             Self::Store(_) => Exit::Data,
             Self::Config(_)
             | Self::Settings(_)
@@ -274,6 +276,10 @@ impl Coordinator {
 impl Handle for Coordinator {
     fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
         vec![("http", self.http), ("grpc", self.grpc)]
+    }
+
+    async fn failed(&mut self) -> (Exit, String) {
+        storage::failed(self.site.store.as_ref()).await
     }
 
     async fn reload(&mut self, config: Config) -> Result<(), String> {

@@ -2,11 +2,10 @@
 
 use jiff::Timestamp;
 use quell_a2a::{A2aError, ListTasks, Task, TaskPage, TaskState};
-use quell_incident::severity::Status;
-use quell_incident::{Incident, IncidentId};
-use quell_store::{LIST_LIMIT_MAX, ListQuery, Row};
+use quell_incident::IncidentId;
+use quell_store::{ClosedAs, LIST_LIMIT_MAX, ListQuery, Row};
 
-use crate::respond::{context_of, state_of, store_error, task_of};
+use crate::respond::{store_error, task_of};
 use crate::site::Site;
 
 /// Tasks in a page if the caller does not say, and at the most.
@@ -71,7 +70,7 @@ async fn matching(site: &Site, query: &ListTasks) -> Result<Vec<Place>, A2aError
     for _ in 0..STORE_PAGES_MAX {
         let page = site.store.list(&ask).await.map_err(store_error)?;
         for row in &page.rows {
-            if wanted(site, query, row).await? {
+            if wanted(query, row) {
                 places.push((row.updated_at, row.id));
             }
         }
@@ -83,23 +82,27 @@ async fn matching(site: &Site, query: &ListTasks) -> Result<Vec<Place>, A2aError
     Ok(places)
 }
 
-async fn wanted(site: &Site, query: &ListTasks, row: &Row) -> Result<bool, A2aError> {
-    if query.status_timestamp_after.is_some_and(|after| row.updated_at < after) {
-        return Ok(false);
+/// By the row alone: there may be a hundred thousand.
+fn wanted(query: &ListTasks, row: &Row) -> bool {
+    query.status_timestamp_after.is_none_or(|after| row.updated_at >= after)
+        && query.status.is_none_or(|state| state == state_of_row(row))
+        && (query.context_id.is_empty() || query.context_id == context_of_row(row))
+}
+
+/// [`context_of`](crate::respond::context_of) of an incident in a list.
+pub(crate) fn context_of_row(row: &Row) -> String {
+    row.linked_to.unwrap_or(row.id).to_string()
+}
+
+/// [`state_of`](crate::respond::state_of) an incident in a list.
+pub(crate) fn state_of_row(row: &Row) -> TaskState {
+    match (row.phase.as_str(), row.closed_as) {
+        (_, Some(ClosedAs::Resolved)) => TaskState::Completed,
+        (_, Some(ClosedAs::ByPerson)) => TaskState::Failed,
+        (_, Some(ClosedAs::Withdrawn)) => TaskState::Canceled,
+        ("awaiting_approval" | "escalated" | "taken_over", None) => TaskState::InputRequired,
+        _ => TaskState::Working,
     }
-    let ended = |state: TaskState| state.is_terminal() == (row.status == Status::Closed);
-    if !query.status.is_none_or(ended) {
-        return Ok(false);
-    }
-    if query.status.is_none() && query.context_id.is_empty() {
-        return Ok(true);
-    }
-    let incident = site.store.incident(row.id).await.map_err(store_error)?;
-    let fits = |incident: &Incident| {
-        query.status.is_none_or(|state| state == state_of(incident))
-            && (query.context_id.is_empty() || query.context_id == context_of(incident))
-    };
-    Ok(incident.is_some_and(|incident| fits(&incident)))
 }
 
 fn bytes_of(task: &Task) -> usize {

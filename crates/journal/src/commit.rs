@@ -9,7 +9,7 @@ use std::thread;
 
 use uuid::Uuid;
 
-use crate::disk::DiskFile;
+use crate::disk::{Access, DiskFile};
 use crate::error::Error;
 use crate::format::{
     Head, Mark, Prepared, RECORD_HEADER_BYTES, Record, SEGMENT_HEADER_BYTES, SegmentHeader, encode_record,
@@ -18,6 +18,13 @@ use crate::options::Options;
 use crate::recover::{Failure, SegmentView, create_segment};
 use crate::scan::note_waypoint;
 use crate::ticket::{AppendAck, Position, Slot, Ticket};
+
+/// Where it is tried whether there is room.
+pub(crate) const ROOM_NAME: &str = "room.probe";
+/// Room for some ordinary requests.
+const ROOM_BYTES: usize = 64 << 10;
+/// Once there was none: what failed may have been larger than an ordinary request.
+const ROOM_AGAIN_BYTES: usize = 1 << 20;
 
 /// What the callers, the committer and the readers share.
 #[derive(Debug)]
@@ -48,6 +55,8 @@ struct Queue {
     /// Requests the committer is writing, so that its death cannot leave anyone waiting.
     in_flight: Vec<Arc<Slot>>,
     state: State,
+    /// The last write found no space, and none has succeeded since.
+    full: Option<Error>,
     stats: Stats,
 }
 
@@ -99,6 +108,7 @@ impl Shared {
             next_sequence: view.head.sequence + 1,
             in_flight: Vec::new(),
             state: State::Open,
+            full: None,
             stats: Stats::default(),
         };
         Self {
@@ -206,6 +216,27 @@ impl Shared {
         }
     }
 
+    /// Writes a little beside the segments and takes it away again; more after a write that found no space.
+    pub(crate) fn check_room(&self) -> Result<(), Error> {
+        let was_full = self.queue().full.clone();
+        let bytes = if was_full.is_some() { ROOM_AGAIN_BYTES } else { ROOM_BYTES };
+        let (disk, path) = (&*self.options.disk, self.folder.join(ROOM_NAME));
+        let written = disk.open(&path, Access::Write).and_then(|file| file.write_at(&vec![0x51; bytes], 0));
+        let removed = match disk.remove(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        };
+        match written.and(removed) {
+            Ok(()) => {
+                self.queue().full = None;
+                Ok(())
+            }
+            Err(error) if is_full(&error) => Err(was_full
+                .unwrap_or_else(|| Error::Full { folder: self.folder.clone(), source: Arc::new(error) })),
+            Err(error) => Err(Error::io("write", &path, error)),
+        }
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         let queue = self.queue();
         Stats { queue_requests: queue.requests.len(), queue_bytes: queue.bytes, ..queue.stats }
@@ -237,6 +268,7 @@ impl Shared {
     fn published(&self, batch: &[Request], bytes: usize) {
         let mut queue = self.queue();
         queue.in_flight.clear();
+        queue.full = None;
         queue.stats.requests += batch.len() as u64;
         queue.stats.records += batch.iter().map(|request| request.records.len() as u64).sum::<u64>();
         queue.stats.bytes += bytes as u64;
@@ -247,6 +279,9 @@ impl Shared {
     /// failure can submit on top of it.
     fn refuse(&self, state: State, error: &Error) {
         let mut queue = self.queue();
+        if let State::Stalled(error) = &state {
+            queue.full = Some(error.clone());
+        }
         if !(matches!(state, State::Stalled(_)) && matches!(queue.state, State::Closing)) {
             queue.state = state;
         }
@@ -258,6 +293,10 @@ impl Shared {
             slot.answer(Err(error.clone()));
         }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// The only writer.
@@ -367,8 +406,7 @@ impl Committer {
     /// A full disk can be undone, anything else is final: after a failed sync nobody knows what is on the disk.
     fn fail(&self, failure: Failure) {
         let folder = self.shared.folder.clone();
-        let is_full =
-            matches!(failure.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let is_full = is_full(&failure.source);
         let undone = || self.active.set_length(self.length).and_then(|()| self.active.sync());
         let source = Arc::new(failure.source);
         if is_full && !failure.in_sync && undone().is_ok() {

@@ -2,9 +2,9 @@
 
 use std::any::Any;
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -74,14 +74,20 @@ pub(crate) fn read_full(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> 
     Ok(read)
 }
 
-/// The operating system's file system. New folders and files are readable by their owner only.
+/// A journal's files are for their owner alone.
+pub const FILE_MODE: u32 = 0o600;
+/// So are its folders.
+pub const FOLDER_MODE: u32 = 0o700;
+
+/// The operating system's file system. Folders and files are their owner's alone, whatever the umask; wider ones are closed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
         let missing: Vec<&Path> = folder.ancestors().take_while(|path| !path.exists()).collect();
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
+        close(folder)?;
         for created in missing {
             match created.parent() {
                 Some(parent) if !parent.as_os_str().is_empty() => self.sync_folder(parent)?,
@@ -140,8 +146,32 @@ impl Disk for RealDisk {
     }
 }
 
+/// Closes a folder that others may look into, and its files.
+fn close(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            narrow(&entry.path(), FILE_MODE)?;
+        }
+    }
+    narrow(folder, FOLDER_MODE)
+}
+
+fn narrow(path: &Path, mode: u32) -> io::Result<()> {
+    if fs::metadata(path)?.permissions().mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|error| {
+        let why = format!(
+            "{} is open to other users and cannot be closed ({error}): `chmod go=` it",
+            path.display()
+        );
+        io::Error::new(error.kind(), why)
+    })
+}
+
 fn writable(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(path)
 }
 
 #[derive(Debug)]

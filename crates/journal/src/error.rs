@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::format::Head;
+use crate::witness::Contradiction;
+
 /// Every failure of the journal. Clonable, because one failed sync answers many callers.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -80,11 +83,11 @@ pub enum Error {
         segment: u64,
     },
     /// Stored bytes are not what was acknowledged; nothing was changed.
-    #[error("journal is damaged: {0}; restore the folder from a backup, nothing was changed")]
+    #[error("journal is damaged: {0}; nothing was changed")]
     Corrupt(Damage),
     /// The file that should hold a sequence is not there.
     #[error(
-        "journal folder {} has no segment that holds record {sequence}; restore the missing file",
+        "journal folder {} has no segment that holds record {sequence}, though others are there: the file was removed",
         .folder.display()
     )]
     SegmentMissing {
@@ -103,18 +106,30 @@ pub enum Error {
         /// The journal the file names.
         found: Uuid,
     },
-    /// Acknowledged records at the end are gone: a cut file, a disk that lied, or a copy taken while in use.
+    /// Acknowledged records are gone or were exchanged: a cut file, a disk that lied, a copy taken while in use or put back over a newer
+    /// journal. Nothing was changed.
+    #[error("{0}")]
+    Contradicted(Box<Contradiction>),
+    /// The durable mark is gone, and with it perhaps the end of the journal. Nothing was changed.
     #[error(
-        "journal folder {} ends at record {found} though record {acknowledged} was acknowledged; restore \
-         the folder, or accept the loss by opening with `LostTail::Accept`",
-        .folder.display()
+        "journal folder {} ends at record {} (chain hash {}) and its `durable.mark` is missing or unreadable: whether \
+         acknowledged records are gone cannot be told",
+        .folder.display(), .end.sequence, .end.chain_hash
     )]
-    TailLost {
+    MarkMissing {
         /// The journal's folder.
         folder: PathBuf,
-        /// The last sequence known to have been durable.
-        acknowledged: u64,
-        /// The last sequence that is readable.
+        /// Where it ends.
+        end: Head,
+    },
+    /// What is to be given up is named by where the journal ends, and that is elsewhere.
+    #[error("the sound part of journal folder {} ends at record {found}, not at {asked}", .folder.display())]
+    NotTheEnd {
+        /// The journal's folder.
+        folder: PathBuf,
+        /// The record that was named.
+        asked: u64,
+        /// The last sound record.
         found: u64,
     },
     /// A request without records.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::disk::{Access, Disk, DiskFile, LockAttempt};
+use crate::disk::{Access, Disk, DiskFile};
 use crate::error::Error;
 use crate::format::{
     ChainHash, Head, Mark, RecordHeader, SEGMENT_HEADER_BYTES, SegmentHeader, StoredContent, StoredRecord,
 };
-use crate::journal::LOCK_NAME;
+use crate::journal::{Lock, hold};
 use crate::options::Options;
 use crate::recover::{Failure, MARK_NAME, create_segment, list_segments, open_mark, remove_leftovers};
 
@@ -45,7 +45,7 @@ pub struct Importer {
     file: Arc<dyn DiskFile>,
     length: u64,
     buffer: Vec<u8>,
-    _lock: Box<dyn std::any::Any + Send + Sync>,
+    _lock: Lock,
 }
 
 impl std::fmt::Debug for Importer {
@@ -65,12 +65,7 @@ impl Importer {
         let disk = Arc::clone(&options.disk);
         let disk = &*disk;
         disk.create_folder(folder).map_err(|error| Error::io("create", folder, error))?;
-        let lock_path = folder.join(LOCK_NAME);
-        let lock = match disk.lock(&lock_path) {
-            Ok(LockAttempt::Held(lock)) => lock,
-            Ok(LockAttempt::Taken { pid }) => return Err(Error::Locked { folder: folder.to_owned(), pid }),
-            Err(error) => return Err(Error::io("lock", &lock_path, error)),
-        };
+        let lock = hold(disk, folder)?;
         let stale = list_segments(disk, folder)?;
         if !has_marker(disk, folder)? {
             if !stale.is_empty() {

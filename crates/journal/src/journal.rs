@@ -8,15 +8,16 @@ use uuid::Uuid;
 
 use crate::commit::{Committer, PreparedRequest, Shared, Stats, View};
 use crate::compact::{Dropped, SegmentInfo};
-use crate::disk::LockAttempt;
+use crate::disk::{Disk, LockAttempt};
 use crate::error::Error;
 use crate::format::{Head, Record};
 use crate::options::{OpenReport, Options};
 use crate::read::{Entries, Entry};
 use crate::recover::recover;
 use crate::ticket::{AppendAck, Position, Ticket};
+use crate::witness::Witness;
 
-pub(crate) const LOCK_NAME: &str = "LOCK";
+const LOCK_NAME: &str = "LOCK";
 
 /// An open journal: the only handle that may append to its folder. Share it by `Arc`.
 ///
@@ -29,7 +30,17 @@ pub struct Journal {
     _lock: Lock,
 }
 
-struct Lock(#[expect(dead_code, reason = "held, not read")] Box<dyn std::any::Any + Send + Sync>);
+/// Takes the folder's lock, which is free again when the value is dropped.
+pub(crate) fn hold(disk: &dyn Disk, folder: &Path) -> Result<Lock, Error> {
+    let path = folder.join(LOCK_NAME);
+    match disk.lock(&path) {
+        Ok(LockAttempt::Held(lock)) => Ok(Lock(lock)),
+        Ok(LockAttempt::Taken { pid }) => Err(Error::Locked { folder: folder.to_owned(), pid }),
+        Err(error) => Err(Error::io("lock", &path, error)),
+    }
+}
+
+pub(crate) struct Lock(#[expect(dead_code, reason = "held, not read")] Box<dyn std::any::Any + Send + Sync>);
 
 impl std::fmt::Debug for Lock {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -43,15 +54,20 @@ impl Journal {
     /// Reads the segments as `options.open_check` says, cuts off a torn tail, and makes durable what a killed process
     /// left in the page cache. Fails without changing anything on damage, a foreign or newer file, or a taken lock.
     pub fn open(folder: &Path, options: Options) -> Result<(Self, OpenReport), Error> {
+        Self::open_against(folder, options, Vec::new)
+    }
+
+    /// The same for a journal of which others know heads that were durable: asked once the lock is held and before anything is changed.
+    /// A journal that is behind one of them, or has another chain, is [`Error::Contradicted`].
+    pub fn open_against(
+        folder: &Path,
+        options: Options,
+        witnesses: impl FnOnce() -> Vec<Witness>,
+    ) -> Result<(Self, OpenReport), Error> {
         let disk = &*options.disk;
         disk.create_folder(folder).map_err(|error| Error::io("create", folder, error))?;
-        let lock_path = folder.join(LOCK_NAME);
-        let lock = match disk.lock(&lock_path) {
-            Ok(LockAttempt::Held(lock)) => Lock(lock),
-            Ok(LockAttempt::Taken { pid }) => return Err(Error::Locked { folder: folder.to_owned(), pid }),
-            Err(error) => return Err(Error::io("lock", &lock_path, error)),
-        };
-        let recovered = recover(folder, &options)?;
+        let lock = hold(disk, folder)?;
+        let recovered = recover(folder, &options, witnesses())?;
         let report = recovered.report;
         let (segment, length) =
             recovered.segments.last().map_or((1, 0), |segment| (segment.first_sequence, segment.length));
@@ -161,6 +177,12 @@ impl Journal {
     /// The error that poisoned the journal, if one did: for health checks.
     pub fn failure(&self) -> Option<Error> {
         self.shared.failure()
+    }
+
+    /// Whether there is room for more: tried by a small write beside the segments, so that a full disk is known before the next
+    /// request, and that there is space again without one. Blocks.
+    pub fn check_room(&self) -> Result<(), Error> {
+        self.shared.check_room()
     }
 
     /// Counters since opening.

@@ -34,7 +34,9 @@
 //! - A request is atomic: after a crash all of its records are there or none.
 //! - Records stand in the order of `submit`, with sequences from 1 without gaps.
 //! - What was acknowledged and later damaged, cut off or replaced is named when opening, reading or verifying, never
-//!   skipped. Opening cuts off only bytes that nobody was told are durable (unless [`LostTail::Accept`]).
+//!   skipped. Opening cuts off only bytes that nobody was told are durable.
+//! - What others noted of the journal ([`Journal::open_against`]) is compared before anything is changed: an end before a noted
+//!   record, or another chain, is [`Error::Contradicted`], and [`give_up_after`] is the way out.
 //! - Payloads can be dropped ([`Journal::drop_payloads`]); the chain over their digests stays and can be verified.
 //! - Readers see durable records only.
 //! - One handle at a time: a second one gets [`Error::Locked`].
@@ -50,7 +52,7 @@
 //!   the chain: note [`Journal::last`] elsewhere from time to time and give it to [`verify`] as an anchor.
 //! - `durable.mark` holds how far the journal is known to be durable. It is not synced on each write, so after a power
 //!   cut it may be a little behind; then a damaged last write cannot be told from a torn one and is cut off and
-//!   reported. Without the file the same holds. A copy taken of a folder in use must copy the mark first.
+//!   reported. Without the file the same holds, unless it is required ([`MissingMark`]). A copy taken of a folder in use must copy the mark first.
 //! - Opening reads everything unless [`OpenCheck::LastSegment`] is chosen. Reading checks CRC-32 and, in iteration, the
 //!   chain; only `verify` recomputes the payload digests.
 //! - Dropping a ticket does not withdraw its request.
@@ -76,22 +78,26 @@ mod journal;
 mod options;
 mod read;
 mod recover;
+mod repair;
 mod scan;
 mod simulated;
 mod ticket;
 mod verify;
+mod witness;
 
 pub use uuid::Uuid;
 
 pub use crate::commit::{PreparedRequest, Stats};
 pub use crate::compact::{Dropped, SegmentInfo};
-pub use crate::disk::{Access, Disk, DiskFile, LockAttempt, RealDisk};
+pub use crate::disk::{Access, Disk, DiskFile, FILE_MODE, FOLDER_MODE, LockAttempt, RealDisk};
 pub use crate::error::{Damage, DamageReason, Error};
 pub use crate::format::{ChainHash, Head, Link, Record, StoredContent, StoredRecord};
 pub use crate::import::Importer;
 pub use crate::journal::Journal;
-pub use crate::options::{LostTail, OpenCheck, OpenReport, Options, TornTail};
+pub use crate::options::{MissingMark, OpenCheck, OpenReport, Options, TornTail};
 pub use crate::read::{Entries, Entry};
+pub use crate::repair::{SoundEnd, give_up_after, sound_end};
 pub use crate::simulated::{SimulatedDisk, Survival};
 pub use crate::ticket::{AppendAck, Position, Ticket};
 pub use crate::verify::{VerifyReport, durable_head, verify, verify_each, verify_on};
+pub use crate::witness::{Contradiction, Found, Witness};

@@ -9,13 +9,14 @@ use crate::disk::{Disk, RealDisk};
 use crate::error::DamageReason;
 use crate::format::Head;
 
-/// What opening does when acknowledged records at the very end are gone.
+/// What opening does when there are records and no readable durable mark. No crash leaves a journal so: somebody removed the mark,
+/// and perhaps the end of the journal with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LostTail {
-    /// Refuse with `Error::TailLost` and change nothing: for whoever must never forget.
+pub enum MissingMark {
+    /// Say so in the report and go on: for whoever has another witness, or decides by the report.
+    Report,
+    /// Refuse with `Error::MarkMissing` and change nothing: for whoever must never forget and has no other witness.
     Refuse,
-    /// Cut to the last whole request, say so in the report, and go on.
-    Accept,
 }
 
 /// How much of the past is read when opening.
@@ -48,8 +49,8 @@ pub struct Options {
     pub read_files_max: usize,
     /// How much is checked when opening.
     pub open_check: OpenCheck,
-    /// What happens when acknowledged records at the end are gone.
-    pub lost_tail: LostTail,
+    /// What happens when the durable mark is gone.
+    pub missing_mark: MissingMark,
     /// Leaves out the `fdatasync` before an acknowledgement. Only for the test that shows that a power cut then loses data.
     #[doc(hidden)]
     pub leave_out_sync: bool,
@@ -70,7 +71,7 @@ impl Options {
             queue_bytes_max: 64 << 20,
             read_files_max: 64,
             open_check: OpenCheck::Everything,
-            lost_tail: LostTail::Refuse,
+            missing_mark: MissingMark::Report,
             leave_out_sync: false,
             disk: Arc::new(RealDisk),
         }
@@ -90,6 +91,8 @@ pub struct OpenReport {
     pub head: Head,
     /// What was cut off at the end, if anything.
     pub torn_tail: Option<TornTail>,
+    /// There were records and no readable durable mark: whether the end was cut cannot be told from the journal alone.
+    pub mark_missing: bool,
 }
 
 /// An end of the last segment that was cut off.
@@ -103,6 +106,4 @@ pub struct TornTail {
     pub bytes: u64,
     /// What was wrong with them.
     pub reason: DamageReason,
-    /// Acknowledged records that went with them; 0 unless `LostTail::Accept` was given.
-    pub acknowledged_lost: u64,
 }

@@ -9,11 +9,12 @@ use uuid::Uuid;
 use crate::disk::{Access, Disk, DiskFile, read_full};
 use crate::error::{Damage, DamageReason, Error};
 use crate::format::{
-    ChainHash, FORMAT_VERSION, Head, MARK_BYTES, Mark, RecordHeader, SEGMENT_HEADER_BYTES, SegmentHeader,
-    Unreadable, parse_segment_name, segment_name,
+    ChainHash, FORMAT_VERSION, Head, MARK_BYTES, Mark, SEGMENT_HEADER_BYTES, SegmentHeader, Unreadable,
+    parse_segment_name, segment_name,
 };
-use crate::options::{LostTail, OpenCheck, OpenReport, Options, TornTail};
+use crate::options::{MissingMark, OpenCheck, OpenReport, Options, TornTail};
 use crate::scan::{Segment, Walk, Waypoint, followers, walk};
+use crate::witness::{Witness, Witnesses};
 
 pub(crate) const MARK_NAME: &str = "durable.mark";
 const REWRITE_CHUNK_BYTES: u64 = 1 << 20;
@@ -102,7 +103,7 @@ pub(crate) fn read_mark(disk: &dyn Disk, folder: &Path) -> Result<Option<Mark>, 
         Err(Unreadable::Older(found)) => Err(Error::OlderFormat { path, found, known: FORMAT_VERSION }),
         Err(Unreadable::Newer(found)) => Err(Error::NewerFormat { path, found, known: FORMAT_VERSION }),
         Err(Unreadable::Damaged) => {
-            tracing::warn!(path = %path.display(), "durable mark is unreadable and will be written anew");
+            tracing::warn!(path = %path.display(), "durable mark is unreadable");
             Ok(None)
         }
     }
@@ -146,17 +147,22 @@ pub(crate) fn judge(segment: &Segment, walk: &Walk, mark: Option<&Mark>) -> Resu
 }
 
 /// Opens what lies in the folder, or creates a new journal in it. The caller holds the lock.
-pub(crate) fn recover(folder: &Path, options: &Options) -> Result<Recovered, Error> {
+pub(crate) fn recover(
+    folder: &Path,
+    options: &Options,
+    mut witnesses: Vec<Witness>,
+) -> Result<Recovered, Error> {
     let disk = &*options.disk;
     crate::import::refuse_unfinished(disk, folder)?;
-    remove_leftovers(disk, folder)?;
     let mark = read_mark(disk, folder)?;
+    witnesses.extend(mark.as_ref().map(Witness::of_mark));
+    let witnesses = Witnesses::new(folder, witnesses);
     let first_sequences = list_segments(disk, folder)?;
     let mut recovered = match first_sequences.split_last() {
-        None => create(folder, options, mark.as_ref())?,
-        Some((last, closed)) => reopen(folder, options, mark.as_ref(), closed, *last)?,
+        None => create(folder, options, &witnesses)?,
+        Some((last, closed)) => reopen(folder, options, (mark.as_ref(), witnesses), closed, *last)?,
     };
-    // From here on the mark is never ahead of the segments, even after a loss was accepted.
+    remove_leftovers(disk, folder)?;
     let mark = Mark { id: recovered.report.journal_id, head: recovered.report.head };
     let path = folder.join(MARK_NAME);
     recovered.mark.write_at(&mark.encode(), 0).map_err(|error| Error::io("write", &path, error))?;
@@ -168,7 +174,8 @@ pub(crate) fn recover(folder: &Path, options: &Options) -> Result<Recovered, Err
 
 pub(crate) fn remove_leftovers(disk: &dyn Disk, folder: &Path) -> Result<(), Error> {
     for name in disk.list(folder).map_err(|error| Error::io("list", folder, error))? {
-        let is_ours = name.strip_suffix(".tmp").is_some_and(|name| parse_segment_name(name).is_some());
+        let is_segment = name.strip_suffix(".tmp").is_some_and(|name| parse_segment_name(name).is_some());
+        let is_ours = is_segment || name == crate::commit::ROOM_NAME;
         if is_ours {
             let path = folder.join(name);
             disk.remove(&path).map_err(|error| Error::io("remove", &path, error))?;
@@ -186,10 +193,8 @@ pub(crate) fn open_mark(disk: &dyn Disk, folder: &Path) -> Result<Arc<dyn DiskFi
     disk.open(&path, Access::Write).map_err(|error| Error::io("open", &path, error))
 }
 
-fn create(folder: &Path, options: &Options, mark: Option<&Mark>) -> Result<Recovered, Error> {
-    if mark.is_some_and(|mark| mark.head.sequence > 0) {
-        return Err(missing(folder, 1));
-    }
+fn create(folder: &Path, options: &Options, witnesses: &Witnesses<'_>) -> Result<Recovered, Error> {
+    witnesses.check_nothing()?;
     let id = options.new_journal_id;
     let head = Head { sequence: 0, chain_hash: ChainHash::genesis(id) };
     let header = SegmentHeader { id, first_sequence: 1, chain_hash: head.chain_hash };
@@ -201,14 +206,21 @@ fn create(folder: &Path, options: &Options, mark: Option<&Mark>) -> Result<Recov
         segments: vec![segment],
         active,
         mark: open_mark(&*options.disk, folder)?,
-        report: OpenReport { created: true, journal_id: id, segments: 1, head, torn_tail: None },
+        report: OpenReport {
+            created: true,
+            journal_id: id,
+            segments: 1,
+            head,
+            torn_tail: None,
+            mark_missing: false,
+        },
     })
 }
 
 fn reopen(
     folder: &Path,
     options: &Options,
-    mark: Option<&Mark>,
+    (mark, mut witnesses): (Option<&Mark>, Witnesses<'_>),
     closed: &[u64],
     last: u64,
 ) -> Result<Recovered, Error> {
@@ -217,10 +229,10 @@ fn reopen(
     let id = first.header.id;
     let mut head = Head { sequence: 0, chain_hash: ChainHash::genesis(id) };
     check_first(&first, head, folder)?;
-    check_mark(mark, id, folder)?;
+    // One of another journal is a witness, and says nothing about this one's end.
+    let mark = mark.filter(|mark| mark.id == id);
 
     let mut views = Vec::new();
-    let mut anchor = MarkCheck { mark, mismatch: None };
     for (index, sequence) in closed.iter().enumerate() {
         let segment = Segment::open(disk, folder, *sequence, Access::Read)?;
         segment.check_continues(id, head)?;
@@ -228,9 +240,7 @@ fn reopen(
         let mut waypoints = Vec::new();
         match options.open_check {
             OpenCheck::Everything => {
-                let walk = walk(segment.scanner(), head, &mut |header, offset, _| {
-                    anchor.look(&segment, header, offset);
-                })?;
+                let walk = walk(segment.scanner(), head, &mut |header, _, _| witnesses.look(header))?;
                 if let Some(damage) = walk.damage {
                     return Err(Error::Corrupt(damage));
                 }
@@ -251,12 +261,17 @@ fn reopen(
 
     let segment = Segment::open(disk, folder, last, Access::Write)?;
     segment.check_continues(id, head)?;
-    let mut walk =
-        walk(segment.scanner(), head, &mut |header, offset, _| anchor.look(&segment, header, offset))?;
-    if let Some(damage) = anchor.mismatch {
+    let mut walk = walk(segment.scanner(), head, &mut |header, _, _| witnesses.look(header))?;
+    let verdict = judge(&segment, &walk, mark)?;
+    if let Verdict::Corrupt(damage) = verdict {
         return Err(Error::Corrupt(damage));
     }
-    let torn_tail = settle_tail(&segment, &walk, mark, folder, options.lost_tail)?;
+    witnesses.check(id, walk.head)?;
+    let mark_missing = mark.is_none() && walk.head.sequence > 0;
+    if mark_missing && options.missing_mark == MissingMark::Refuse {
+        return Err(Error::MarkMissing { folder: folder.to_owned(), end: walk.head });
+    }
+    let torn_tail = cut_tail(&segment, &walk, &verdict)?;
     if mark.is_none_or(|mark| mark.head.sequence < walk.head.sequence) {
         rewrite(&segment, walk.last_write_offset, walk.good_length)?;
     }
@@ -266,7 +281,14 @@ fn reopen(
         segments: views,
         active: segment.file,
         mark: open_mark(disk, folder)?,
-        report: OpenReport { created: false, journal_id: id, segments: 0, head: walk.head, torn_tail },
+        report: OpenReport {
+            created: false,
+            journal_id: id,
+            segments: 0,
+            head: walk.head,
+            torn_tail,
+            mark_missing,
+        },
     })
 }
 
@@ -278,63 +300,19 @@ pub(crate) fn check_first(first: &Segment, genesis: Head, folder: &Path) -> Resu
     first.check_continues(first.header.id, genesis)
 }
 
-/// Compares the chain with what the mark noted of it.
-struct MarkCheck<'a> {
-    mark: Option<&'a Mark>,
-    mismatch: Option<Damage>,
-}
-
-impl MarkCheck<'_> {
-    fn look(&mut self, segment: &Segment, header: &RecordHeader, offset: u64) {
-        if let Some(mark) = self.mark
-            && mark.head.sequence == header.sequence
-            && mark.head.chain_hash != header.chain_hash
-        {
-            self.mismatch = Some(Damage {
-                segment: segment.path.clone(),
-                offset,
-                sequence: header.sequence,
-                reason: DamageReason::Anchor,
-            });
-        }
-    }
-}
-
-/// Cuts off what may be cut off.
-fn settle_tail(
-    segment: &Segment,
-    walk: &Walk,
-    mark: Option<&Mark>,
-    folder: &Path,
-    lost_tail: LostTail,
-) -> Result<Option<TornTail>, Error> {
-    let acknowledged = mark.map_or(0, |mark| mark.head.sequence);
-    let (reason, acknowledged_lost) = match judge(segment, walk, mark)? {
-        Verdict::Sound => return Ok(None),
-        Verdict::Corrupt(damage) => return Err(Error::Corrupt(damage)),
-        Verdict::Torn(reason) => (reason, 0),
-        Verdict::Lost(_) if lost_tail == LostTail::Refuse => {
-            let found = walk.head.sequence;
-            return Err(Error::TailLost { folder: folder.to_owned(), acknowledged, found });
-        }
-        Verdict::Lost(reason) => (reason, acknowledged - walk.head.sequence),
-    };
+/// Cuts off what nobody was told is durable.
+fn cut_tail(segment: &Segment, walk: &Walk, verdict: &Verdict) -> Result<Option<TornTail>, Error> {
+    let Verdict::Torn(reason) = *verdict else { return Ok(None) };
     let bytes = segment.length - walk.good_length;
     tracing::warn!(
-        segment = %segment.path.display(), offset = walk.good_length, bytes, acknowledged_lost, %reason,
+        segment = %segment.path.display(), offset = walk.good_length, bytes, %reason,
         "cutting off the unusable end of the journal"
     );
     if bytes > 0 {
         let cut = segment.file.set_length(walk.good_length).and_then(|()| segment.file.sync());
         cut.map_err(|error| Error::io("cut the torn tail of", &segment.path, error))?;
     }
-    Ok(Some(TornTail {
-        segment: segment.path.clone(),
-        offset: walk.good_length,
-        bytes,
-        reason,
-        acknowledged_lost,
-    }))
+    Ok(Some(TornTail { segment: segment.path.clone(), offset: walk.good_length, bytes, reason }))
 }
 
 /// Writes the last write's bytes once more and syncs them.

@@ -1,6 +1,7 @@
 //! Putting the agent together, and taking it apart.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use http::HeaderMap;
 use quell_a2a::{A2aError, Access, Authenticate, Caller, ErrorKind, ServerOptions, TaskManager, TaskOptions};
 use quell_remedy::{Agent, FaultHook, Ledger, LedgerSettings, PlanSettings};
 use quell_service::{
-    AuthError, Clock, Config, FaultPoints, IdSource, Scope, ServeOptions, ServeReport, TokenTable, bind,
+    AuthError, Clock, Config, Exit, FaultPoints, IdSource, Scope, ServeOptions, ServeReport, TokenTable, bind,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -43,6 +44,7 @@ pub struct Setup {
 /// A running agent. Dropping it stops serving without waiting; steps under way still end and are recorded.
 pub struct Handle {
     address: SocketAddr,
+    ledger_folder: PathBuf,
     shared: Arc<Shared>,
     manager: TaskManager,
     source: SourceSettings,
@@ -115,7 +117,17 @@ pub async fn start(setup: Setup) -> Result<Handle, StartError> {
     let limits = ServeOptions::of(&config.listeners);
     let serving = tokio::spawn(quell_service::serve_with(listener, router, limits, stopped));
     let stopping = stopping.drop_guard();
-    Ok(Handle { address, shared, manager, source, config, draining, stopping, serving })
+    Ok(Handle {
+        address,
+        ledger_folder: folder,
+        shared,
+        manager,
+        source,
+        config,
+        draining,
+        stopping,
+        serving,
+    })
 }
 
 impl Handle {
@@ -130,11 +142,16 @@ impl quell_service::Handle for Handle {
         vec![("grpc", self.address)]
     }
 
-    async fn failed(&mut self) -> String {
+    async fn failed(&mut self) -> (Exit, String) {
         loop {
             if let Some(error) = self.shared.agent.ledger().failure() {
                 // Whether the last records are on disk can only be found out by opening the ledger anew.
-                return format!("the ledger takes no more records: {error}");
+                let why = format!(
+                    "the ledger takes no more records: {error}; see to the disk under {} and start again, which opens the ledger \
+                     anew and finds out what of the last records is on it",
+                    self.ledger_folder.display()
+                );
+                return (Exit::Storage, why);
             }
             tokio::time::sleep(LEDGER_LOOK).await;
         }

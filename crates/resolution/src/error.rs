@@ -59,6 +59,7 @@ impl Failure for StartError {
             Self::Ledger { source: LedgerError::Journal(quell_journal::Error::Locked { .. }), .. } => {
                 Exit::DataLocked
             }
+            Self::Ledger { source: LedgerError::Lost(_), .. } => Exit::DataLost,
             Self::Ledger { .. } | Self::PinnedKey { .. } => Exit::Data,
             Self::Assembly { .. } => Exit::Failure,
         }

@@ -32,19 +32,42 @@ pub(crate) fn router(pages: Pages) -> Router {
 
 /// Whether the process should live.
 async fn health(State(pages): State<Pages>) -> Response {
-    match pages.agent.ledger().failure() {
+    match trouble(&pages).await {
         None => Json(json!({"status": "healthy", "ledger": "open"})).into_response(),
-        Some(error) => {
-            let body = Json(json!({"status": "unhealthy", "ledger": error.to_string()}));
+        Some(why) => {
+            let body = Json(json!({"status": "unhealthy", "ledger": why}));
             (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
         }
     }
 }
 
+/// Why nothing could be recorded, and so nothing be begun.
+async fn trouble(pages: &Pages) -> Option<String> {
+    if let Some(error) = pages.agent.ledger().failure() {
+        return Some(error.to_string());
+    }
+    let agent = Arc::clone(&pages.agent);
+    match tokio::task::spawn_blocking(move || agent.ledger().check_room()).await {
+        Ok(room) => room.err().map(|error| with_cause(&error)),
+        Err(_) => Some("the ledger's folder could not be tried".to_owned()),
+    }
+}
+
+fn with_cause(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
 /// Whether it should be asked.
 async fn ready(State(pages): State<Pages>) -> Response {
-    if pages.draining.is_cancelled() || pages.agent.ledger().failure().is_some() {
+    if pages.draining.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "not ready"}))).into_response();
+    }
+    if let Some(why) = trouble(&pages).await {
+        let body = Json(json!({"status": "not ready", "ledger": why}));
+        return (StatusCode::SERVICE_UNAVAILABLE, body).into_response();
     }
     let knowledge = pages.agent.knowledge();
     let guard = &knowledge.guard;

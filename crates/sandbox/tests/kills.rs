@@ -29,6 +29,13 @@ fn whoever_is_killed_and_whenever_nothing_is_lost_or_done_twice() {
         assert_eq!(counted[zero], 0, "{zero}");
     }
     assert!(counted["acknowledged"].as_u64().unwrap() >= 10 * ROUNDS, "hardly a load: {counted}");
+    assert!(counted["steps_started"].as_u64().unwrap() >= 3 * ROUNDS, "hardly a step: {counted}");
+    for under_way in ["steps", "undos", "probes"] {
+        assert!(
+            counted["hits"][under_way].as_u64() > Some(0),
+            "nobody was killed during {under_way}: {counted}"
+        );
+    }
     let kills = counted["kills"].as_object().unwrap().values().filter_map(Value::as_u64).sum::<u64>();
     assert!(kills >= 3 * ROUNDS, "the killer hardly came to kill: {counted}");
 }

@@ -20,6 +20,10 @@ pub enum Exit {
     Data = 5,
     /// Something that it cannot work without is not reachable.
     Dependency = 6,
+    /// Acknowledged data are gone or were exchanged: a person has to put them back, or to give them up.
+    DataLost = 7,
+    /// Writing failed for good while it ran: what of the last writes is on the disk is known only after a new start.
+    Storage = 8,
 }
 
 impl From<Exit> for ExitCode {

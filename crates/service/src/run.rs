@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
@@ -45,9 +46,9 @@ pub trait Handle: Send {
     /// What it listens on, by name: `http`, `grpc`.
     fn addresses(&self) -> Vec<(&'static str, SocketAddr)>;
 
-    /// Returns when the daemon cannot go on by itself, with the reason; by default never. It is dropped and called again
-    /// whenever a signal comes, so what it waits for has to outlive it.
-    fn failed(&mut self) -> impl Future<Output = String> + Send {
+    /// Returns when the daemon cannot go on by itself, with the exit code and the reason; by default never. It is dropped and
+    /// called again whenever a signal comes, so what it waits for has to outlive it.
+    fn failed(&mut self) -> impl Future<Output = (Exit, String)> + Send {
         std::future::pending()
     }
 
@@ -169,9 +170,9 @@ pub async fn run_until_signal<H: Handle, E: Failure>(
                     break Exit::Ok;
                 },
             },
-            reason = handle.failed() => {
-                tracing::error!(reason, "cannot go on");
-                break Exit::Failure;
+            (exit, reason) = handle.failed() => {
+                tracing::error!(reason, exit = exit as u8, "cannot go on");
+                break exit;
             }
         }
     };
@@ -222,7 +223,8 @@ async fn drain<H: Handle>(handle: H, signals: &mut Signals, within: Duration, ex
                 Ok(()) => exit,
                 Err(_) => {
                     tracing::error!(drain_seconds = within.as_secs(), "did not finish in time");
-                    Exit::Failure
+                    // What it ends for says more than how.
+                    if exit == Exit::Ok { Exit::Failure } else { exit }
                 }
             },
             signal = signals.next() => if signal == Signal::Stop {
@@ -241,6 +243,8 @@ fn write_addresses(file: &Path, addresses: &[(&'static str, SocketAddr)]) -> std
     let mut beside = file.as_os_str().to_owned();
     beside.push(format!(".{}.new", std::process::id()));
     std::fs::write(&beside, format!("{document}\n"))?;
+    // Others may wait for it.
+    std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o644))?;
     std::fs::rename(&beside, file)
 }
 
@@ -276,6 +280,8 @@ where
     if let Err(error) = log.install() {
         return refuse(daemon, &error);
     }
+    // Whatever is written from here on is for the owner alone, unless it is meant for others.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     log_panics();
     crate::listen::raise_open_files();
     let file = loading.path();

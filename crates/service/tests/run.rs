@@ -27,7 +27,7 @@ struct Seen {
 struct Daemon {
     listener: Listening,
     seen: Arc<Seen>,
-    fail: Option<oneshot::Receiver<String>>,
+    fail: Option<oneshot::Receiver<(Exit, String)>>,
     is_stuck: bool,
     reload_is_stuck: bool,
 }
@@ -44,7 +44,7 @@ impl Handle for Daemon {
         vec![("http", self.listener.local_addr().unwrap())]
     }
 
-    async fn failed(&mut self) -> String {
+    async fn failed(&mut self) -> (Exit, String) {
         match &mut self.fail {
             Some(fail) => fail.await.unwrap(),
             None => std::future::pending().await,
@@ -177,7 +177,7 @@ async fn a_start_that_fails_has_the_exit_code_of_its_error() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_cannot_go_on_is_stopped_and_fails() {
+async fn a_daemon_that_cannot_go_on_is_stopped_and_ends_with_its_code() {
     let seen = Arc::new(Seen::default());
     let (fail, is_failing) = oneshot::channel();
     let start = async {
@@ -185,9 +185,9 @@ async fn a_daemon_that_cannot_go_on_is_stopped_and_fails() {
         daemon.fail = Some(is_failing);
         Ok::<_, BindError>(daemon)
     };
-    fail.send("the disk is full".to_owned()).unwrap();
+    fail.send((Exit::Storage, "the disk failed".to_owned())).unwrap();
     let (_sender, mut signals) = Signals::channel();
-    assert_eq!(run_until_signal(start, &mut signals, options(None)).await, Exit::Failure);
+    assert_eq!(run_until_signal(start, &mut signals, options(None)).await, Exit::Storage);
     assert_eq!(seen.stops.load(Ordering::SeqCst), 1);
 }
 
@@ -283,9 +283,18 @@ async fn the_signals_of_the_process_arrive() {
 
 #[test]
 fn exit_codes_are_distinct_and_stable() {
-    let codes =
-        [Exit::Ok, Exit::Failure, Exit::Usage, Exit::Address, Exit::DataLocked, Exit::Data, Exit::Dependency];
-    assert_eq!(codes.map(|exit| exit as u8), [0, 1, 2, 3, 4, 5, 6]);
+    let codes = [
+        Exit::Ok,
+        Exit::Failure,
+        Exit::Usage,
+        Exit::Address,
+        Exit::DataLocked,
+        Exit::Data,
+        Exit::Dependency,
+        Exit::DataLost,
+        Exit::Storage,
+    ];
+    assert_eq!(codes.map(|exit| exit as u8), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
     let error = Config { tenant: String::new(), ..Config::default() };
     assert_eq!(error.coordinator_data_dir().unwrap_err().exit(), Exit::Usage);
 }

@@ -70,6 +70,8 @@ pub struct Config {
     pub log_file: Option<PathBuf>,
     /// A file that the bound addresses are written to, as JSON.
     pub address_file: Option<PathBuf>,
+    /// How long an operation takes, half of it before its effect and half after; at most 5 s.
+    pub operation_time: Duration,
     /// Posts alerts like an Alertmanager.
     pub alerts: Option<AlertsConfig>,
     /// Where the time comes from.
@@ -88,6 +90,7 @@ impl Config {
             token: None,
             log_file: None,
             address_file: None,
+            operation_time: Duration::ZERO,
             alerts: None,
             clock,
         }

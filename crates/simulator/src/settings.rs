@@ -50,6 +50,9 @@ pub struct Settings {
     /// Write the bound addresses to this file, as JSON, when listening
     #[arg(long, value_name = "PATH")]
     address_file: Option<PathBuf>,
+    /// How long an operation takes, half of it before its effect and half after; at most 5s
+    #[arg(long, default_value = "0s", value_parser = duration)]
+    operation_time: Duration,
     /// Post Alertmanager webhooks to this address
     #[arg(long, value_name = "URL")]
     alerts: Option<String>,
@@ -89,6 +92,7 @@ impl Settings {
             token: present(self.token),
             log_file: self.log_file,
             address_file: self.address_file,
+            operation_time: self.operation_time,
             alerts,
             clock,
         }

@@ -1,5 +1,6 @@
 //! The world in motion: shared by the listeners, moved by one task.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +18,8 @@ use crate::{Clock, Config};
 
 /// Requests that are worked on at the same time; more are told to come back.
 pub(crate) const REQUESTS_MAX: usize = 64;
+/// Half of the time that a request may take.
+const OPERATION_TIME_MAX: Duration = Duration::from_secs(5);
 
 pub(crate) struct Simulation {
     pub(crate) world: World,
@@ -41,6 +44,10 @@ pub(crate) struct Shared {
     pub(crate) requests: Semaphore,
     /// Metrics pages served, on all ports together.
     pub(crate) scrapes: AtomicU64,
+    /// How long an operation takes.
+    pub(crate) operation_time: Duration,
+    /// How many of the next operations on a target are refused.
+    refusals: Mutex<BTreeMap<String, u32>>,
 }
 
 impl Shared {
@@ -51,7 +58,34 @@ impl Shared {
             token: config.token.clone(),
             requests: Semaphore::new(REQUESTS_MAX),
             scrapes: AtomicU64::new(0),
+            operation_time: config.operation_time.min(OPERATION_TIME_MAX),
+            refusals: Mutex::default(),
         }
+    }
+
+    /// Has the next operations on a target refused; zero takes that back.
+    pub(crate) fn refuse_next(&self, target: &str, times: u32) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        match times {
+            0 => refusals.remove(target),
+            times => refusals.insert(target.to_owned(), times),
+        };
+    }
+
+    /// Nothing is refused any more.
+    pub(crate) fn refuse_nothing(&self) {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Whether this operation on a target is to be refused.
+    pub(crate) fn is_refused(&self, target: &str) -> bool {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(left) = refusals.get_mut(target) else { return false };
+        *left -= 1;
+        if *left == 0 {
+            refusals.remove(target);
+        }
+        true
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -126,6 +126,31 @@ pub enum StoreError {
         /// The limit.
         bytes_max: usize,
     },
+    /// Acknowledged records are gone or are not what was written. Nothing was changed.
+    #[error(
+        "{what}; nothing was changed: put the folder back as it was, or give up what is lost by \
+         `quell store accept-loss --data-dir {} --at {at} --why WHY`",
+        .folder.display()
+    )]
+    Lost {
+        /// The data folder.
+        folder: PathBuf,
+        /// The last record of the journal's sound part.
+        at: u64,
+        /// Both ends: what there is, and who knows of more.
+        what: String,
+    },
+    /// There is nothing to be given up.
+    #[error(
+        "nothing is lost in {}: its journal ends at record {head}, and nothing says that there was more",
+        .folder.display()
+    )]
+    NothingLost {
+        /// The data folder.
+        folder: PathBuf,
+        /// The last record.
+        head: u64,
+    },
     /// The store cannot be opened.
     #[error("cannot open the store in {}", .folder.display())]
     Open {

@@ -29,10 +29,10 @@ pub use quell_journal::{ChainHash, Head, Importer, StoredContent, StoredRecord};
 
 pub use crate::append::{Append, MessageKey, MessageRecord, Received, ReceivedPosition};
 pub use crate::change_record::{CHANGE_RECORDS_KEPT, ChangeQuery, ReceivedChange};
-pub use crate::embedded::{EmbeddedStore, OpenReport, Options};
+pub use crate::embedded::{AcceptedLoss, EmbeddedStore, LossAcceptance, OpenReport, Options, accept_loss};
 pub use crate::error::StoreError;
 pub use crate::lease::{CoordinatorId, Lease, Work};
-pub use crate::list::{Cursor, InvalidCursor, LIST_LIMIT_MAX, ListQuery, Page, Row, StatusFilter};
+pub use crate::list::{ClosedAs, Cursor, InvalidCursor, LIST_LIMIT_MAX, ListQuery, Page, Row, StatusFilter};
 pub use crate::memory::MemoryStore;
 pub use crate::postgres::{Import, PostgresStore};
 pub use crate::retention::{ChainHead, Retained, Retention, RetentionBudget};

@@ -6,8 +6,9 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use quell_incident::ids::{IncidentId, Revision};
+use quell_incident::incident::Outcome;
 use quell_incident::severity::{Priority, Severity, Status, UnknownWord};
-use quell_incident::{Incident, view};
+use quell_incident::{Incident, Phase, view};
 use serde::{Deserialize, Serialize};
 
 /// The most rows that one page has, whatever was asked for.
@@ -183,6 +184,22 @@ pub struct Row {
     pub resolved_at: Option<Timestamp>,
     /// When it was closed.
     pub closed_at: Option<Timestamp>,
+    /// How it was closed; none while it is not.
+    pub closed_as: Option<ClosedAs>,
+    /// The first incident of those that it belongs to.
+    pub linked_to: Option<IncidentId>,
+}
+
+/// How an incident was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClosedAs {
+    /// What was wrong is well again.
+    Resolved,
+    /// A person closed it.
+    ByPerson,
+    /// Whoever asked for it took it back.
+    Withdrawn,
 }
 
 impl Row {
@@ -234,8 +251,19 @@ impl Row {
             updated_at: incident.updated_at,
             resolved_at: incident.resolved_at,
             closed_at: incident.closed_at,
+            closed_as: closed_as(incident),
+            linked_to: incident.linked_to,
         }
     }
+}
+
+fn closed_as(incident: &Incident) -> Option<ClosedAs> {
+    let Phase::Closed { outcome } = &incident.phase else { return None };
+    Some(match outcome {
+        Outcome::Resolved { .. } => ClosedAs::Resolved,
+        Outcome::ClosedByPerson { .. } => ClosedAs::ByPerson,
+        Outcome::Withdrawn { .. } => ClosedAs::Withdrawn,
+    })
 }
 
 #[cfg(test)]

@@ -246,7 +246,12 @@ pub trait IncidentStore: Send + Sync {
     /// Changes from now on, each told after its commit, one for each append.
     fn changes(&self) -> broadcast::Receiver<Changed>;
 
-    /// Whether the store takes changes.
+    /// Why the store takes no more changes until it is opened anew; none as long as it may yet take some.
+    fn failure(&self) -> Option<StoreError> {
+        None
+    }
+
+    /// Whether the store takes changes, and has room for more.
     ///
     /// # Errors
     /// Why it does not.

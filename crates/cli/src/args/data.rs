@@ -119,6 +119,37 @@ Examples:
         #[command(flatten)]
         data_dir: DataDir,
     },
+    /// Give up records that a data folder has lost, so that it opens again; the coordinator must be stopped
+    #[command(after_help = "\
+A coordinator does not start on a journal that ends before, or is another one than, what its index, its `durable.mark` or its
+evidence know. If there is no backup to put back, this makes the journal end where it ends, notes in it who gave up what and
+why, puts what cannot be kept aside in the data folder, and has the index made anew at the next start.
+Locks, fencing tokens and switches that stood in the lost records are lost with them.
+
+Examples:
+  quell store accept-loss --data-dir /var/lib/quell/coordinator --at 1204 --why 'disk failed, no newer backup'
+      1204 is the record that the start's error names.
+
+Exit codes: 0 given up, also if that was done before, 1 failed, 3 nothing is lost, or the journal ends at another record.")]
+    AcceptLoss {
+        #[command(flatten)]
+        data_dir: DataDir,
+        /// The record after which everything is given up, as the start's error names it; 0 gives up all
+        #[arg(long, value_name = "RECORD")]
+        at: u64,
+        /// Why, for the audit trail
+        #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        why: String,
+        /// Who decides it, for the audit trail
+        #[arg(
+            long,
+            value_name = "NAME",
+            env = "USER",
+            hide_env_values = true,
+            default_value = "a person at the machine"
+        )]
+        by: String,
+    },
     /// Copy from one store to another; sequences, digests and chain stay
     #[command(after_help = "\
 Examples:

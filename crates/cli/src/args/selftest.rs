@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SelftestCommand {
-    /// Kill the real programs at random instants under load, and count what was lost or done twice
+    /// Kill the real programs at random instants and in the middle of steps, and count what was lost or done twice
     #[command(after_help = "\
 Examples:
   quell selftest crash

@@ -1,6 +1,7 @@
 //! `quell selftest crash`: the real programs in a temporary folder, under load, killed at random instants and started again; then what
 //! was lost, doubled, stuck or done twice is counted.
 
+mod aim;
 mod database;
 mod load;
 mod round;

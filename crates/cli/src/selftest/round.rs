@@ -1,5 +1,6 @@
-//! One round: a fault and a load of alerts, kills at random instants, then calm until everything is over, then the count.
+//! One round: three faults and a load of alerts, kills at random instants and at steps under way, then calm until everything is over, then the count.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rand::Rng as _;
@@ -7,6 +8,7 @@ use rand::rngs::StdRng;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use super::aim::{self, Aim};
 use super::load::Load;
 use super::site::{Part, Site};
 use super::tally::{Tally, text};
@@ -23,9 +25,14 @@ const STOPPED_MILLISECONDS_MAX: u64 = 15_000;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// What the load's alerts are called.
 const LOAD: &str = "SelftestLoad";
+/// How often a round has a plan whose second step is refused, so that the first one is undone.
+const UNDO_PART: f64 = 0.85;
+/// The target of that second step.
+const REFUSED: &str = "order_service";
+/// The fault whose plan has two steps, the first of which has an inverse.
+const TWO_STEPS: (&str, &str) = ("database_timeout", "DatabaseConnectionTimeout");
 /// Faults of different targets, with an alert that each raises.
-const FAULTS: [(&str, &str); 7] = [
-    ("database_timeout", "DatabaseConnectionTimeout"),
+const FAULTS: [(&str, &str); 6] = [
     ("kafka_lag", "KafkaConsumerLagHigh"),
     ("api_503", "APIGateway503Errors"),
     ("disk_full", "DiskSpaceCritical"),
@@ -48,20 +55,27 @@ pub(crate) async fn run(
     let begun = Instant::now();
     let since = clock.now().to_string();
     let actions_before = site.actions().await?.len();
-    let (fault, alert) = FAULTS[random.random_range(0..FAULTS.len())];
-    site.trigger(fault).await?;
+    let faults = faults(random);
+    for (fault, _) in &faults {
+        site.trigger(fault).await?;
+    }
+    if random.random_bool(UNDO_PART) {
+        site.refuse_next(REFUSED).await?;
+    }
     let load = Load::start(number, site.coordinators(), random, clock)?;
-    let kills = kill(site, random, tally).await?;
+    let kills = kill(site, &since, random, tally).await?;
     let (acknowledged, webhooks) = load.end().await?;
     tally.webhooks += webhooks;
-    let incidents = calm(site, &since, alert, tally).await?;
+    let alerts: Vec<_> = faults.iter().map(|(_, alert)| *alert).collect();
+    let incidents = calm(site, &since, &alerts, tally).await?;
     let actions = site.actions().await?;
     let actions = actions.get(actions_before..).unwrap_or_default();
     tally.alerts(&acknowledged, &incidents);
     tally.steps(&incidents, actions);
     tidy_up(site, &since).await?;
     Ok(format!(
-        "{fault}, {kills} kills, {} alerts in {webhooks} webhooks, {} incidents, {} actions, {:.0} s",
+        "{}, {kills} kills, {} alerts in {webhooks} webhooks, {} incidents, {} actions, {:.0} s",
+        faults.map(|(fault, _)| fault).join(", "),
         acknowledged.len(),
         incidents.len(),
         actions.len(),
@@ -69,16 +83,32 @@ pub(crate) async fn run(
     ))
 }
 
+/// Three faults, so that a round has at least three steps.
+fn faults(random: &mut StdRng) -> [(&'static str, &'static str); 3] {
+    let first = random.random_range(0..FAULTS.len());
+    let second = (first + random.random_range(1..FAULTS.len())) % FAULTS.len();
+    [TWO_STEPS, FAULTS[first], FAULTS[second]]
+}
+
 /// Kills parts one after another and starts them again; one of several coordinators may also be stopped and go on.
-async fn kill(site: &mut Site, random: &mut StdRng, tally: &mut Tally) -> Result<u32> {
+async fn kill(site: &mut Site, since: &str, random: &mut StdRng, tally: &mut Tally) -> Result<u32> {
     let victims = site.victims();
     let kills = random.random_range(KILLS);
-    for _ in 0..kills {
-        let part = victims[random.random_range(0..victims.len())];
-        let calm = Duration::from_millis(random.random_range(0..1_200));
+    let mut doubtful = BTreeSet::new();
+    for number in 0..kills {
+        let aim = Aim::of(number, random);
+        let part = aim.victim(&victims, random);
+        if aim == Aim::Anything {
+            tokio::time::sleep(Duration::from_millis(random.random_range(0..1_200))).await;
+        }
+        let under_way = aim::take(site, since, aim, &doubtful, random).await;
         let down = Duration::from_millis(random.random_range(0..200));
-        // The instant is the point; there is nothing to wait for.
-        tokio::time::sleep(calm).await;
+        if matches!(part, Part::Resolution | Part::Coordinator(_)) {
+            for what in under_way.hits() {
+                *tally.hits.entry(what).or_default() += 1;
+            }
+            under_way.into_doubtful(&mut doubtful);
+        }
         let several = site.coordinators().len() > 1;
         if several && matches!(part, Part::Coordinator(_)) && random.random_bool(0.4) {
             let span = Duration::from_millis(random.random_range(100..STOPPED_MILLISECONDS_MAX));
@@ -112,9 +142,9 @@ fn has_alert(incident: &Value, alert: &str) -> bool {
     incident["alert_names"].as_array().is_some_and(|names| names.iter().any(|name| name == alert))
 }
 
-/// Waits until all incidents of the round are over and the fault's alert is one of them; what waits for approval gets it. What is not
+/// Waits until all incidents of the round are over and the faults' alerts are among them; what waits for approval gets it. What is not
 /// over in time is stuck.
-async fn calm(site: &mut Site, since: &str, alert: &str, tally: &mut Tally) -> Result<Vec<Value>> {
+async fn calm(site: &mut Site, since: &str, alerts: &[&str], tally: &mut Tally) -> Result<Vec<Value>> {
     let begun = Instant::now();
     loop {
         site.ready().await?;
@@ -132,12 +162,13 @@ async fn calm(site: &mut Site, since: &str, alert: &str, tally: &mut Tally) -> R
             // The plan may be another one by now; then it is asked again.
             let _ = site.say(&text(asking, "id"), "approve", &digest).await;
         }
-        let told = incidents.iter().any(|incident| has_alert(incident, alert));
-        if told && incidents.iter().all(is_over) {
+        let not_told = |alert: &&&str| !incidents.iter().any(|incident| has_alert(incident, alert));
+        let missing: Vec<_> = alerts.iter().filter(not_told).collect();
+        if missing.is_empty() && incidents.iter().all(is_over) {
             return Ok(incidents);
         }
         if begun.elapsed() > OVER_WITHIN {
-            if !told {
+            for alert in missing {
                 tally.lost += 1;
                 tally.found(format!("lost: {alert} fires and is in no incident"));
             }

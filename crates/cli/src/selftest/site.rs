@@ -20,12 +20,14 @@ const LISTENS_WITHIN: Duration = Duration::from_secs(60);
 /// How long one answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// What a daemon ends with when something has its address, which is over in a moment.
-const ADDRESS_TAKEN: i32 = 4;
+const ADDRESS_TAKEN: i32 = 3;
 /// Between two looks at something that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Incidents in one answer.
 const PAGE: usize = 1_000;
 const SIMULATOR: &str = "quell-simulator";
+/// Long enough to be killed in.
+const OPERATION_TIME: &str = "400ms";
 
 /// A part that can be killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -215,6 +217,12 @@ impl Site {
         self.ask(Method::POST, &url, Some(&json!({}))).await.map(drop)
     }
 
+    /// The next operation on a target is refused, so that what was done before it is undone.
+    pub(crate) async fn refuse_next(&self, target: &str) -> Result<()> {
+        let body = json!({"target": target, "times": 1});
+        self.ask(Method::POST, &format!("http://{}/refuse", self.simulator), Some(&body)).await.map(drop)
+    }
+
     /// The simulated infrastructure is well again.
     pub(crate) async fn heal(&self) -> Result<()> {
         self.ask(Method::POST, &format!("http://{}/resolve", self.simulator), None).await.map(drop)
@@ -326,6 +334,8 @@ fn start_simulator(programs: &Path, folder: &Path, coordinator: SocketAddr) -> R
         "1s",
         "--alerts-interval",
         "100ms",
+        "--operation-time",
+        OPERATION_TIME,
     ];
     let arguments = arguments.map(str::to_owned);
     Ok(Process::start(SIMULATOR, &programs.join(SIMULATOR), &arguments, folder, Manner::default())?)
@@ -354,7 +364,7 @@ fn config_name(coordinator: usize) -> String {
 }
 
 /// The configuration; JSON is YAML as well. Most alerts of the load are over before their incident has settled, so that the diagnoses
-/// of the others leave room for that of the fault.
+/// of the others leave room for that of the fault. There is no cool-down: the same faults come again and again, and are to be acted on.
 fn config(
     folder: &Path,
     exporters: [SocketAddr; 3],
@@ -378,6 +388,7 @@ fn config(
                 "settle": "1s", "verify_interval": "200ms", "quiet_before_close": "500ms",
                 "hold_look_again": "200ms", "check_patience": "10s", "agent_backoff": "200ms",
                 "agent_retries_max": 10, "verification_grace": "60s", "step_grace": "2s", "probe": "30s",
+                "cool_down": "10ms",
             },
         },
         "diagnostic": {"listen": diagnostic, "scrape_interval": "200ms", "history": "5m"},

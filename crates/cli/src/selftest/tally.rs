@@ -22,6 +22,10 @@ pub(crate) struct Tally {
     pub(crate) incidents: u64,
     pub(crate) actions: u64,
     pub(crate) kills: BTreeMap<&'static str, u64>,
+    /// Kills that met something under way, by what.
+    pub(crate) hits: BTreeMap<&'static str, u64>,
+    /// Steps that were started, undos among them.
+    pub(crate) steps_started: u64,
     found: BTreeSet<String>,
 }
 
@@ -45,6 +49,8 @@ impl Tally {
     pub(crate) fn rows(&self) -> Vec<(String, u64)> {
         let mut rows = vec![("alerts acknowledged".to_owned(), self.acknowledged)];
         rows.extend(self.kills.iter().map(|(part, count)| (format!("{part} killed"), *count)));
+        rows.extend(self.hits.iter().map(|(what, count)| (format!("kills during {what}"), *count)));
+        rows.push(("steps started".to_owned(), self.steps_started));
         let rest = [
             ("incidents", self.incidents),
             ("actions", self.actions),
@@ -64,6 +70,8 @@ impl Tally {
             "incidents": self.incidents,
             "actions": self.actions,
             "kills": self.kills,
+            "hits": self.hits,
+            "steps_started": self.steps_started,
             "lost": self.lost,
             "duplicated": self.duplicated,
             "stuck": self.stuck,
@@ -105,6 +113,7 @@ impl Tally {
     pub(crate) fn steps(&mut self, incidents: &[Value], actions: &[Value]) {
         let mut started = BTreeMap::<String, u64>::new();
         for record in incidents.iter().filter_map(|one| one["remediation_actions"].as_array()).flatten() {
+            self.steps_started += 1;
             *started.entry(format!("started: key {}", text(record, "key"))).or_default() += 1;
         }
         for action in actions {

@@ -11,6 +11,9 @@ use quell_incident::{Incident, IncidentId};
 /// Entries of each kind before those of no more use are forgotten.
 const ENTRIES_MAX: usize = 50_000;
 
+/// Entries of each kind that are left alone while nothing comes.
+const ENTRIES_IDLE_MAX: usize = 2_000;
+
 /// What makes alerts one incident.
 #[derive(Clone, Debug)]
 pub(crate) struct JoinSettings {
@@ -151,6 +154,12 @@ impl Memory {
         largest.max(self.changes.len()) > ENTRIES_MAX
     }
 
+    /// Whether it is worth while to forget what is of no more use although there is room.
+    pub(super) fn is_worth_giving_back(&self) -> bool {
+        let largest = self.groups.capacity().max(self.rules.capacity());
+        largest.max(self.changes.capacity()) > ENTRIES_IDLE_MAX
+    }
+
     /// Forgets what leads to incidents that are over, and what is long ago.
     pub(super) fn forget(
         &mut self,
@@ -166,5 +175,8 @@ impl Memory {
         if self.changes.len() > ENTRIES_MAX {
             self.changes.clear();
         }
+        self.groups.shrink_to_fit();
+        self.rules.shrink_to_fit();
+        self.changes.shrink_to_fit();
     }
 }

@@ -40,6 +40,8 @@ const BREATH_MAX: Duration = Duration::from_millis(50);
 const ALERTS_BEHIND_MIN: usize = 4_000;
 /// How often messages are taken again because the incident they went to was over meanwhile.
 const AGAIN_MAX: usize = 5;
+/// What a storm left is given back once nothing has come for so long.
+const GIVE_BACK_AFTER: Duration = Duration::from_secs(30);
 /// How often alerts are looked for that another coordinator received, and whether nobody correlates any more.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// After an error of the store.
@@ -126,10 +128,21 @@ async fn correlate(
         } else if alerts == 0 && site.store.is_shared() {
             // Other coordinators receive as well, and nothing tells of that.
             let _ = tokio::time::timeout(LOOK_EVERY, received.notified()).await;
+        } else if alerts == 0 && memory.is_worth_giving_back() {
+            if tokio::time::timeout(GIVE_BACK_AFTER, received.notified()).await.is_err() {
+                forget(site, &mut memory).await?;
+            }
         } else if alerts == 0 {
             received.notified().await;
         }
     }
+}
+
+/// Forgets what is of no more use, and gives its memory back.
+async fn forget(site: &Site, memory: &mut Memory) -> Result<(), StoreError> {
+    let unfinished: HashSet<_> = site.store.unfinished().await?.into_iter().collect();
+    memory.forget(&unfinished, &site.settings().join, site.now());
+    Ok(())
 }
 
 /// How many alerts there were to take. The position is only moved on when everything before it is part of incidents.
@@ -152,8 +165,7 @@ async fn take_batches(
     site.faults.reach("coordinator.correlated.before").await;
     site.store.set_correlated(last, Some(lease)).await?;
     if memory.is_large() {
-        let unfinished: HashSet<_> = site.store.unfinished().await?.into_iter().collect();
-        memory.forget(&unfinished, &site.settings().join, site.now());
+        forget(site, memory).await?;
     }
     // An empty message was something to take as well.
     Ok(alerts.max(1))

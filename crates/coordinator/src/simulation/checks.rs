@@ -7,6 +7,7 @@ use quell_incident::{AlertKey, AlertStatus, Event, Incident, Phase, workflow};
 use quell_store::{IncidentStore as _, ListQuery};
 
 use super::world::World;
+use crate::{respond, tasks};
 
 /// Whether nothing more is to come without a person: closed, or with one.
 pub(super) fn is_at_rest(incident: &Incident) -> bool {
@@ -19,7 +20,15 @@ pub(super) async fn incidents(world: &World) -> Vec<std::sync::Arc<Incident>> {
     let mut query = ListQuery::default();
     loop {
         let page = world.disk.list(&query).await.unwrap();
-        ids.extend(page.rows.iter().map(|row| row.id));
+        for row in &page.rows {
+            ids.push(row.id);
+            // A list of tasks is filtered by the rows alone.
+            let incident = world.disk.incident(row.id).await.unwrap().unwrap();
+            if incident.revision == row.revision {
+                assert_eq!(tasks::state_of_row(row), respond::state_of(&incident), "{}", row.phase);
+                assert_eq!(tasks::context_of_row(row), respond::context_of(&incident));
+            }
+        }
         match page.next {
             Some(next) => query.cursor = Some(next),
             None => break,

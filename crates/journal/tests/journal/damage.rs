@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use quell_journal::{
-    DamageReason, Error, Journal, OpenCheck, Options, Record, SimulatedDisk, VerifyReport, verify_on,
+    DamageReason, Error, Found, Journal, OpenCheck, Options, Record, SimulatedDisk, VerifyReport, verify_on,
 };
 use sha2::{Digest, Sha256};
 
-use crate::support::{FOLDER, disk_with, files, id, mark, on, open, records, segment, texts};
+use crate::support::{FOLDER, disk_with, ends_before, files, id, mark, on, open, records, segment, texts};
 
 fn check(disk: &SimulatedDisk) -> VerifyReport {
     verify_on(disk, Path::new(FOLDER), &[]).unwrap()
@@ -38,7 +38,7 @@ fn a_flipped_byte_anywhere_is_found_named_and_left_as_it_is() {
             // The version's own bytes may also make it look like a newer format.
             (0, Error::Corrupt(damage)) => assert_eq!((damage.offset, damage.sequence), (0, 1)),
             (0, Error::NewerFormat { .. }) => assert!((8..12).contains(&byte)),
-            (6, Error::TailLost { acknowledged: 6, found: 3, .. }) => {}
+            (6, Error::Contradicted(found)) => assert_eq!(ends_before(found), Some((6, 3))),
             (1..=5, Error::Corrupt(damage)) => {
                 assert_eq!(damage.segment, segment(1));
                 assert_eq!((damage.offset, damage.sequence), (starts[record - 1] as u64, record as u64));
@@ -159,8 +159,10 @@ fn a_rewritten_or_cut_journal_disagrees_with_mark_and_anchors() {
     // The forger forgot the mark.
     forged.set_content(&mark(), genuine.content(&mark()).unwrap());
     let error = Journal::open(Path::new(FOLDER), on(&forged)).unwrap_err();
-    let Error::Corrupt(damage) = error else { panic!("{error}") };
-    assert_eq!((damage.sequence, damage.reason), (3, DamageReason::Anchor));
+    let Error::Contradicted(contradiction) = &error else { panic!("{error}") };
+    assert_eq!(contradiction.witness.sequence, 3);
+    assert!(matches!(contradiction.found, Found::OtherChain { .. }), "{error}");
+    assert!(error.to_string().contains("the journal was rewritten"), "{error}");
 }
 
 /// Text in an alert is data: a payload that holds whole records, even of this journal, is never taken for them.

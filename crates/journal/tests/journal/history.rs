@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use quell_journal::{Head, Journal, Options, Record, SimulatedDisk, Survival, Uuid, verify_on};
+use quell_journal::{
+    Head, Journal, MissingMark, Options, Record, SimulatedDisk, Survival, Uuid, Witness, verify_on,
+};
 
-use crate::support::{FOLDER, on, open};
+use crate::support::{FOLDER, id, on, open};
 
 type Request = Vec<Vec<u8>>;
 
@@ -61,15 +63,21 @@ fn live(disk: &SimulatedDisk, requests: &[Vec<Request>]) -> Life {
     life
 }
 
+fn witness(head: &Head) -> Witness {
+    let (journal_id, chain_hash) = (Some(id()), Some(head.chain_hash));
+    Witness { who: "the index".to_owned(), journal_id, sequence: head.sequence, chain_hash }
+}
+
 /// Everything acknowledged is there, in order; of the rest, whole requests in order or nothing.
 fn check_survivors(disk: &SimulatedDisk, life: &Life, context: &str) -> Journal {
     let verified = verify_on(disk, FOLDER.as_ref(), &life.heads);
-    let opened = Journal::open(FOLDER.as_ref(), options(disk));
+    // No crash makes a witness disagree, or the mark go, where the witness notes what it was told is durable.
+    let options = Options { missing_mark: MissingMark::Refuse, ..options(disk) };
+    let opened = Journal::open_against(FOLDER.as_ref(), options, || life.heads.iter().map(witness).collect());
     let (journal, report) = opened.unwrap_or_else(|error| panic!("{context}: {error}"));
     let found = contents(&journal);
     assert!(found.len() >= life.acknowledged, "{context}: an acknowledged request is lost");
     assert_eq!(found, life.submitted[..found.len()], "{context}");
-    assert_eq!(report.torn_tail.map_or(0, |torn| torn.acknowledged_lost), 0);
     if !report.created {
         let verified = verified.unwrap_or_else(|error| panic!("{context}: {error}"));
         assert_eq!((verified.first_bad, verified.anchors_agreeing), (None, life.heads.len()), "{context}");
@@ -201,7 +209,7 @@ impl Run {
         self.model.extend(doubtful);
         assert_eq!(found, self.model[..found.len()]);
         self.model.truncate(found.len());
-        assert!(!report.created && report.torn_tail.is_none_or(|torn| torn.acknowledged_lost == 0));
+        assert!(!report.created && !report.mark_missing);
         self.journal = Some(journal);
     }
 

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use quell_journal::{
-    DamageReason, Error, Journal, LostTail, Options, Record, SimulatedDisk, Survival, verify_on,
+    DamageReason, Error, Found, Journal, MissingMark, Options, Record, SimulatedDisk, Survival, verify_on,
 };
 
-use crate::support::{FOLDER, disk_with, files, mark, on, open, records, segment, texts};
+use crate::support::{FOLDER, disk_with, ends_before, files, mark, on, open, records, segment, texts};
 
 /// A segment with two acknowledged requests, and what a third, of `last` records, adds to it.
 struct Tail {
@@ -54,25 +54,19 @@ fn a_tail_torn_at_any_byte_is_cut_off_and_reported() {
 }
 
 #[test]
-fn an_acknowledged_tail_that_is_gone_is_refused_unless_the_loss_is_accepted() {
+fn an_acknowledged_tail_that_is_gone_is_refused() {
     let tail = tail(&["x", "y"]);
     for length in tail.before.len()..tail.full.len() {
         let cut = tail.full[..length].to_vec();
         let disk = disk_with(&[(segment(1), cut), (mark(), tail.mark_full.clone())]);
         let before = files(&disk);
         let refused = Journal::open(Path::new(FOLDER), on(&disk));
-        assert!(matches!(refused, Err(Error::TailLost { acknowledged: 5, found: 3, .. })), "{refused:?}");
+        let Err(Error::Contradicted(contradiction)) = refused else { panic!("{refused:?}") };
+        assert_eq!(ends_before(&contradiction), Some((5, 3)));
         assert_eq!(files(&disk), before, "refusing changes nothing");
         let verified = verify_on(&disk, Path::new(FOLDER), &[]).unwrap();
         let bad = verified.first_bad.unwrap();
         assert_eq!((bad.sequence, bad.offset), (4, tail.before.len() as u64));
-
-        let accept = Options { lost_tail: LostTail::Accept, ..on(&disk) };
-        let (journal, report) = open(accept);
-        assert_eq!(report.torn_tail.unwrap().acknowledged_lost, 2);
-        assert_eq!(texts(&journal), ["a", "b", "c"]);
-        let restarted = disk.restart(Survival::None);
-        assert_eq!(open(on(&restarted)).1.torn_tail, None, "accepted once, then forgotten");
     }
 }
 
@@ -87,8 +81,17 @@ fn without_a_mark_a_bad_last_write_is_a_torn_tail() {
             if let Some(content) = &mark_content {
                 disk.set_content(&mark(), content.clone());
             }
+            let needed = Options { missing_mark: MissingMark::Refuse, ..on(&disk) };
+            let before = files(&disk);
+            let refused = Journal::open(Path::new(FOLDER), needed);
+            assert!(
+                matches!(refused, Err(Error::MarkMissing { end, .. }) if end.sequence == 3),
+                "{refused:?}"
+            );
+            assert_eq!(files(&disk), before, "refusing changes nothing");
             let (journal, report) = open(on(&disk));
             assert_eq!(report.torn_tail.unwrap().offset, tail.before.len() as u64);
+            assert!(report.mark_missing);
             assert_eq!(texts(&journal), ["a", "b", "c"]);
         }
     }
@@ -168,9 +171,11 @@ fn a_missing_or_foreign_file_is_named() {
     }
     let last_gone = disk_with(&all);
     assert!(last_gone.remove_file(&segment(7)));
-    assert!(matches!(attempt(&last_gone), Err(Error::TailLost { acknowledged: 8, found: 6, .. })));
+    let Err(Error::Contradicted(contradiction)) = attempt(&last_gone) else { panic!("it is gone") };
+    assert_eq!(ends_before(&contradiction), Some((8, 6)));
     let only_mark = disk_with(&[(mark(), disk.content(&mark()).unwrap())]);
-    assert!(matches!(attempt(&only_mark), Err(Error::SegmentMissing { sequence: 1, .. })));
+    let Err(Error::Contradicted(contradiction)) = attempt(&only_mark) else { panic!("all is gone") };
+    assert_eq!(contradiction.found, Found::Nothing);
 
     let stranger = SimulatedDisk::new();
     let strange_id = quell_journal::Uuid::from_u128(1);
@@ -179,7 +184,12 @@ fn a_missing_or_foreign_file_is_named() {
         journal.append_blocking(records(&["?"])).unwrap();
     }
     drop(journal);
-    for path in [segment(3), segment(7), mark()] {
+    let disk = disk_with(&all);
+    disk.set_content(&mark(), stranger.content(&mark()).unwrap());
+    let Err(Error::Contradicted(contradiction)) = attempt(&disk) else { panic!("it is another's") };
+    assert_eq!(contradiction.witness.journal_id, Some(strange_id));
+    assert!(matches!(contradiction.found, Found::OtherJournal { end, .. } if end.sequence == 8));
+    for path in [segment(3), segment(7)] {
         let disk = disk_with(&all);
         disk.set_content(&path, stranger.content(&path).unwrap());
         let error = attempt(&disk).unwrap_err();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use quell_journal::{Journal, OpenReport, Options, Record, SimulatedDisk, Uuid};
+use quell_journal::{Contradiction, Found, Journal, OpenReport, Options, Record, SimulatedDisk, Uuid};
 
 pub(crate) const FOLDER: &str = "journal";
 
@@ -33,6 +33,14 @@ pub(crate) fn records(texts: &[&str]) -> Vec<Record> {
 
 pub(crate) fn texts(journal: &Journal) -> Vec<String> {
     journal.iter_from(1).map(|entry| String::from_utf8(entry.unwrap().payload).unwrap()).collect()
+}
+
+/// What was noted and where the journal ends before it.
+pub(crate) fn ends_before(contradiction: &Contradiction) -> Option<(u64, u64)> {
+    match contradiction.found {
+        Found::EndsBefore(end) => Some((contradiction.witness.sequence, end.sequence)),
+        _ => None,
+    }
 }
 
 /// A disk with these files, durable, under the names that `support` gives them.

@@ -15,7 +15,7 @@ use quell_incident::contract::StepOutcome;
 use quell_incident::ids::{Digest, FencingToken, StepName};
 use quell_incident::plan::AgentIdentity;
 use quell_incident::{Plan, StepKey, TargetName};
-use quell_journal::{Journal, OpenReport, Options};
+use quell_journal::{Journal, MissingMark, OpenReport, Options};
 use tokio::sync::watch;
 
 pub(crate) use record::About;
@@ -46,9 +46,15 @@ impl Default for LedgerSettings {
 /// What goes wrong with the ledger.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
+    /// Records are gone or were exchanged, and with them perhaps what was begun.
+    #[error(
+        "{0}; nothing was changed: put the folder back as it was, or move it away, which makes a new ledger: every plan and step \
+         of the old one is refused then, and what was under way is to be settled by a person"
+    )]
+    Lost(quell_journal::Error),
     /// The journal under it failed.
     #[error("the ledger's journal failed")]
-    Journal(#[from] quell_journal::Error),
+    Journal(#[source] quell_journal::Error),
     /// A record cannot be read: a newer program wrote it.
     #[error("record {sequence} of the ledger cannot be read: {why}; use the newer program")]
     Unreadable {
@@ -68,6 +74,20 @@ pub enum LedgerError {
         /// Keys or plans.
         what: &'static str,
     },
+}
+
+impl From<quell_journal::Error> for LedgerError {
+    fn from(error: quell_journal::Error) -> Self {
+        use quell_journal::Error;
+        match error {
+            Error::Contradicted(_)
+            | Error::MarkMissing { .. }
+            | Error::SegmentMissing { .. }
+            | Error::ForeignFile { .. }
+            | Error::Corrupt(_) => Self::Lost(error),
+            error => Self::Journal(error),
+        }
+    }
 }
 
 /// The ledger.
@@ -148,6 +168,8 @@ impl Ledger {
         settings: LedgerSettings,
         now: Timestamp,
     ) -> Result<(Self, OpenReport), LedgerError> {
+        // Nobody else would notice that its end was cut off, and with it keys that must never be started again.
+        let options = Options { missing_mark: MissingMark::Refuse, ..options };
         let (journal, report) = Journal::open(folder, options)?;
         let mut state = State::new(settings);
         for entry in journal.iter_from(1) {
@@ -173,6 +195,14 @@ impl Ledger {
     /// Why it takes no more records, if it does not: for health checks.
     pub fn failure(&self) -> Option<quell_journal::Error> {
         self.journal.failure()
+    }
+
+    /// Whether there is room for more records: for health checks. Blocks.
+    ///
+    /// # Errors
+    /// When the disk is full, or its folder cannot be written to.
+    pub fn check_room(&self) -> Result<(), LedgerError> {
+        Ok(self.journal.check_room()?)
     }
 
     /// How many keys and plans it remembers.

@@ -42,6 +42,7 @@ pub(crate) fn control_router(shared: Arc<Shared>) -> Router {
         .route("/scenarios", get(scenarios))
         .route("/trigger/{scenario}", post(trigger))
         .route("/resolve", post(resolve))
+        .route("/refuse", post(refuse))
         .route("/targets", get(targets))
         .route("/targets/{name}", get(target))
         .route("/targets/{name}/config", patch(change_config))
@@ -52,7 +53,8 @@ pub(crate) fn control_router(shared: Arc<Shared>) -> Router {
         .route("/targets/{name}/end-idle-sessions", post(end_idle_sessions))
         .route("/targets/{name}/stop-job", post(stop_job))
         .route("/actions", get(actions))
-        .route("/logs", get(logs::list));
+        .route("/logs", get(logs::list))
+        .layer(middleware::from_fn_with_state(Arc::clone(&shared), operation));
     guarded(router, shared)
 }
 
@@ -90,6 +92,21 @@ async fn guard(State(shared): World, request: Request, next: Next) -> Response {
             Problem::new(StatusCode::REQUEST_TIMEOUT, detail).into_response()
         }
     }
+}
+
+/// An operation takes its time, so that somebody can die while it is under way, and is refused if that was asked for.
+async fn operation(State(shared): World, request: Request, next: Next) -> Response {
+    let path = request.uri().path().strip_prefix("/targets/").filter(|_| request.method() != Method::GET);
+    let Some(target) = path.and_then(|path| path.split('/').next()) else { return next.run(request).await };
+    if shared.is_refused(target) {
+        let detail = "this operation is refused, as was asked for by POST /refuse; nothing was changed";
+        return Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).into_response();
+    }
+    let half = shared.operation_time / 2;
+    tokio::time::sleep(half).await;
+    let response = next.run(request).await;
+    tokio::time::sleep(half).await;
+    response
 }
 
 fn is_authorized(shared: &Shared, headers: &HeaderMap) -> bool {
@@ -153,7 +170,28 @@ async fn trigger(State(shared): World, Path(name): Path<String>, body: Body) -> 
     Ok(Json(status))
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RefuseBody {
+    /// On which target.
+    target: String,
+    /// How many of its next operations; none takes it back.
+    times: u32,
+}
+
+async fn refuse(State(shared): World, body: Body) -> Answer<Value> {
+    let bytes = read(body).await?;
+    let RefuseBody { target, times } = parse(&bytes)?;
+    if !TARGET_NAMES.contains(&target.as_str()) {
+        let detail = format!("no target is called {target:?}; there are: {}", TARGET_NAMES.join(", "));
+        return Err(Problem::new(StatusCode::NOT_FOUND, detail));
+    }
+    shared.refuse_next(&target, times);
+    Ok(Json(json!({ "target": target, "times": times })))
+}
+
 async fn resolve(State(shared): World) -> Json<Value> {
+    shared.refuse_nothing();
     let now = shared.now();
     let ended = shared.with(|world| world.resolve_all(now));
     tracing::info!(count = ended.len(), "all faults ended by hand");

@@ -1,8 +1,8 @@
 //! Signed notes of how far a chain went, to be kept outside of the data folder.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -230,6 +230,10 @@ impl AnchorFile {
         let mut file = opened.map_err(failed("open", path))?;
         let finished = (|| {
             let length = file.metadata()?.len();
+            if length == 0 {
+                // It is made to be taken elsewhere by others, whatever the umask.
+                file.set_permissions(Permissions::from_mode(0o644))?;
+            }
             // A line is far shorter than this.
             let tail = length.min(4 << 10);
             file.seek(SeekFrom::Start(length - tail))?;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{AuditError, AuditReport, Gathered, walk};
 use crate::embedded::JOURNAL_FOLDER;
-use crate::embedded::record::{APPENDED, CORRELATED, RECEIVED, RETAINED, SWITCHED};
+use crate::embedded::record::{APPENDED, CORRELATED, LOST, RECEIVED, RETAINED, SWITCHED};
 
 /// Why an export ended early.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +102,7 @@ fn line_of(entry: &Entry, gathered: &Gathered) -> (Option<Timestamp>, Value) {
         SWITCHED => "switched",
         CORRELATED => "correlated",
         RETAINED => "retained",
+        LOST => "lost",
         _ => "unknown",
     };
     let content = if entry.dropped { Content::default() } else { Content::of(entry) };
@@ -142,14 +143,16 @@ impl Content {
             };
         };
         let head = if documents.is_empty() { Value::Null } else { documents.remove(0) };
-        let at = head["at"].as_str().or_else(|| head["kill_switch"]["at"].as_str());
+        let at =
+            [&head, &head["kill_switch"], &head["accepted"]].into_iter().find_map(|part| part["at"].as_str());
         let time = at.and_then(|at| at.parse().ok());
         let actors = || documents.iter().map(|event| event["actor"].clone());
-        let by_switch = head["kill_switch"]["by"].clone();
+        let by = &head[if entry.kind == LOST { "accepted" } else { "kill_switch" }]["by"];
+        let by_itself = by.clone();
         Self {
             time,
             incident_id: head["incident_id"].clone(),
-            actor: actors().next().unwrap_or(by_switch),
+            actor: actors().next().unwrap_or(by_itself),
             event_types: documents.iter().map(|event| event["type"].clone()).collect(),
             payload: if entry.kind == APPENDED { json!({"append": head, "events": documents}) } else { head },
         }

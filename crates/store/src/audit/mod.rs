@@ -4,6 +4,7 @@
 //! rewrite the whole of it can make a chain that holds. [`Anchor`]s that were signed with a key and kept elsewhere find that too.
 
 mod anchor;
+mod beside;
 mod database;
 mod export;
 
@@ -15,10 +16,12 @@ use uuid::Uuid;
 pub use quell_sign::KeyError;
 
 pub use self::anchor::{Anchor, AnchorError, AnchorFile, Anchors, PublicKey, SigningKey};
+pub use self::beside::Beside;
 pub use self::database::{export_database, verify_database};
 pub use self::export::{ExportError, Exported, export};
-use crate::embedded::JOURNAL_FOLDER;
-use crate::embedded::record::{RETAINED, decode_retained};
+use crate::embedded::record::{APPENDED, LOST, RETAINED, decode_loss, decode_retained};
+pub use crate::embedded::witness::IndexState;
+use crate::embedded::{DOCUMENTS_FOLDER, INDEX_FOLDER, JOURNAL_FOLDER};
 use crate::error::StoreError;
 
 /// The folder or the database could not be judged.
@@ -62,6 +65,10 @@ pub struct AuditReport {
     pub dropped: u64,
     /// How many retention records there are.
     pub retention_records: u64,
+    /// Losses that the journal itself notes.
+    pub losses: Vec<Loss>,
+    /// What stands beside the journal of a data folder and knows of it.
+    pub beside: Option<Beside>,
     /// How many anchors agree.
     pub anchors_agreeing: usize,
     /// Bytes at the end that nobody was told are durable.
@@ -83,14 +90,51 @@ pub struct Finding {
     pub what: String,
 }
 
+/// A loss that a record of the journal notes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// The record that notes it.
+    pub record: u64,
+    /// The record after which others were lost, or may be.
+    pub ended_at: u64,
+    /// What was known of it.
+    pub lost: String,
+    /// Who gave them up and why; none where the store could only note that it cannot tell.
+    pub accepted: Option<String>,
+}
+
 /// Reads everything in a data folder and compares it with the anchors.
 ///
 /// # Errors
 /// [`AuditError`] when the folder cannot be judged. What is wrong in it is a finding and no error.
 pub fn verify(folder: &Path, anchors: &[Anchor]) -> Result<AuditReport, AuditError> {
+    let report = verify_once(folder, anchors)?;
+    let evidence_alone = report.finding.as_ref().is_some_and(|finding| finding.segment.is_none());
+    // Retention may have taken evidence away between the two readings: then its record is there by now.
+    if evidence_alone { verify_once(folder, anchors) } else { Ok(report) }
+}
+
+fn verify_once(folder: &Path, anchors: &[Anchor]) -> Result<AuditReport, AuditError> {
+    let notes = beside::Notes::read(folder);
     let mut gathered = Gathered::default();
-    let mut report = walk(folder, anchors, &mut |entry| gathered.take(&entry))?;
+    let wanted = notes.sequences();
+    let mut chain = Vec::new();
+    let mut report = walk(folder, anchors, &mut |entry| {
+        if wanted.contains(&entry.sequence) {
+            chain.push(Head { sequence: entry.sequence, chain_hash: entry.chain_hash });
+        }
+        gathered.take(&entry);
+    })?;
+    gathered.sort();
+    let cited: Vec<_> = gathered
+        .cited
+        .iter()
+        .filter(|cited| gathered.retention_of(cited.sequence).is_none())
+        .copied()
+        .collect();
     gathered.finish(&mut report, Some(folder));
+    let chain_of = |sequence| chain.iter().find(|head| head.sequence == sequence).copied();
+    beside::compare(folder, &notes, &cited, &chain_of, &mut report);
     Ok(report)
 }
 
@@ -103,6 +147,8 @@ impl AuditReport {
             head: None,
             dropped: 0,
             retention_records: 0,
+            losses: Vec::new(),
+            beside: None,
             anchors_agreeing: 0,
             torn_tail_bytes: 0,
             finding: None,
@@ -122,7 +168,11 @@ fn replaced(journal_id: Uuid, anchors: &[Anchor]) -> Option<Finding> {
 fn walk(folder: &Path, anchors: &[Anchor], visit: &mut dyn FnMut(Entry)) -> Result<AuditReport, AuditError> {
     let journal = folder.join(JOURNAL_FOLDER);
     if !journal.is_dir() {
-        return Err(AuditError::NoJournal { folder: folder.to_owned() });
+        let traces = [INDEX_FOLDER, DOCUMENTS_FOLDER].into_iter().find(|name| folder.join(name).is_dir());
+        let Some(trace) = traces else { return Err(AuditError::NoJournal { folder: folder.to_owned() }) };
+        let what = format!("the whole journal was removed: there is `{trace}` and no `{JOURNAL_FOLDER}`");
+        let finding = Some(Finding { sequence: 1, segment: Some(journal), offset: 0, what });
+        return Ok(AuditReport { finding, ..AuditReport::empty(None) });
     }
     let heads: Vec<Head> = anchors.iter().map(|anchor| anchor.head).collect();
     let mut report = AuditReport::empty(None);
@@ -203,6 +253,15 @@ fn of_error(error: &JournalError) -> Option<Finding> {
     }
 }
 
+fn loss_of(entry: &Entry) -> Option<Loss> {
+    let loss = decode_loss(&entry.payload).ok()?;
+    let (record, ended_at) = (entry.sequence, loss.ended_at());
+    let accepted = loss.accepted.map(|accepted| {
+        format!("given up by {} at {}: {} (in {})", accepted.by, accepted.at, accepted.why, accepted.aside)
+    });
+    Some(Loss { record, ended_at, lost: loss.lost, accepted })
+}
+
 /// Records in a row whose payloads are not there.
 #[derive(Debug)]
 struct DroppedPlace {
@@ -219,6 +278,8 @@ struct Gathered {
     /// First, last, and the retention record that names them.
     given_up: Vec<(u64, u64, u64)>,
     retention_records: u64,
+    losses: Vec<Loss>,
+    cited: Vec<beside::Cited>,
 }
 
 impl Gathered {
@@ -243,6 +304,10 @@ impl Gathered {
             // It can only speak of what was before it.
             let before = ranges.filter(|(_, last)| *last < sequence);
             self.given_up.extend(before.map(|(first, last)| (first, last, sequence)));
+        } else if entry.kind == APPENDED {
+            self.cited.extend(beside::cited(entry));
+        } else if entry.kind == LOST {
+            self.losses.extend(loss_of(entry));
         }
     }
 
@@ -250,6 +315,7 @@ impl Gathered {
     fn finish(mut self, report: &mut AuditReport, folder: Option<&Path>) {
         report.dropped = self.dropped.iter().map(|place| place.last - place.first + 1).sum();
         report.retention_records = self.retention_records;
+        report.losses = std::mem::take(&mut self.losses);
         if report.finding.is_none() {
             report.finding = self.not_given_up(folder);
         }

@@ -10,6 +10,8 @@ use super::documents::{failed, sync_folders, write_whole};
 use crate::change_record::{ChangeQuery, ReceivedChange};
 use crate::error::StoreError;
 
+pub(super) const FOLDER: &str = "changes";
+
 pub(crate) struct ChangeRecords {
     folder: PathBuf,
 }
@@ -21,7 +23,7 @@ fn stamp(at: Timestamp) -> String {
 
 impl ChangeRecords {
     pub(crate) fn new(store: &Path) -> Self {
-        Self { folder: store.join("changes") }
+        Self { folder: store.join(FOLDER) }
     }
 
     /// Durable when this returns; says how many were new. Those that are too old go.

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use quell_incident::ids::{Digest, IncidentId};
 
+use super::private;
 use crate::error::StoreError;
 
-const FOLDER: &str = "documents";
+pub(crate) const FOLDER: &str = "documents";
 
 pub(crate) struct Documents {
     folder: PathBuf,
@@ -40,6 +41,7 @@ impl Documents {
     fn write(&self, folder: &Path, digest: Digest, document: &[u8]) -> io::Result<()> {
         let file = digest.to_string();
         // It may be there under its name and its name not yet on disk.
+        private::folder(&self.folder)?;
         if !fs::read(folder.join(&file)).is_ok_and(|known| Digest::of_bytes(&known) == digest) {
             write_whole(folder, &file, document)?;
         }
@@ -109,9 +111,9 @@ static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
 /// Writes a file that is there whole or not at all. Its name is durable after [`sync_folders`].
 pub(super) fn write_whole(folder: &Path, file: &str, bytes: &[u8]) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
+    private::folder(folder)?;
     let unfinished = folder.join(format!(".{file}.{}", WRITTEN.fetch_add(1, Ordering::Relaxed)));
-    let written = File::create(&unfinished).and_then(|mut file| {
+    let written = private::file(&unfinished).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()
     });

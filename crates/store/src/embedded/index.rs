@@ -12,10 +12,12 @@ use quell_incident::AlertKey;
 use quell_incident::event::EVENT_VERSION;
 use quell_incident::ids::IncidentId;
 use quell_incident::severity::{Priority, Status};
-use quell_journal::{ChainHash, Position};
+use quell_journal::{ChainHash, Head, Position, Witness};
+use uuid::Uuid;
 
 use super::firing::alerts_of;
 use super::keys;
+use super::private;
 use super::seal::Seal;
 use super::state::{AppendedChange, Change, Known, Listed};
 use crate::append::{MessageKey, MessageRecord};
@@ -114,9 +116,12 @@ impl Draft<'_> {
 impl Index {
     /// Opens the folder, or makes an empty index in it. May panic on a damaged one, as sled does.
     pub(super) fn open(folder: &Path, cache_bytes: u64) -> Result<Self, Trouble> {
+        private::folder(folder)?;
         remove_unfinished_snapshots(folder)?;
         let config = sled::Config::new().path(folder).cache_capacity(cache_bytes);
         let db = open_unlocked(&config)?;
+        // sled's files have the modes that the umask gives them.
+        private::close_content(folder)?;
         match db.get(keys::FORMAT)? {
             Some(found) if *found == *format_name().as_bytes() => {}
             Some(found) => return Err(format!("it has format `{}`", found.escape_ascii()).into()),
@@ -144,12 +149,41 @@ impl Index {
         self.view().applied
     }
 
+    /// Notes whose index this is.
+    pub(super) fn belongs_to(&self, journal: Uuid) -> Result<(), Trouble> {
+        match self.db.get(keys::JOURNAL)? {
+            Some(found) if *found == *journal.as_bytes() => Ok(()),
+            Some(_) => Err("it belongs to another journal".into()),
+            None => Ok(self.db.insert(keys::JOURNAL, journal.as_bytes()).map(|_| ())?),
+        }
+    }
+
+    /// Notes how far the journal is durable.
+    pub(super) fn note_head(&self, head: Head) -> Result<(), Trouble> {
+        self.db.insert(keys::HEAD, keys::applied(applied_of(head)))?;
+        Ok(())
+    }
+
+    /// What it noted of the journal, which was durable before.
+    pub(super) fn notes(&self) -> Vec<Witness> {
+        let read = |key| self.db.get(key).ok().flatten();
+        let journal_id = read(keys::JOURNAL).and_then(|id| Uuid::from_slice(&id).ok());
+        let noted = read(keys::HEAD).and_then(|head| keys::applied_from(&head).ok());
+        let note = |noted: Applied| Witness {
+            who: "the index".to_owned(),
+            journal_id,
+            sequence: noted.sequence,
+            chain_hash: Some(ChainHash::from_bytes(noted.chain_hash)),
+        };
+        noted.into_iter().chain(Some(self.applied())).filter(|noted| noted.sequence > 0).map(note).collect()
+    }
+
     fn view(&self) -> RwLockReadGuard<'_, View> {
         self.view.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds changes in their order, all or none. Only one thread may do so.
-    pub(super) fn apply(&self, work: &[Work]) -> Result<(), Trouble> {
+    /// Adds changes in their order, all or none; the journal is durable up to `durable`. Only one thread may do so.
+    pub(super) fn apply(&self, work: &[Work], durable: Head) -> Result<(), Trouble> {
         let Some(last) = work.last() else { return Ok(()) };
         let (mut counts, mut seal) = {
             let view = self.view();
@@ -168,6 +202,7 @@ impl Index {
         }
         let applied = Applied { sequence: last.sequence, chain_hash: *last.chain_hash.as_bytes() };
         draft.put(keys::APPLIED.to_vec(), keys::applied(applied));
+        draft.put(keys::HEAD.to_vec(), keys::applied(applied_of(durable)));
         for (key, value) in draft.changes.iter().filter(|(key, _)| Seal::covers(key)) {
             if let Some(before) = self.db.get(key)? {
                 seal.toggle(key, &before);
@@ -295,6 +330,10 @@ impl Index {
             self.db.get(keys::row(id))?.ok_or_else(|| format!("incident {id} is listed without a row"))?;
         Ok(serde_json::from_slice(&value)?)
     }
+}
+
+fn applied_of(head: Head) -> Applied {
+    Applied { sequence: head.sequence, chain_hash: *head.chain_hash.as_bytes() }
 }
 
 fn add_append(

@@ -19,7 +19,7 @@ pub(super) fn run(shared: &Shared) {
     let mut rebuilt_at: Option<Instant> = None;
     loop {
         let (result, work) = match shared.work.next(BATCH_CHANGES_MAX) {
-            Next::End => return,
+            Next::End => return note_end(shared),
             Next::Rebuild(_) if rebuilt_at.is_some_and(|at| at.elapsed() < SUSPICION_PAUSE) => continue,
             Next::Rebuild(trouble) => (Err(trouble), Vec::new()),
             Next::Apply(work) => (apply(shared, &work), work),
@@ -45,13 +45,21 @@ fn apply(shared: &Shared, work: &[Work]) -> Result<u64, Trouble> {
     let applied = index.applied().sequence;
     let new = work.partition_point(|work| work.sequence <= applied);
     let done = replay::guarded(|| {
-        index.apply(work.get(new..).unwrap_or_default())?;
+        index.apply(work.get(new..).unwrap_or_default(), shared.journal.last())?;
         Ok(index.applied().sequence)
     });
     done.map_err(|obstacle| match obstacle {
         Obstacle::Index(trouble) => trouble,
         Obstacle::Journal(error) => error.into(),
     })
+}
+
+/// What was received last is no change of the index, and its end is to be noticed all the same.
+fn note_end(shared: &Shared) {
+    let Some(index) = shared.index() else { return };
+    if let Err(error) = index.note_head(shared.journal.last()) {
+        tracing::warn!(%error, "the index did not note where the journal ends");
+    }
 }
 
 /// Makes the index anew, until that works; none when the store is closed before.
@@ -93,7 +101,7 @@ fn made_anew(shared: &Shared, trouble: &Trouble) -> Result<u64, Trouble> {
             replay::put_aside(folder)?;
         }
     }
-    let opened = replay::open(folder, shared.index_cache_bytes, &shared.journal)?;
+    let opened = replay::open(folder, shared.index_cache_bytes, &shared.journal, None)?;
     // The state in memory was never wrong: only the index is taken.
     let indexed = opened.index.applied().sequence;
     shared.set_index(Some(opened.index));

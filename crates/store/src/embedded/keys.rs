@@ -2,7 +2,7 @@
 //!
 //! | first byte | rest of the key | value |
 //! |---|---|---|
-//! | `!` | `format`, `applied`, `correlated`, `retained`, `seal`, `site` | as named |
+//! | `!` | `format`, `applied`, `correlated`, `head`, `journal`, `retained`, `seal`, `site` | as named |
 //! | `A` | source, 0, fingerprint | the newest incident that the alert fired in: creation, id |
 //! | `B` | incident, a key of `A` or `M` | nothing: what goes when the incident is dropped |
 //! | `C` | digest of class, target, runbook | the cool-down, JSON |
@@ -28,6 +28,10 @@ use crate::list::Cursor;
 
 pub(super) const FORMAT: &[u8] = b"!format";
 pub(super) const APPLIED: &[u8] = b"!applied";
+/// How far the journal was durable when this was last written: at least as far as [`APPLIED`].
+pub(super) const HEAD: &[u8] = b"!head";
+/// The identity of the journal.
+pub(super) const JOURNAL: &[u8] = b"!journal";
 pub(super) const CORRELATED: &[u8] = b"!correlated";
 /// Up to where received alerts were looked at by retention.
 pub(super) const RETAINED: &[u8] = b"!retained";

@@ -35,6 +35,8 @@ mod handover;
 mod index;
 mod indexer;
 pub(crate) mod keys;
+mod loss;
+mod private;
 mod read;
 pub(crate) mod record;
 mod replay;
@@ -47,6 +49,7 @@ pub(crate) mod state;
 mod store;
 #[cfg(test)]
 mod tests;
+pub(crate) mod witness;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -56,7 +59,8 @@ use quell_incident::ids::IncidentId;
 use uuid::Uuid;
 
 pub(crate) use self::change_records::ChangeRecords;
-pub(crate) use self::documents::Documents;
+pub(crate) use self::documents::{Documents, FOLDER as DOCUMENTS_FOLDER};
+pub use self::loss::{AcceptedLoss, LossAcceptance, accept_loss};
 use self::shared::Shared;
 use crate::error::StoreError;
 
@@ -93,6 +97,8 @@ impl Options {
 pub struct OpenReport {
     /// Of the journal.
     pub journal: quell_journal::OpenReport,
+    /// Neither the durable mark nor an index was there: whether the end was cut off cannot be told. The journal notes it.
+    pub unwitnessed: bool,
     /// Why the index had to be made anew, if it had; the old one stands beside it as `index.bad-<n>`.
     pub index_rebuilt_because: Option<String>,
     /// Records that the index did not have.
@@ -121,19 +127,20 @@ impl EmbeddedStore {
     /// Opens the folder, or creates it. Blocks: it reads the journal, and replays what the index does not have.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] when another process has it; [`StoreError::Open`] and [`StoreError::Record`] when the journal is
-    /// damaged or of a newer program. A damaged index is no error.
+    /// [`StoreError::Locked`] when another process has it; [`StoreError::Lost`] when the index, the durable mark or the documents
+    /// know more than the journal, or another one; [`StoreError::Open`] and [`StoreError::Record`] when the journal is of a newer
+    /// program. A damaged index is no error.
     pub fn open(folder: &Path, options: Options) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Open { folder: folder.to_owned(), source };
         // The journal first: it creates the folder durably, and it holds the lock.
-        let opened = quell_journal::Journal::open(&folder.join(JOURNAL_FOLDER), options.journal.clone());
-        let (journal, journal_report) = opened.map_err(|error| match error {
-            quell_journal::Error::Locked { pid, .. } => StoreError::Locked { folder: folder.to_owned(), pid },
-            error => failed(error.into()),
-        })?;
+        let opened = witness::open(folder, options.journal.clone(), options.index_cache_bytes)?;
+        let witness::Witnessed { journal, report: journal_report, index, unwitnessed } = opened;
+        note_missing_mark(&journal, journal_report.mark_missing, unwitnessed)?;
+        // The journal made it; over a journal of a test's disk it is made here.
         std::fs::create_dir_all(folder).map_err(|error| failed(error.into()))?;
+        private::close_data_folder(folder).map_err(|error| failed(error.into()))?;
         let index_folder = folder.join(INDEX_FOLDER);
-        let opened = replay::open(&index_folder, options.index_cache_bytes, &journal)?;
+        let opened = replay::open(&index_folder, options.index_cache_bytes, &journal, index)?;
         let mut left_alone = Vec::new();
         for (id, error) in opened.state.left_alone() {
             tracing::error!(incident = %id, %error, "an incident is left alone");
@@ -142,6 +149,7 @@ impl EmbeddedStore {
         left_alone.sort();
         let report = OpenReport {
             journal: journal_report,
+            unwitnessed,
             index_rebuilt_because: opened.rebuilt_because,
             records_replayed: opened.records_replayed,
             left_alone,
@@ -160,6 +168,31 @@ impl EmbeddedStore {
     pub fn report(&self) -> &OpenReport {
         &self.report
     }
+}
+
+/// No crash takes the durable mark away, so it is said; and where nobody else knew the journal's end, it is written down.
+fn note_missing_mark(
+    journal: &quell_journal::Journal,
+    missing: bool,
+    unwitnessed: bool,
+) -> Result<(), StoreError> {
+    let head = journal.last();
+    if unwitnessed {
+        tracing::error!(
+            records = head.sequence,
+            "the journal's `durable.mark` is missing and there is no index: whether acknowledged records are gone cannot be \
+             told; compare with anchors by `quell audit verify --anchor FILE`"
+        );
+        let record = record::LossRecord::not_known(head).into_record()?;
+        let noted = journal.append_blocking(vec![record]);
+        noted.map_err(|error| from_journal("note the missing mark", error))?;
+    } else if missing {
+        tracing::warn!(
+            records = head.sequence,
+            "the journal's `durable.mark` is missing; the index agrees with the journal, and the mark is written anew"
+        );
+    }
+    Ok(())
 }
 
 fn start(

@@ -7,6 +7,7 @@
 //! | 3 | site switched | one JSON object |
 //! | 4 | correlated | one JSON object |
 //! | 5 | retained | one JSON object: whose payloads are given up and why, and what of them still counts |
+//! | 6 | lost | one JSON object: after which record others were lost, and who gave them up |
 //!
 //! Each object carries `schema`. Events stand on lines of their own, so that an event that this program does not know hides
 //! neither the claims that were made with it nor the other events.
@@ -17,9 +18,11 @@ use quell_incident::event::{DecodeError, Envelope};
 use quell_incident::gate::{CoolDown, SiteGates};
 use quell_incident::ids::{Digest, GateEpoch, IncidentId, Revision};
 use quell_incident::workflow::Claim;
+use quell_journal::Entry;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use super::loss::{LossRecord, decode_loss};
 pub(crate) use super::retained::{RetainedRecord, decode_retained};
 use crate::append::{Append, MessageKey, Received, ReceivedPosition};
 use crate::error::StoreError;
@@ -29,6 +32,7 @@ pub(crate) const APPENDED: u16 = 2;
 pub(crate) const SWITCHED: u16 = 3;
 pub(crate) const CORRELATED: u16 = 4;
 pub(crate) const RETAINED: u16 = 5;
+pub(crate) const LOST: u16 = 6;
 
 /// The version of the records' own shape; events have theirs.
 const SCHEMA: u32 = 1;
@@ -182,6 +186,16 @@ pub(super) fn encode<T: Serialize>(content: &T) -> Result<Vec<u8>, StoreError> {
         _ => return Err(StoreError::unsound("the content of a record is an object with members")),
     }
     Ok(json)
+}
+
+/// When a record was written, if it says so.
+pub(crate) fn time_of(entry: &Entry) -> Option<Timestamp> {
+    #[derive(Deserialize)]
+    struct At {
+        at: Timestamp,
+    }
+    let first = entry.payload.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    serde_json::from_slice::<At>(first).ok().map(|found| found.at)
 }
 
 fn no_json(error: serde_json::Error) -> StoreError {

@@ -45,8 +45,15 @@ pub(super) struct Opened {
 }
 
 /// Opens the index and brings it up to the journal; puts a damaged one aside and makes it anew.
-pub(super) fn open(folder: &Path, cache_bytes: u64, journal: &Journal) -> Result<Opened, StoreError> {
-    let trouble = match attempt(folder, cache_bytes, journal) {
+///
+/// `index` is what came of opening it, if that was done.
+pub(super) fn open(
+    folder: &Path,
+    cache_bytes: u64,
+    journal: &Journal,
+    index: Option<Result<Index, Obstacle>>,
+) -> Result<Opened, StoreError> {
+    let trouble = match attempt(folder, cache_bytes, journal, index) {
         Ok(opened) => return Ok(opened),
         Err(Obstacle::Journal(error)) => return Err(error),
         Err(Obstacle::Index(trouble)) => trouble,
@@ -54,19 +61,28 @@ pub(super) fn open(folder: &Path, cache_bytes: u64, journal: &Journal) -> Result
     let failed = |source: Trouble| StoreError::Open { folder: folder.to_owned(), source };
     let aside = put_aside(folder).map_err(|error| failed(error.into()))?;
     tracing::warn!(error = %trouble, aside = %aside.display(), "the index is put aside and rebuilt from the journal");
-    match attempt(folder, cache_bytes, journal) {
+    match attempt(folder, cache_bytes, journal, None) {
         Ok(opened) => Ok(Opened { rebuilt_because: Some(trouble.to_string()), ..opened }),
         Err(Obstacle::Journal(error)) => Err(error),
         Err(Obstacle::Index(again)) => Err(failed(again)),
     }
 }
 
-fn attempt(folder: &Path, cache_bytes: u64, journal: &Journal) -> Result<Opened, Obstacle> {
+fn attempt(
+    folder: &Path,
+    cache_bytes: u64,
+    journal: &Journal,
+    index: Option<Result<Index, Obstacle>>,
+) -> Result<Opened, Obstacle> {
     guarded(|| {
-        let index = Index::open(folder, cache_bytes)?;
-        check_applied(&index, journal)?;
+        let index = match index {
+            Some(opened) => opened?,
+            None => Index::open(folder, cache_bytes)?,
+        };
+        index.belongs_to(journal.id())?;
         let mut state = load(&index, journal)?;
         let records_replayed = catch_up(&index, &mut state, journal)?;
+        index.note_head(journal.last())?;
         Ok(Opened { index, state, rebuilt_because: None, records_replayed })
     })
 }
@@ -78,24 +94,6 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Obstacle>) -> Result<T
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
         Err(Obstacle::Index(format!("it panicked: {text}").into()))
     })
-}
-
-/// An index may be behind the journal. It is another journal's, or one of a journal that was restored, if it is ahead or if its
-/// last record is another one.
-fn check_applied(index: &Index, journal: &Journal) -> Result<(), Obstacle> {
-    let applied = index.applied();
-    if applied.sequence == 0 {
-        return Ok(());
-    }
-    let head = journal.last().sequence;
-    if applied.sequence > head {
-        return Err(format!("it has record {}, the journal ends at {head}", applied.sequence).into());
-    }
-    let entry = journal.iter_from(applied.sequence).next().transpose().map_err(journal_unreadable)?;
-    match entry {
-        Some(entry) if *entry.chain_hash.as_bytes() == applied.chain_hash => Ok(()),
-        _ => Err(format!("its record {} is not the journal's", applied.sequence).into()),
-    }
 }
 
 /// The state as the index has it.
@@ -136,7 +134,7 @@ fn catch_up(index: &Index, state: &mut State, journal: &Journal) -> Result<u64, 
         }
         if entry.kind == record::RETAINED {
             // It removes what the index has.
-            flush(&mut batch, index, state)?;
+            flush(&mut batch, index, state, journal)?;
         }
         let Some(change) = change_of(&entry, index, state, journal)? else { continue };
         state.apply(entry.sequence, &change);
@@ -144,15 +142,15 @@ fn catch_up(index: &Index, state: &mut State, journal: &Journal) -> Result<u64, 
         batch.push(Work { sequence, chain_hash, position, change });
         replayed += 1;
         if batch.len() >= REPLAY_BATCH_RECORDS {
-            flush(&mut batch, index, state)?;
+            flush(&mut batch, index, state, journal)?;
         }
     }
-    flush(&mut batch, index, state)?;
+    flush(&mut batch, index, state, journal)?;
     Ok(replayed)
 }
 
-fn flush(batch: &mut Vec<Work>, index: &Index, state: &mut State) -> Result<(), Obstacle> {
-    index.apply(batch)?;
+fn flush(batch: &mut Vec<Work>, index: &Index, state: &mut State, journal: &Journal) -> Result<(), Obstacle> {
+    index.apply(batch, journal.last())?;
     batch.clear();
     state.forget_up_to(index.applied().sequence);
     Ok(())
@@ -167,7 +165,7 @@ fn change_of(
 ) -> Result<Option<Change>, Obstacle> {
     let unreadable = |why| Obstacle::Journal(StoreError::Record { sequence: entry.sequence, why });
     let change = match entry.kind {
-        record::RECEIVED => return Ok(None),
+        record::RECEIVED | record::LOST => return Ok(None),
         record::SWITCHED => Change::Switched(record::decode_switched(&entry.payload).map_err(unreadable)?),
         record::CORRELATED => {
             Change::Correlated(record::decode_correlated(&entry.payload).map_err(unreadable)?)

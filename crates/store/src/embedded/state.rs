@@ -168,6 +168,11 @@ impl AppendedChange {
     }
 }
 
+/// Shrinking takes a copy: it is done when little is left of much, so that it is paid for by what went.
+fn is_roomy(length: usize, capacity: usize) -> bool {
+    capacity > 1_024 && length < capacity / 8
+}
+
 /// What is known without looking it up.
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
@@ -274,6 +279,20 @@ impl State {
                 Forgettable::Dropped(id) => drop(self.dropped.remove(&id)),
                 Forgettable::Message(key) => drop(self.messages.remove(&key)),
             }
+        }
+        self.give_back();
+    }
+
+    /// A storm is over: what it took is not kept for the next one.
+    fn give_back(&mut self) {
+        if is_roomy(self.incidents.len(), self.incidents.capacity()) {
+            self.incidents.shrink_to_fit();
+        }
+        if is_roomy(self.messages.len(), self.messages.capacity()) {
+            self.messages.shrink_to_fit();
+        }
+        if is_roomy(self.forgettable.len(), self.forgettable.capacity()) {
+            self.forgettable.shrink_to_fit();
         }
     }
 

@@ -402,10 +402,16 @@ impl IncidentStore for EmbeddedStore {
         self.shared.changed.subscribe()
     }
 
+    fn failure(&self) -> Option<StoreError> {
+        self.shared.journal.failure().map(|error| StoreError::Failed(error.into()))
+    }
+
     async fn health(&self) -> Result<(), StoreError> {
-        if let Some(error) = self.shared.journal.failure() {
-            return Err(StoreError::Failed(error.into()));
+        if let Some(error) = self.failure() {
+            return Err(error);
         }
+        let failed = |error| from_journal("write to the data folder", error);
+        self.blocking(move |shared| shared.journal.check_room().map_err(failed)).await?;
         match self.shared.index() {
             Some(_) => Ok(()),
             None => Err(StoreError::IndexAway),

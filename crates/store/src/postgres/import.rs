@@ -210,6 +210,7 @@ impl Import {
         };
         let (mut at, mut appended, mut retained) = (None, None, None);
         match given.kind {
+            record::LOST => at = record::decode_loss(payload)?.accepted.map(|accepted| accepted.at),
             record::RECEIVED => at = Some(record::decode_received(payload)?.at),
             record::SWITCHED => world.set_site(record::decode_switched(payload)?),
             record::CORRELATED => {

@@ -14,6 +14,8 @@ use crate::error::StoreError;
 
 /// What one reading returns, unless one record alone is larger.
 const BYTES_MAX: usize = 8 << 20;
+/// The index is opened only to be compared.
+const INDEX_CACHE_BYTES: u64 = 1 << 20;
 
 /// Reads a data folder. It holds the journal's lock, so that nothing is added meanwhile.
 pub struct FolderSource {
@@ -41,8 +43,8 @@ impl FolderSource {
             let why = format!("{} has no journal: name the data folder of a coordinator", folder.display());
             return Err(TransferError::Source(why));
         }
-        let opened = Journal::open(&journal, Options::new(Uuid::nil()));
-        let (journal, _) = opened.map_err(|error| TransferError::Source(in_words(&error)))?;
+        let opened = crate::embedded::witness::open(folder, Options::new(Uuid::nil()), INDEX_CACHE_BYTES);
+        let journal = opened.map_err(|error| TransferError::Source(in_words(&error)))?.journal;
         let (documents, changes) = (Documents::new(folder), ChangeRecords::new(folder));
         Ok(Self { journal, documents, changes, left: None })
     }

@@ -154,7 +154,7 @@ async fn a_snapshot_that_was_never_finished_does_no_harm() {
 }
 
 #[tokio::test]
-async fn an_index_of_another_format_or_journal_is_put_aside() {
+async fn an_index_of_another_format_is_put_aside_and_one_of_another_journal_is_refused() {
     let (folder, seen) = filled().await;
     let index = folder.path().join("index");
     let db = sled::open(&index).unwrap();
@@ -172,9 +172,8 @@ async fn an_index_of_another_format_or_journal_is_put_aside() {
     drop(more);
     fs::remove_dir_all(&index).unwrap();
     fs::rename(other.path().join("index"), &index).unwrap();
-    let store = reopened(folder.path());
-    assert!(store.report().index_rebuilt_because.is_some());
-    assert_eq!(view::of(&store).await, seen);
+    let error = EmbeddedStore::open(folder.path(), options()).unwrap_err();
+    assert!(matches!(error, StoreError::Lost { .. }), "one of both was exchanged: {error}");
 }
 
 #[tokio::test]

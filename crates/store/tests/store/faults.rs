@@ -226,12 +226,37 @@ async fn a_failing_sync_is_final_until_it_is_opened_again() {
         assert_eq!(name_of(&store.receive(received(2)).await.unwrap_err()), "Failed");
         assert_eq!(name_of(&store.set_kill_switch(GateEpoch(0), None).await.unwrap_err()), "Failed");
         assert_eq!(name_of(&store.health().await.unwrap_err()), "Failed");
+        assert_eq!(name_of(&store.failure().unwrap()), "Failed", "the daemon ends");
         assert_eq!(view::of(&*store).await, seen, "what is durable can still be read");
     }
     drop(store);
     let store = open_on(&folder, &disk.restart(Survival::None));
     assert_eq!(view::of(&store).await, seen);
     store.append(claim(&incident, vec![Claim::Take(lock("db-1", 1))])).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_knows_of_a_full_disk_before_and_after_a_write_and_heals_by_itself() {
+    let Faulty { disk, store, .. } = faulty();
+    store.receive(received(1)).await.unwrap();
+    store.health().await.unwrap();
+    for written in [false, true] {
+        disk.set_space_bytes(Some(100));
+        if written {
+            assert_eq!(name_of(&store.receive(received(2)).await.unwrap_err()), "Full");
+        }
+        for _ in 0..2 {
+            let error = store.health().await.unwrap_err();
+            assert!(matches!(error, StoreError::Full(_)) && error.is_retryable(), "{error}");
+        }
+        assert!(store.failure().is_none(), "a full disk ends nobody");
+        disk.set_space_bytes(None);
+        // Nobody writes meanwhile: whoever is not healthy is asked for nothing.
+        store.health().await.unwrap();
+        store.receive(received(3)).await.unwrap();
+        store.health().await.unwrap();
+    }
+    assert!(!disk.files().iter().any(|file| file.ends_with("room.probe")));
 }
 
 #[tokio::test]
