@@ -215,7 +215,7 @@ impl Incident {
         }
     }
 
-    /// What agents are told of it.
+    /// What agents are told of it now. A request under way keeps its own, see [`Asking::brief`].
     pub fn brief(&self) -> IncidentBrief {
         // The alert that opened it stands for it; in the sample those that fire come first.
         let mut alerts: Vec<_> = self.alerts.values().collect();

@@ -1,9 +1,11 @@
 //! Where an incident stands, with exactly the data that belongs there, and the reasons that are kept for people.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::contract::{TargetLock, VerificationReport};
+use crate::contract::{IncidentBrief, TargetLock, VerificationReport};
 use crate::gate::ClosedGate;
 use crate::ids::{Digest, RunbookName, StepKey, TaskKey};
 use crate::plan::Plan;
@@ -127,7 +129,7 @@ pub enum Phase {
 }
 
 /// A request to an agent under way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Asking {
     /// Its key.
     pub task: TaskKey,
@@ -137,6 +139,9 @@ pub struct Asking {
     pub not_before: Timestamp,
     /// Late after this.
     pub deadline: Timestamp,
+    /// What the agent is told of the incident: as it was when the request was decided, whatever has happened to it since. An agent
+    /// that knows the key refuses another content under it.
+    pub brief: Arc<IncidentBrief>,
 }
 
 /// A plan with its digest and who agreed to it.

@@ -1,6 +1,7 @@
 //! The fold: what an event makes of an incident. Replaying the log through it is the recovery.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::contract::StepOutcome;
 use crate::event::{Envelope, Event};
@@ -169,6 +170,7 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
                 attempt: *attempt,
                 not_before: *not_before,
                 deadline: *deadline,
+                brief: Arc::new(incident.brief()),
             });
             from
         }
@@ -196,6 +198,7 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
                 attempt: *attempt,
                 not_before: *not_before,
                 deadline: *deadline,
+                brief: Arc::new(incident.brief()),
             };
             incident.phase = Phase::Planning { asking, runbook: runbook.clone() };
             from
