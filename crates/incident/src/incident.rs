@@ -11,7 +11,9 @@ use crate::correlation::{Flapping, GroupId};
 use crate::gate::CoolDown;
 use crate::ids::{Digest, FencingToken, IncidentId, Revision, RunbookName, StepKey, TargetName};
 use crate::members::Members;
-pub use crate::phase::{Approval, Asking, Doubt, How, Outcome, Phase, Proposal, Run, Stop, UnknownStep, Why};
+pub use crate::phase::{
+    Approval, Asking, Doubt, How, Outcome, Phase, Proposal, Run, Settlement, Stop, UnknownStep, Why,
+};
 use crate::plan::{Change, Plan};
 use crate::report::Report;
 pub use crate::severity::{Priority, Severity, Status};
@@ -56,6 +58,8 @@ pub struct Incident {
     pub origin: String,
     /// An earlier incident of the same alert.
     pub linked_to: Option<IncidentId>,
+    /// The A2A context in which a caller opened it, which is kept.
+    pub context: Option<String>,
     /// When the first alert began.
     pub started_at: Timestamp,
     /// When it was opened.
@@ -134,6 +138,8 @@ pub struct ActionRecord {
     pub ended_at: Option<Timestamp>,
     /// How; `None` while it runs or is unknown.
     pub outcome: Option<StepOutcome>,
+    /// The person's word that the outcome rests on, where nothing else could tell.
+    pub settled: Option<Settlement>,
 }
 
 impl ActionRecord {

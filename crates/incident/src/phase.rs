@@ -226,6 +226,19 @@ pub struct UnknownStep {
     pub why: String,
 }
 
+/// A person's word on whether a step took effect of which no probe could tell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settlement {
+    /// Who.
+    pub by: String,
+    /// Whether it took effect.
+    pub happened: bool,
+    /// Their words.
+    pub why: String,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// Why a person must decide.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
@@ -271,6 +284,15 @@ pub enum Why {
         /// What the probe says.
         because: String,
     },
+    /// A person said whether it happened; how to go on is still to be decided.
+    StepSettled {
+        /// Who.
+        by: String,
+        /// Whether the step took effect.
+        happened: bool,
+        /// Their words.
+        because: String,
+    },
     /// Undoing failed or was not done in time.
     UndoFailed {
         /// Why.
@@ -303,6 +325,10 @@ impl std::fmt::Display for Why {
             }
             Self::StepUnknown { because } => {
                 write!(formatter, "whether a step took effect is not known: {because}")
+            }
+            Self::StepSettled { by, happened, because } => {
+                let what = if *happened { "took effect" } else { "did not take effect" };
+                write!(formatter, "{by} says that the step {what} ({because}); how to go on is open")
             }
             Self::UndoFailed { because } => write!(formatter, "the undo failed: {because}"),
             Self::NotFixed { because } => write!(formatter, "it was tried and undone: {because}"),

@@ -142,10 +142,14 @@ impl Content {
             };
         };
         let head = if documents.is_empty() { Value::Null } else { documents.remove(0) };
-        let at = head["at"].as_str().or_else(|| head["kill_switch"]["at"].as_str());
+        // Whoever threw the kill switch last, in either direction.
+        let switch =
+            ["kill_switch", "released"].map(|side| &head[side]).into_iter().find(|side| side.is_object());
+        let switch = switch.unwrap_or(&Value::Null);
+        let at = head["at"].as_str().or_else(|| switch["at"].as_str());
         let time = at.and_then(|at| at.parse().ok());
         let actors = || documents.iter().map(|event| event["actor"].clone());
-        let by_switch = head["kill_switch"]["by"].clone();
+        let by_switch = switch["by"].clone();
         Self {
             time,
             incident_id: head["incident_id"].clone(),
