@@ -8,7 +8,7 @@ use crate::args::{Cli, KillSwitchCommand};
 use crate::context::Context;
 use crate::failure::Result;
 use crate::output::{Line, Look, Output, Page, Stream, Table};
-use crate::view::{joined, list, text};
+use crate::view::{joined, list, text, time, utc};
 
 pub(crate) fn completions(shell: Shell, output: &mut Output) -> Result<()> {
     // Into memory first: the generator panics when its writer fails.
@@ -65,5 +65,15 @@ fn switch_page(state: &Value) -> Page {
     }
     let mut page = Page::default();
     page.line(line);
+    for (thrown, word) in [("engaged", state), ("released", &state["released"])] {
+        let by = text(word, "/by");
+        if by.is_empty() {
+            continue;
+        }
+        let at = time(word, "/at").map(|at| format!(" at {}", utc(at))).unwrap_or_default();
+        let why = Some(text(word, "/why")).filter(|why| thrown == "released" && !why.is_empty());
+        let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+        page.field(2, thrown, format!("by {by}{at}{why}"));
+    }
     page
 }

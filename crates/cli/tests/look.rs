@@ -272,10 +272,20 @@ async fn kill_switch() {
 #[tokio::test]
 async fn actions_of_the_api() {
     let coordinator = Coordinator::start(world()).await;
-    let cases: [(&[&str], &str, serde_json::Value); 9] = [
+    let cases: [(&[&str], &str, serde_json::Value); 11] = [
         (&["ack", "3f2a9c"], "acknowledge", json!({})),
         (&["take-over", "3f2a9c"], "take-over", json!({})),
         (&["hand-back", "3f2a9c"], "hand-back", json!({})),
+        (
+            &["settle", "3f2a9c", "--happened", "--why", "seen"],
+            "settle",
+            json!({"happened": true, "why": "seen"}),
+        ),
+        (
+            &["settle", "3f2a9c", "--not-happened", "--why", "seen", "--step", "a/1/b/c/1"],
+            "settle",
+            json!({"happened": false, "why": "seen", "step": "a/1/b/c/1"}),
+        ),
         (&["diagnose", "3f2a9c"], "diagnose", json!({})),
         (&["run", "3f2a9c", "database-pool"], "run", json!({"runbook": "database-pool"})),
         (&["note", "3f2a9c", "the", "supplier", "knows"], "notes", json!({"text": "the supplier knows"})),

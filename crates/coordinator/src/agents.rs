@@ -7,16 +7,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use quell_a2a::{Client, ClientError, Message, Part, PartContent, Task, TaskState};
+use quell_a2a::{A2aError, Client, ClientError, ErrorKind, Message, Part, PartContent, Task, TaskState};
 use quell_incident::contract::{
     DiagnoseRequest, Introduced, Introduction, PlanAnswer, PlanRequest, ProbeAnswer, StepAnswer, StepRequest, VerificationReport,
     VerifyRequest,
 };
+use quell_incident::document::{self, Document};
 use quell_incident::ids::Digest;
+use quell_incident::plan::PLAN_SCHEMA;
 use quell_incident::report::EVIDENCE_MAX;
 use quell_incident::{IncidentId, Priority, Report};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::site::traceparent;
@@ -47,6 +50,16 @@ pub(crate) enum AgentError {
         /// In its words.
         why: String,
     },
+    /// It does not want the request.
+    #[error("the {agent} agent rejected the request for `{skill}`: {why}")]
+    Rejected {
+        /// Which agent.
+        agent: &'static str,
+        /// The skill.
+        skill: &'static str,
+        /// In its words.
+        why: String,
+    },
     /// Too many requests to it are under way.
     #[error("the {agent} agent was not asked for `{skill}` in time: too many requests to it are under way")]
     Busy {
@@ -65,6 +78,36 @@ pub(crate) enum AgentError {
         /// What is wrong.
         why: String,
     },
+}
+
+impl AgentError {
+    /// Whether the same request brings the same again: the agent does not want it, or what it answers cannot be used.
+    pub(crate) fn is_for_good(&self) -> bool {
+        match self {
+            Self::Rejected { .. } | Self::Nonsense { .. } => true,
+            Self::Failed { .. } | Self::Busy { .. } => false,
+            Self::Call { source: ClientError::Call(error), .. } => refuses_for_good(error),
+            Self::Call { source: ClientError::NotATask { .. }, .. } => true,
+            Self::Call { .. } => false,
+        }
+    }
+}
+
+/// Whether the agent understood the call and will not have it. A key that it knows with another content is not among that: the next
+/// request has another key.
+fn refuses_for_good(error: &A2aError) -> bool {
+    let key_is_taken = || error.violations().iter().any(|wrong| wrong.field == "message.message_id");
+    match error.kind() {
+        ErrorKind::Invalid => !key_is_taken(),
+        ErrorKind::UnsupportedOperation
+        | ErrorKind::ContentTypeNotSupported
+        | ErrorKind::InvalidAgentResponse
+        | ErrorKind::ExtensionSupportRequired
+        | ErrorKind::VersionNotSupported
+        | ErrorKind::Forbidden => true,
+        // A token that is being changed, a bug that the next try may not meet, a load that passes.
+        _ => false,
+    }
 }
 
 /// One agent.
@@ -120,6 +163,9 @@ impl AgentClient {
             .map_err(|source| AgentError::Call { agent: self.role, source })?;
         if task.state() != TaskState::Completed {
             let said = task.status.message.as_ref().map(Message::text).unwrap_or_default();
+            if task.state() == TaskState::Rejected {
+                return Err(AgentError::Rejected { agent: self.role, skill, why: said });
+            }
             let why = format!("{} {said}", task.state());
             return Err(AgentError::Failed { agent: self.role, skill, why });
         }
@@ -152,8 +198,16 @@ impl AgentClient {
 
 /// The first JSON document of a task's artifacts.
 fn answer_of<Answer: DeserializeOwned>(task: &Task) -> Result<Answer, String> {
-    let data = task.artifacts.iter().find_map(|artifact| artifact.data()).ok_or("no data")?;
-    Answer::deserialize(data).map_err(|error| error.to_string())
+    document::object(data_of(task)?).map_err(|unfit| unfit.to_string())
+}
+
+/// The same of a document that names its schema: one of another schema is refused by name.
+fn document_of<Answer: Document>(task: &Task) -> Result<Answer, String> {
+    document::read(data_of(task)?).map_err(|unfit| unfit.to_string())
+}
+
+fn data_of(task: &Task) -> Result<&Value, String> {
+    task.artifacts.iter().find_map(|artifact| artifact.data()).ok_or_else(|| "no data".to_owned())
 }
 
 /// Why a report cannot be relied on, if it cannot: what Quell's own agent cannot write, another one can.
@@ -277,7 +331,7 @@ impl Workers for Agents {
         let nonsense = |why: String| AgentError::Nonsense { agent: agent.role, skill, why };
         let task =
             agent.ask_for_task(brief.id, brief.priority, skill, key.to_owned(), request, within).await?;
-        let report: Report = answer_of(&task).map_err(nonsense)?;
+        let report: Report = document_of(&task).map_err(nonsense)?;
         if let Some(why) = unsound(&report, brief.id) {
             return Err(nonsense(why));
         }
@@ -295,17 +349,23 @@ impl Workers for Agents {
         let (brief, skill) = (&request.incident, "plan");
         let answer: PlanAnswer =
             self.resolution.ask(brief.id, brief.priority, skill, key.to_owned(), request, within).await?;
+        let agent = self.resolution.role;
         let why = match &answer {
+            PlanAnswer::Plan { plan } if plan.schema != PLAN_SCHEMA => {
+                let given: String = plan.schema.chars().take(80).collect();
+                format!("the plan's `schema` is `{given}`, expected `{PLAN_SCHEMA}`")
+            }
             PlanAnswer::Plan { plan } if plan.incident_id != brief.id => {
                 format!("the plan is for incident {}", plan.incident_id)
             }
             // Taken, it would be planned anew at once, again and again.
             PlanAnswer::Plan { plan } if plan.valid_until <= now => {
-                format!("the plan was valid until {}; do the clocks agree?", plan.valid_until)
+                let why = format!("the plan was valid until {}; do the clocks agree?", plan.valid_until);
+                return Err(AgentError::Failed { agent, skill, why });
             }
             _ => return Ok(answer),
         };
-        Err(AgentError::Nonsense { agent: self.resolution.role, skill, why })
+        Err(AgentError::Nonsense { agent, skill, why })
     }
 
     async fn step(
@@ -337,6 +397,9 @@ impl Workers for Agents {
         request: &VerifyRequest,
         within: Duration,
     ) -> Result<VerificationReport, AgentError> {
-        self.resolution.ask(request.incident_id, priority, "verify", message_id, request, within).await
+        let (agent, skill) = (&self.resolution, "verify");
+        let task =
+            agent.ask_for_task(request.incident_id, priority, skill, message_id, request, within).await?;
+        document_of(&task).map_err(|why| AgentError::Nonsense { agent: agent.role, skill, why })
     }
 }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 use quell_incident::alert::{Alert, AlertKey, AlertStatus, Fingerprint, Labels};
+use quell_incident::document::Object;
 use quell_incident::ids::SourceName;
 use serde::{Deserialize, Deserializer};
 
@@ -86,8 +87,8 @@ pub(crate) fn parse(
     now: Timestamp,
 ) -> Result<Payload, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| format!("the body is not UTF-8: {error}"))?;
-    if !bare && let Ok(wire) = serde_json::from_str::<Wire<WireAlert<'_>>>(text) {
-        return payload(wire, source, now, Ok);
+    if !bare && let Ok(wire) = serde_json::from_str::<Object<Wire<Object<WireAlert<'_>>>>>(text) {
+        return payload(wire.0, source, now, |alert| Ok(alert.0));
     }
     // Something in it is odd. Read as a tree, a single alert that is odd is told from the others.
     let value: serde_json::Value =
@@ -101,13 +102,13 @@ pub(crate) fn parse(
             rejected: Vec::new(),
         });
     }
-    let wire: Wire<serde_json::Value> = serde_json::from_value(value)
+    let Object(wire): Object<Wire<serde_json::Value>> = serde_json::from_value(value)
         .map_err(|error| format!("the body is not an Alertmanager webhook payload of version 4: {error}"))?;
     payload(wire, source, now, of_tree)
 }
 
 fn of_tree(value: serde_json::Value) -> Result<WireAlert<'static>, String> {
-    WireAlert::deserialize(value).map_err(|error| error.to_string())
+    Object::<WireAlert<'_>>::deserialize(value).map(|alert| alert.0).map_err(|error| error.to_string())
 }
 
 /// What of a payload can be used; `of` reads an alert.

@@ -103,6 +103,7 @@ impl ManualDraft {
             affected_systems,
             origin: origin.to_owned(),
             linked_to: self.linked_to,
+            context: None,
             alert: None,
         })
     }

@@ -13,6 +13,7 @@ mod alertmanager;
 mod correlate;
 mod diagnosis;
 mod draft;
+mod follow;
 mod history;
 mod http;
 mod metrics;
@@ -407,7 +408,7 @@ fn card(grpc: SocketAddr) -> AgentCard {
         // Post-mortems and sentences are text.
         default_output_modes: json().into_iter().chain(["text/plain".to_owned()]).collect(),
         skills: vec![AgentSkill {
-            id: "respond".to_owned(),
+            id: respond::SKILL.to_owned(),
             name: "Respond to an incident".to_owned(),
             description: "Opens an incident from an alert or a draft; the task lives as long as the incident and asks for \
                           approval when it must"

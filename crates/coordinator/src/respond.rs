@@ -18,10 +18,12 @@ use quell_a2a::{
     A2aError, Agent, Artifact, Caller, ErrorKind, EventStream, ListTasks, Message, Part, SendReply,
     SendRequest, StreamEvent, Task, TaskPage, TaskState, TaskStatus,
 };
+use quell_incident::document;
+use quell_incident::ids::StepKey;
 use quell_incident::incident::{Outcome, Phase, Why};
 use quell_incident::severity::Status;
 use quell_incident::workflow::{Draft, Input, Refused};
-use quell_incident::{Alert, AlertStatus, Digest, Envelope, Event, Incident, IncidentId, Revision, view};
+use quell_incident::{Alert, AlertStatus, Digest, Incident, IncidentId, view};
 use quell_service::Scope;
 use quell_store::{MessageKey, StoreError};
 use serde::Deserialize;
@@ -31,11 +33,16 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::alertmanager;
 use crate::correlate::ended_at;
 use crate::draft::ManualDraft;
+use crate::follow::Following;
 use crate::site::{ChangeError, Site};
 use crate::tasks;
 
 /// The source of an alert that came by a message.
 const A2A_SOURCE: &str = "a2a";
+/// The id of the only skill.
+pub(crate) const SKILL: &str = "respond";
+/// What a decision may call itself.
+const DECISION_SCHEMA: &str = "quell/decision/v1";
 
 /// The coordinator as an agent.
 pub(crate) struct Responder {
@@ -46,6 +53,8 @@ pub(crate) struct Responder {
 struct Decision {
     decision: String,
     plan_digest: Option<String>,
+    happened: Option<bool>,
+    step: Option<String>,
     #[serde(default)]
     why: String,
 }
@@ -65,6 +74,7 @@ impl Responder {
 
     /// What a message wants: an incident opened, or a question answered.
     async fn take(&self, caller: &Caller, message: &Message) -> Result<Arc<Incident>, A2aError> {
+        for_this_skill(message)?;
         let data = message.data().ok_or_else(|| {
             A2aError::invalid(
                 "message.parts",
@@ -96,8 +106,9 @@ impl Responder {
         if let Some(key) = &key
             && let Some(taken) = self.site.store.message(key).await.map_err(store_error)?
         {
-            return self.taken(taken.incident_id, taken.content == content).await;
+            return self.taken(message, taken.incident_id, taken.content == content).await;
         }
+        let context = Some(message.context_id.clone()).filter(|context| !context.is_empty());
         let draft = if data.get("labels").is_some() {
             let alert = alert_of(data, self.site.now()).map_err(invalid)?;
             let known = self.site.store.incident_of_alert(&alert.key).await.map_err(store_error)?;
@@ -106,34 +117,43 @@ impl Responder {
                 None => None,
             };
             if let Some(known) = known.as_ref().filter(|known| known.status() != Status::Closed) {
+                in_its_context(message, known)?;
                 return self.heard_again(caller, known.id, alert).await;
             }
             if alert.status == AlertStatus::Resolved {
                 return Err(invalid("the end of an alert that is not known here opens nothing".to_owned()));
             }
-            self.draft_of(alert, known.map(|known| known.id))
+            // What goes on in a context stays in it.
+            let context = context.or_else(|| known.as_ref().and_then(|known| known.context.clone()));
+            Draft { context, ..self.draft_of(alert, known.map(|known| known.id)) }
         } else {
-            let draft: ManualDraft =
-                ManualDraft::deserialize(data).map_err(|error| invalid(error.to_string()))?;
-            draft.into_draft(&caller.name).map_err(invalid)?
+            let draft: ManualDraft = document::object(data).map_err(|unfit| invalid(unfit.to_string()))?;
+            Draft { context, ..draft.into_draft(&caller.name).map_err(invalid)? }
         };
         match self.site.open(draft, caller.name.as_str(), key.map(|key| (key, content))).await {
             Ok(incident) => Ok(incident),
             Err(StoreError::MessageTaken { incident_id, same_content }) => {
-                self.taken(incident_id, same_content).await
+                self.taken(message, incident_id, same_content).await
             }
             Err(error) => Err(store_error(error)),
         }
     }
 
     /// The incident that the same message opened before.
-    async fn taken(&self, id: IncidentId, same_content: bool) -> Result<Arc<Incident>, A2aError> {
+    async fn taken(
+        &self,
+        message: &Message,
+        id: IncidentId,
+        same_content: bool,
+    ) -> Result<Arc<Incident>, A2aError> {
         if !same_content {
             let why = format!("this id opened {id} with another content; use a new one");
             return Err(A2aError::invalid("message.message_id", why));
         }
         let incident = self.site.store.incident(id).await.map_err(store_error)?;
-        incident.ok_or_else(|| A2aError::task_not_found(&id.to_string()))
+        let incident = incident.ok_or_else(|| A2aError::task_not_found(&id.to_string()))?;
+        in_its_context(message, &incident)?;
+        Ok(incident)
     }
 
     /// Takes in what an alert says to the incident under way that it is of: sent again, it opens nothing.
@@ -157,6 +177,7 @@ impl Responder {
             affected_systems: vec![alert.affected_system()],
             origin: A2A_SOURCE.to_owned(),
             linked_to,
+            context: None,
             alert: Some(alert),
         }
     }
@@ -168,16 +189,20 @@ impl Responder {
         data: &Value,
     ) -> Result<Arc<Incident>, A2aError> {
         let incident = self.incident(caller, &message.task_id).await?;
-        may(caller, Scope::Approve)?;
-        if !message.context_id.is_empty() && message.context_id != context_of(&incident) {
-            return Err(A2aError::invalid("message.context_id", "it is not the task's"));
-        }
+        // To say what became of a step approves nothing.
+        let settles = data.get("decision").is_some_and(|decision| decision == "settle");
+        may(caller, if settles { Scope::Operate } else { Scope::Approve })?;
+        in_its_context(message, &incident)?;
         if incident.status() == Status::Closed {
             return Err(A2aError::unsupported("the task is over; open a new incident"));
         }
         let invalid =
             |field: &str, why: String| A2aError::invalid(format!("message.parts[0].data.{field}"), why);
-        let decision = Decision::deserialize(data).map_err(|error| invalid("decision", error.to_string()))?;
+        if data.get("schema").is_some() {
+            document::named(data, DECISION_SCHEMA).map_err(|unfit| invalid(unfit.field, unfit.why))?;
+        }
+        let decision: Decision =
+            document::object(data).map_err(|unfit| invalid("decision", unfit.to_string()))?;
         let digest = decision.plan_digest.as_deref().map(str::parse::<Digest>).transpose();
         let digest = digest.map_err(|error| invalid("plan_digest", error.to_string()))?;
         let by = caller.name.clone();
@@ -188,9 +213,21 @@ impl Responder {
                 Input::Approve { by, digest }
             }
             "deny" => Input::Deny { by, why: decision.why, digest },
+            "settle" => {
+                let key = decision.step.as_deref().map(str::parse::<StepKey>).transpose();
+                let key = key.map_err(|error| invalid("step", error.to_string()))?;
+                let happened = decision.happened.ok_or_else(|| {
+                    invalid("happened", "did the step take effect: true or false?".to_owned())
+                })?;
+                if decision.why.trim().is_empty() {
+                    return Err(invalid("why", "how is that known?".to_owned()));
+                }
+                Input::Settle { by, key, happened, why: decision.why }
+            }
             other => {
                 let other: String = other.chars().take(40).collect();
-                return Err(invalid("decision", format!("`{other}` is neither approve nor deny")));
+                let why = format!("`{other}` is none of approve, deny and settle");
+                return Err(invalid("decision", why));
             }
         };
         match self.site.change(incident.id, &input, caller.name.as_str()).await {
@@ -238,119 +275,50 @@ impl Responder {
     }
 }
 
-struct Following {
-    site: Arc<Site>,
-    changes: tokio::sync::broadcast::Receiver<quell_store::Changed>,
-    id: IncidentId,
-    seen: Revision,
-    over: bool,
-}
-
-impl Following {
-    async fn next(mut self) -> Option<(Vec<Result<StreamEvent, A2aError>>, Self)> {
-        if self.over {
-            return None;
-        }
-        loop {
-            match self.changes.recv().await {
-                Ok(changed) if changed.incident_id != self.id || changed.revision <= self.seen => {}
-                Ok(_) | Err(RecvError::Lagged(_)) => {
-                    let events = self.since_seen().await;
-                    self.over |= events.iter().any(|event| event.as_ref().map_or(true, StreamEvent::is_last));
-                    if !events.is_empty() {
-                        return Some((events, self));
-                    }
-                }
-                Err(RecvError::Closed) => {
-                    self.over = true;
-                    return Some((vec![Err(A2aError::unavailable("the coordinator is stopping"))], self));
-                }
-            }
-        }
-    }
-
-    async fn since_seen(&mut self) -> Vec<Result<StreamEvent, A2aError>> {
-        let log = match self.site.store.log(self.id).await {
-            Ok(log) => log,
-            Err(error) => return vec![Err(store_error(error))],
-        };
-        let mut events = Vec::new();
-        let mut incident = None;
-        for envelope in &log {
-            incident = match incident {
-                None => quell_incident::workflow::opened(envelope).ok(),
-                Some(mut known) => {
-                    quell_incident::workflow::apply(&mut known, envelope).is_ok().then_some(known)
-                }
-            };
-            let Some(incident) = &incident else {
-                return vec![Err(A2aError::internal("the incident's log cannot be folded"))];
-            };
-            if envelope.revision > self.seen {
-                events.extend(events_of(incident, envelope).into_iter().map(Ok));
-            }
-        }
-        self.seen = log.last().map_or(self.seen, |envelope| envelope.revision);
-        events
-    }
-}
-
-fn events_of(incident: &Incident, envelope: &Envelope) -> Vec<StreamEvent> {
-    let (task_id, context_id) = (incident.id.to_string(), context_of(incident));
-    let artifacts: Vec<_> = match &envelope.event {
-        Event::Diagnosed { report } => vec![artifact("diagnosis", json!(report))],
-        Event::Planned { plan, digest, .. } => {
-            vec![artifact("plan", json!({"digest": digest, "plan": plan}))]
-        }
-        Event::StepEnded { .. } | Event::Resolved { .. } => outcome(incident).into_iter().collect(),
-        Event::Closed { .. } => outcome(incident).into_iter().chain(post_mortem(incident)).collect(),
-        _ => Vec::new(),
-    };
-    let artifacts = artifacts.into_iter().map(|artifact| StreamEvent::ArtifactUpdate {
-        task_id: task_id.clone(),
-        context_id: context_id.clone(),
-        artifact,
-        append: false,
-        last_chunk: true,
-        metadata: None,
-    });
-    let artifacts: Vec<_> = artifacts.collect();
-    let mut status = status_of(incident, envelope.at);
-    if let Some(message) = &mut status.message {
-        message.parts = vec![
-            Part::text(view::describe(&envelope.event)),
-            Part::data(json!({
-                "status": incident.status(),
-                "phase": incident.phase.name(),
-                "summary": view::summary(incident),
-                "question": view::to_json(incident)["question"].take(),
-                "event": view::timeline(std::slice::from_ref(envelope)).pop(),
-            })),
-        ];
-    }
-    let status = StreamEvent::StatusUpdate { task_id, context_id, status, metadata: None };
-    artifacts.into_iter().chain(std::iter::once(status)).collect()
-}
-
-fn artifact(name: &str, data: Value) -> Artifact {
+pub(crate) fn artifact(name: &str, data: Value) -> Artifact {
     Artifact::new(name, vec![Part::data(data)]).with_name(name)
 }
 
 /// What was done, and what came of it.
-fn outcome(incident: &Incident) -> Option<Artifact> {
+pub(crate) fn outcome(incident: &Incident) -> Option<Artifact> {
     let actions = || view::to_json(incident)["remediation_actions"].take();
     (!incident.actions.is_empty())
         .then(|| artifact("outcome", json!({"actions": actions(), "resolution": incident.how()})))
 }
 
-fn post_mortem(incident: &Incident) -> Option<Artifact> {
+pub(crate) fn post_mortem(incident: &Incident) -> Option<Artifact> {
     let text = incident.post_mortem.clone()?;
     Some(Artifact::new("post-mortem", vec![Part::text(text)]).with_name("post-mortem"))
 }
 
-/// Incidents of one alert share their context: the first one's id.
+/// The context that its caller named; otherwise incidents of one alert share their context, the first one's id.
 pub(crate) fn context_of(incident: &Incident) -> String {
-    incident.linked_to.unwrap_or(incident.id).to_string()
+    let own = || incident.linked_to.unwrap_or(incident.id).to_string();
+    incident.context.clone().unwrap_or_else(own)
+}
+
+/// A caller's context is kept or refused, never replaced.
+fn in_its_context(message: &Message, incident: &Incident) -> Result<(), A2aError> {
+    let context = context_of(incident);
+    if message.context_id.is_empty() || message.context_id == context {
+        return Ok(());
+    }
+    let why = format!("is not the context of task {}, which is {context:?}", incident.id);
+    Err(A2aError::invalid("message.context_id", why))
+}
+
+/// A message that is meant for another skill is not taken for one that is meant for this one.
+fn for_this_skill(message: &Message) -> Result<(), A2aError> {
+    match message.metadata.as_ref().and_then(|metadata| metadata.get("skill")) {
+        None | Some(Value::Null) => Ok(()),
+        Some(Value::String(skill)) if skill == SKILL => Ok(()),
+        Some(Value::String(skill)) => {
+            let skill: String = skill.chars().take(80).collect();
+            let why = format!("names no skill of this agent: `{skill}`; it has {SKILL}");
+            Err(A2aError::invalid("message.metadata.skill", why))
+        }
+        Some(_) => Err(A2aError::invalid("message.metadata.skill", "is not a string")),
+    }
 }
 
 pub(crate) fn state_of(incident: &Incident) -> TaskState {
@@ -365,7 +333,7 @@ pub(crate) fn state_of(incident: &Incident) -> TaskState {
     }
 }
 
-fn status_of(incident: &Incident, at: Timestamp) -> TaskStatus {
+pub(crate) fn status_of(incident: &Incident, at: Timestamp) -> TaskStatus {
     let mut message = Message::agent(
         format!("{}/{}", incident.id, incident.revision),
         vec![
@@ -428,10 +396,11 @@ fn may(caller: &Caller, scope: Scope) -> Result<(), A2aError> {
 }
 
 pub(crate) fn store_error(error: StoreError) -> A2aError {
-    if error.is_retryable() {
-        return A2aError::unavailable("the store does not answer now; try again").with_cause(error);
+    match error {
+        StoreError::TooLarge { .. } => A2aError::invalid("message", error.to_string()),
+        _ if error.is_for_good() => A2aError::internal(error),
+        _ => A2aError::unavailable("the store does not answer now; try again").with_cause(error),
     }
-    A2aError::internal(error)
 }
 
 fn change_error(error: ChangeError) -> A2aError {

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
-use quell_incident::contract::StepRequest;
+use quell_incident::contract::{ProbeVerdict, StepOutcome, StepRequest};
 use quell_incident::severity::Status;
 use quell_incident::workflow::{self, Duty, DutyKind, Input};
-use quell_incident::{Incident, IncidentId, Untrusted};
+use quell_incident::{Incident, IncidentId, TaskKey, Untrusted};
 use quell_store::{Lease, StoreError, Work};
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
@@ -47,6 +47,29 @@ const LOOK_WITHIN: Duration = Duration::from_secs(30);
 /// An error with an agent's words in it: bounded, and without what a terminal would obey.
 fn for_people(error: &AgentError) -> String {
     Untrusted::new(&error.to_string()).for_people()
+}
+
+/// What the workflow is told when there is no answer, or none that can be used.
+fn failed(task: TaskKey, error: &AgentError) -> Input {
+    Input::TaskFailed { task, why: for_people(error), for_good: error.is_for_good() }
+}
+
+/// What is told instead of an answer that can never be stored, such as one that is too large. Asked again, the agent would say the
+/// same.
+fn cannot_be_stored(input: &Input, error: &StoreError) -> Option<Input> {
+    let why = format!("the answer cannot be stored: {error}");
+    match input {
+        Input::Report { task, .. } | Input::Plan { task, .. } => {
+            Some(Input::TaskFailed { task: task.clone(), why, for_good: true })
+        }
+        Input::StepOutcome { key, outcome } if !matches!(outcome, StepOutcome::Unknown { .. }) => {
+            Some(Input::StepOutcome { key: key.clone(), outcome: StepOutcome::Unknown { why } })
+        }
+        Input::Probed { key, verdict } if !matches!(verdict, ProbeVerdict::CannotTell { .. }) => {
+            Some(Input::Probed { key: key.clone(), verdict: ProbeVerdict::CannotTell { why } })
+        }
+        _ => None,
+    }
 }
 
 /// By which right an incident's worker works.
@@ -285,7 +308,15 @@ impl Runner {
 
     /// Tells the workflow what happened. What does not fit is noted and changes nothing.
     async fn tell(&self, holder: &Holder, id: IncidentId, input: Input, actor: &str) {
-        match self.site.change(id, &input, By::lease(actor, holder.lease)).await {
+        let mut told = self.site.change(id, &input, By::lease(actor, holder.lease)).await;
+        if let Err(ChangeError::Store(error)) = &told
+            && error.is_for_good()
+            && let Some(instead) = cannot_be_stored(&input, error)
+        {
+            warn!(incident_id = %id, %error, "an answer is rejected for good");
+            told = self.site.change(id, &instead, By::lease(actor, holder.lease)).await;
+        }
+        match told {
             Ok(_) => {}
             Err(ChangeError::Refused(refused)) => {
                 info!(incident_id = %id, %refused, "noted, and nothing changed")
@@ -326,14 +357,22 @@ impl Runner {
                 let input = match answer {
                     Ok(diagnosis) => {
                         // Before the event that cites it. Where it cannot be, the agent is asked again, and has it still.
-                        if let Err(error) = diagnosis::keep(&self.site, id, diagnosis.case).await {
+                        let kept = diagnosis::keep(&self.site, id, diagnosis.case).await;
+                        if let Err(error) = &kept
+                            && error.is_for_good()
+                        {
+                            let why = format!("the evidence cannot be stored: {error}");
+                            let rejected = Input::TaskFailed { task, why, for_good: true };
+                            return self.tell(holder, id, rejected, "diagnostic").await;
+                        }
+                        if let Err(error) = kept {
                             error!(incident_id = %id, %error, "the evidence cannot be stored, trying again");
                             tokio::time::sleep(PAUSE).await;
                             return;
                         }
                         Input::Report { task, report: Box::new(diagnosis.report) }
                     }
-                    Err(error) => Input::TaskFailed { task, why: for_people(&error) },
+                    Err(error) => failed(task, &error),
                 };
                 self.tell(holder, id, input, "diagnostic").await;
             }
@@ -346,7 +385,7 @@ impl Runner {
                 self.count(&answer);
                 let input = match answer {
                     Ok(answer) => Input::Plan { task, answer },
-                    Err(error) => Input::TaskFailed { task, why: for_people(&error) },
+                    Err(error) => failed(task, &error),
                 };
                 self.tell(holder, id, input, "resolution").await;
             }

@@ -58,13 +58,13 @@ pub(crate) async fn list(site: &Site, query: &ListTasks) -> Result<TaskPage, A2a
 async fn matching(site: &Site, query: &ListTasks) -> Result<Vec<Place>, A2aError> {
     let mut ask = ListQuery { limit: LIST_LIMIT_MAX, ..ListQuery::default() };
     if !query.context_id.is_empty() {
-        // A context is named by its first incident, and the others came later.
+        // A context is named by its caller, or else by its first incident, and then the others came later.
         let first = match query.context_id.parse::<IncidentId>() {
             Ok(id) => site.store.incident(id).await.map_err(store_error)?,
             Err(_) => None,
         };
-        let Some(first) = first else { return Ok(Vec::new()) };
-        ask.since = Some(first.created_at);
+        let first = first.filter(|first| first.context.is_none());
+        ask.since = first.map(|first| first.created_at);
     }
     let mut places = Vec::new();
     for _ in 0..STORE_PAGES_MAX {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use quell_a2a::{A2aError, Message, Outcome, Skill, SkillError, Work};
+use quell_incident::document;
 use quell_tool::{CallContext, check_schema};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -27,7 +28,9 @@ pub(crate) struct CallTool {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Call {
-    schema: String,
+    /// Looked at beforehand.
+    #[serde(rename = "schema")]
+    _schema: String,
     /// Without one the tools are listed.
     #[serde(default)]
     tool: Option<String>,
@@ -72,11 +75,10 @@ impl Skill for CallTool {
 fn call(data: Option<&Value>, means: &Means) -> Result<Call, (String, String)> {
     let data =
         data.ok_or_else(|| ("parts".to_owned(), format!("one data part `{CALL_SCHEMA}` is needed")))?;
+    document::named(data, CALL_SCHEMA)
+        .map_err(|unfit| (format!("parts[0].data.{}", unfit.field), unfit.why))?;
     let call: Call = serde_path_to_error::deserialize(data)
         .map_err(|error| (format!("parts[0].data.{}", error.path()), error.into_inner().to_string()))?;
-    if call.schema != CALL_SCHEMA {
-        return Err(("parts[0].data.schema".to_owned(), format!("must be `{CALL_SCHEMA}`")));
-    }
     let registry = &means.tools.registry;
     let Some(tool) = &call.tool else { return Ok(call) };
     let Some(spec) = registry.spec(tool) else {

@@ -9,6 +9,7 @@ use quell_diagnose::case::CASE_MEDIA_TYPE;
 use quell_diagnose::{Aids, Case, RuleSet};
 use quell_incident::Report;
 use quell_incident::contract::DiagnoseRequest;
+use quell_incident::document::{self, Document};
 use quell_incident::ids::Digest;
 use serde_json::Value;
 use tracing::Instrument;
@@ -20,8 +21,6 @@ use crate::sources::Tools;
 
 /// The id of the skill.
 pub(crate) const DIAGNOSE: &str = "diagnose";
-/// The schema of its message.
-const REQUEST_SCHEMA: &str = "quell/diagnose/v1";
 /// The name of its artifact.
 const ARTIFACT: &str = "report";
 /// The name of the artifact from which the report can be made again.
@@ -134,10 +133,8 @@ async fn computed<T: Send + 'static>(compute: impl FnOnce() -> T + Send + 'stati
 fn request(data: Option<&Value>) -> Result<DiagnoseRequest, (String, String)> {
     let data = data
         .ok_or_else(|| ("parts".to_owned(), "one data part with a diagnose request is needed".to_owned()))?;
-    let request: DiagnoseRequest = serde_path_to_error::deserialize(data)
-        .map_err(|error| (format!("parts[0].data.{}", error.path()), error.into_inner().to_string()))?;
-    if request.schema != REQUEST_SCHEMA {
-        return Err(("parts[0].data.schema".to_owned(), format!("must be `{REQUEST_SCHEMA}`")));
-    }
-    Ok(request)
+    document::named(data, DiagnoseRequest::SCHEMA)
+        .map_err(|unfit| (format!("parts[0].data.{}", unfit.field), unfit.why))?;
+    serde_path_to_error::deserialize(data)
+        .map_err(|error| (format!("parts[0].data.{}", error.path()), error.into_inner().to_string()))
 }

@@ -22,7 +22,7 @@ use crate::workflow::AutonomyDecision;
 
 /// The version of every event's payload that this program writes. Older ones are brought up when they are read; they are never
 /// rewritten.
-pub const EVENT_VERSION: u16 = 2;
+pub const EVENT_VERSION: u16 = 3;
 
 /// An event with all that is known of how it came to be.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -151,6 +151,9 @@ pub enum Event {
         started_at: Timestamp,
         /// It is not looked into before this.
         settle_until: Timestamp,
+        /// The A2A context in which a caller opened it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        context: Option<String>,
     },
     /// An alert began to fire, here or again.
     AlertFired {
@@ -340,6 +343,17 @@ pub enum Event {
         /// Whether a probe said so.
         by_probe: bool,
     },
+    /// A person said whether a step took effect of which no probe could tell: only then its target may be freed.
+    StepSettled {
+        /// The step's key.
+        key: StepKey,
+        /// Who.
+        by: String,
+        /// Whether it took effect.
+        happened: bool,
+        /// Their words.
+        why: String,
+    },
     /// A person wants it stopped before the next step.
     StopAsked {
         /// Who.
@@ -391,7 +405,8 @@ pub enum Event {
     Escalated {
         /// Why.
         why: Why,
-        /// The step whose effect is unknown, if one is: its target stays locked until a person decides.
+        /// The step whose effect is unknown, if one is: its target stays locked until a person says whether it
+        /// happened.
         unknown: Option<Box<UnknownStep>>,
         /// The first reminder.
         remind_at: Timestamp,
@@ -474,6 +489,7 @@ impl Event {
             Self::StepStarted { .. } => "step_started",
             Self::StepDoubted { .. } => "step_doubted",
             Self::StepEnded { .. } => "step_ended",
+            Self::StepSettled { .. } => "step_settled",
             Self::StopAsked { .. } => "stop_asked",
             Self::VerificationStarted { .. } => "verification_started",
             Self::ChecksRead { .. } => "checks_read",

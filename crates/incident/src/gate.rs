@@ -77,9 +77,33 @@ pub struct SiteGates {
     pub epoch: GateEpoch,
     /// Set while the kill switch is engaged: nothing starts, not even an undo.
     pub kill_switch: Option<KillSwitch>,
+    /// Who released it last, while it is not engaged: letting everything go on is answered for like stopping it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released: Option<KillSwitch>,
 }
 
-/// Who engaged the kill switch, and why.
+impl SiteGates {
+    /// The switches after somebody threw the kill switch.
+    #[must_use]
+    pub fn thrown(&self, throw: Throw) -> Self {
+        let (kill_switch, released) = match throw {
+            Throw::Engage(word) => (Some(word), None),
+            Throw::Release(word) => (None, Some(word)),
+        };
+        Self { epoch: self.epoch.next(), kill_switch, released }
+    }
+}
+
+/// What is done to the kill switch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Throw {
+    /// Nothing starts any more.
+    Engage(KillSwitch),
+    /// Plans may be carried out again.
+    Release(KillSwitch),
+}
+
+/// Who threw the kill switch, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KillSwitch {
     /// The authenticated caller.

@@ -11,7 +11,9 @@ use crate::correlation::{Flapping, GroupId};
 use crate::gate::CoolDown;
 use crate::ids::{Digest, FencingToken, IncidentId, Revision, RunbookName, StepKey, TargetName};
 use crate::members::Members;
-pub use crate::phase::{Approval, Asking, Doubt, How, Outcome, Phase, Proposal, Run, Stop, UnknownStep, Why};
+pub use crate::phase::{
+    Approval, Asking, Doubt, How, Outcome, Phase, Proposal, Run, Settlement, Stop, UnknownStep, Why,
+};
 use crate::plan::{Change, Plan};
 use crate::report::Report;
 use crate::said::{Said, same_word};
@@ -58,6 +60,8 @@ pub struct Incident {
     pub origin: String,
     /// An earlier incident of the same alert.
     pub linked_to: Option<IncidentId>,
+    /// The A2A context in which a caller opened it, which is kept.
+    pub context: Option<String>,
     /// When the first alert began.
     pub started_at: Timestamp,
     /// When it was opened.
@@ -140,6 +144,8 @@ pub struct ActionRecord {
     pub ended_at: Option<Timestamp>,
     /// How; `None` while it runs or is unknown.
     pub outcome: Option<StepOutcome>,
+    /// The person's word that the outcome rests on, where nothing else could tell.
+    pub settled: Option<Settlement>,
 }
 
 impl ActionRecord {
@@ -228,7 +234,7 @@ impl Incident {
         }
     }
 
-    /// What agents are told of it.
+    /// What agents are told of it now. A request under way keeps its own, see [`Asking::brief`].
     pub fn brief(&self) -> IncidentBrief {
         // The alert that opened it stands for it; in the sample those that fire come first.
         let mut alerts: Vec<_> = self.alerts.values().collect();

@@ -10,6 +10,7 @@
 pub mod alert;
 pub mod contract;
 pub mod correlation;
+pub mod document;
 pub mod event;
 pub mod evidence;
 pub mod gate;

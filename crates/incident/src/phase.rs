@@ -1,9 +1,11 @@
 //! Where an incident stands, with exactly the data that belongs there, and the reasons that are kept for people.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::contract::{TargetLock, VerificationReport};
+use crate::contract::{IncidentBrief, TargetLock, VerificationReport};
 use crate::gate::ClosedGate;
 use crate::ids::{Digest, RunbookName, StepKey, TaskKey};
 use crate::plan::Plan;
@@ -128,7 +130,7 @@ pub enum Phase {
 }
 
 /// A request to an agent under way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Asking {
     /// Its key.
     pub task: TaskKey,
@@ -138,6 +140,9 @@ pub struct Asking {
     pub not_before: Timestamp,
     /// Late after this.
     pub deadline: Timestamp,
+    /// What the agent is told of the incident: as it was when the request was decided, whatever has happened to it since. An agent
+    /// that knows the key refuses another content under it.
+    pub brief: Arc<IncidentBrief>,
 }
 
 /// A plan with its digest and who agreed to it.
@@ -224,6 +229,19 @@ pub struct UnknownStep {
     pub why: String,
 }
 
+/// A person's word on whether a step took effect of which no probe could tell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settlement {
+    /// Who.
+    pub by: String,
+    /// Whether it took effect.
+    pub happened: bool,
+    /// Their words.
+    pub why: String,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// Why a person must decide.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
@@ -269,6 +287,15 @@ pub enum Why {
         /// What the probe says.
         because: String,
     },
+    /// A person said whether it happened; how to go on is still to be decided.
+    StepSettled {
+        /// Who.
+        by: String,
+        /// Whether the step took effect.
+        happened: bool,
+        /// Their words.
+        because: String,
+    },
     /// Undoing failed or was not done in time.
     UndoFailed {
         /// Why.
@@ -301,6 +328,10 @@ impl std::fmt::Display for Why {
             }
             Self::StepUnknown { because } => {
                 write!(formatter, "whether a step took effect is not known: {because}")
+            }
+            Self::StepSettled { by, happened, because } => {
+                let what = if *happened { "took effect" } else { "did not take effect" };
+                write!(formatter, "{by} says that the step {what} ({because}); how to go on is open")
             }
             Self::UndoFailed { because } => write!(formatter, "the undo failed: {because}"),
             Self::NotFixed { because } => write!(formatter, "it was tried and undone: {because}"),

@@ -103,14 +103,26 @@ fn question(incident: &Incident) -> Value {
             "why": why,
             "acknowledged_by": acknowledged_by,
             "unknown_step": unknown,
+            "remedy": settle_first(incident),
         }),
         Phase::TakenOver { by, unknown } => json!({
             "kind": "taken_over",
             "text": format!("{by} has taken over"),
             "unknown_step": unknown,
+            "remedy": settle_first(incident),
         }),
         _ => Value::Null,
     }
+}
+
+/// What a person has to do before anything else, while the effect of a step is unknown.
+fn settle_first(incident: &Incident) -> Option<String> {
+    let unknown = incident.unknown_step()?;
+    Some(format!(
+        "`{}` stays locked until a person says whether `{}` took effect: quell incident settle {} \
+         --happened|--not-happened --why ...",
+        unknown.lock.target, unknown.title, incident.id
+    ))
 }
 
 /// One sentence on where the incident stands.
@@ -192,6 +204,7 @@ fn action(record: &ActionRecord) -> Value {
             Some(StepOutcome::Done { .. }) | None => Value::Null,
         },
         "key": record.key,
+        "settled": record.settled,
     })
 }
 
@@ -301,6 +314,12 @@ pub fn describe(event: &Event) -> String {
             StepEnd::Failed { why } => format!("step {key} failed: {why}"),
             StepEnd::Refused { why } => format!("step {key} was not done: {why}"),
         },
+        Event::StepSettled { key, by, happened: true, why } => {
+            format!("{by} says that step {key} took effect: {why}")
+        }
+        Event::StepSettled { key, by, happened: false, why } => {
+            format!("{by} says that step {key} did not take effect: {why}")
+        }
         Event::StopAsked { by, take_over: true, .. } => format!("{by} takes over before the next step"),
         Event::StopAsked { by, .. } => format!("{by} stops it before the next step"),
         Event::VerificationStarted { earliest_clear, .. } => {
@@ -325,7 +344,11 @@ pub fn describe(event: &Event) -> String {
                 cool_down.runbook, cool_down.class, cool_down.target, cool_down.until
             )
         }
-        Event::Escalated { why, .. } => format!("handed to a person: {why}"),
+        Event::Escalated { why, unknown: None, .. } => format!("handed to a person: {why}"),
+        Event::Escalated { why, unknown: Some(unknown), .. } => format!(
+            "handed to a person: {why}; {} stays locked until a person says whether `{}` took effect",
+            unknown.lock.target, unknown.title
+        ),
         Event::EscalationReminded { .. } => "reminded that a person must decide".to_owned(),
         Event::Acknowledged { by } => format!("{by} has seen it"),
         Event::TakenOver { by } => format!("{by} took over"),
@@ -434,9 +457,11 @@ pub(crate) fn post_mortem(incident: &Incident, outcome: &Outcome, now: Timestamp
                 None => "unknown",
             };
             let undo = if record.undo { " (undo)" } else { "" };
+            let settled = record.settled.as_ref();
+            let settled = settled.map(|word| format!(", says {}: {}", word.by, word.why)).unwrap_or_default();
             let _ = writeln!(
                 text,
-                "- {} {}{undo} on {}: {result}{}",
+                "- {} {}{undo} on {}: {result}{settled}{}",
                 record.started_at,
                 record.action,
                 record.target,

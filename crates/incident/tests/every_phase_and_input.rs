@@ -96,6 +96,13 @@ fn phases() -> Vec<(&'static str, Case)> {
             }),
         ),
         ("escalated, a step unknown", make(auto(), &unknown)),
+        (
+            "taken_over, a step unknown",
+            make(auto(), &|case| {
+                unknown(case);
+                take_over(case);
+            }),
+        ),
         ("taken_over", make(auto(), &take_over)),
         ("resolved", make(auto(), &resolve)),
         (
@@ -152,7 +159,8 @@ fn inputs(case: &Case) -> Vec<(&'static str, Input)> {
             "no plan",
             Input::Plan { task: task_of(case), answer: PlanAnswer::NoPlan { why: "none".to_owned() } },
         ),
-        ("task failed", Input::TaskFailed { task: task_of(case), why: "down".to_owned() }),
+        ("task failed", Input::TaskFailed { task: task_of(case), why: "down".to_owned(), for_good: false }),
+        ("task rejected", Input::TaskFailed { task: task_of(case), why: "no".to_owned(), for_good: true }),
         ("step done", Input::StepOutcome { key: key_of(case), outcome: done(now) }),
         (
             "step failed",
@@ -187,6 +195,8 @@ fn inputs(case: &Case) -> Vec<(&'static str, Input)> {
         ("hand back", Input::HandBack { by: by() }),
         ("run a runbook", Input::RunRunbook { by: by(), runbook: RunbookName::declared("patch").unwrap() }),
         ("diagnose again", Input::DiagnoseAgain { by: by() }),
+        ("settle: it happened", settle(true)),
+        ("settle: it did not", settle(false)),
         ("resolve", Input::Resolve { by: by() }),
         ("close", Input::Close { by: by(), why: String::new() }),
         ("withdraw", Input::Withdraw { by: by() }),
@@ -215,6 +225,10 @@ fn many_clear(case: &Case, more: Option<u64>) -> Input {
     let source = quell_incident::ids::SourceName::declared("alertmanager").unwrap();
     let truncated = more.map(|more| (GroupId::of_message(&source, None), more)).into_iter().collect();
     Input::Alerts(Box::new(AlertBatch { cleared: cleared.collect(), truncated, ..AlertBatch::default() }))
+}
+
+fn settle(happened: bool) -> Input {
+    Input::Settle { by: "ann".to_owned(), key: None, happened, why: "looked at it".to_owned() }
 }
 
 fn flaps(case: &Case) -> Input {

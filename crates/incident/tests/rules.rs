@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::*;
 use jiff::SignedDuration;
@@ -12,12 +12,12 @@ use proptest::prelude::*;
 use quell_incident::contract::{PlanAnswer, ProbeVerdict, StepEnd, StepOutcome, Verdict};
 use quell_incident::correlation::{Flapping, GroupId, JoinedBy};
 use quell_incident::event::Cleared;
-use quell_incident::gate::{AlertNow, CoolDown, KillSwitch, LockState, OpenWindow, SiteGates, WindowKind};
+use quell_incident::gate::{AlertNow, CoolDown, KillSwitch, LockState, OpenWindow, Throw, WindowKind};
 use quell_incident::ids::{IncidentId, RunbookName, StepKey, TaskKey};
 use quell_incident::incident::{How, Incident, Outcome, Phase, SAMPLE_MAX};
 use quell_incident::plan::Undo;
 use quell_incident::severity::{Priority, Severity};
-use quell_incident::workflow::{self, AlertBatch, Autonomy, FiredAlert, Input, Policy};
+use quell_incident::workflow::{self, AlertBatch, Autonomy, DutyKind, FiredAlert, Input, Policy};
 use quell_incident::{Digest, Event};
 
 /// One turn of a history: what is tried, with which variation, after how many seconds.
@@ -79,6 +79,11 @@ fn what_fits(incident: &Incident, variation: u8) -> u8 {
         Phase::Held { .. } | Phase::Executing { .. } | Phase::Undoing { .. } => 13,
         Phase::AwaitingApproval { .. } => 19,
         Phase::Verifying { .. } => [11, 11, 1, 25][usize::from(variation / 64)],
+        Phase::Escalated { unknown: Some(_), .. } | Phase::TakenOver { unknown: Some(_), .. }
+            if variation.is_multiple_of(3) =>
+        {
+            29
+        }
         Phase::Escalated { .. } | Phase::TakenOver { .. } => 20,
         Phase::Resolved { .. } | Phase::Closed { .. } => 0,
     }
@@ -86,7 +91,7 @@ fn what_fits(incident: &Incident, variation: u8) -> u8 {
 
 /// Turns a random number into an input, mostly one that fits; also changes the world.
 fn input_of(case: &mut Case, turn: &Turn) -> Input {
-    let what = if turn.what < 29 { turn.what } else { what_fits(&case.incident, turn.variation) };
+    let what = if turn.what < 30 { turn.what } else { what_fits(&case.incident, turn.variation) };
     let variation = turn.variation;
     let odd = variation % 2 == 1;
     let by = if odd { "ann" } else { "bob" }.to_owned();
@@ -141,7 +146,10 @@ fn input_of(case: &mut Case, turn: &Turn) -> Input {
             };
             Input::Plan { task: task_of(incident), answer }
         }
-        7 => Input::TaskFailed { task: task_of(incident), why: "agent down".to_owned() },
+        7 => {
+            let for_good = variation < 40;
+            Input::TaskFailed { task: task_of(incident), why: "agent down".to_owned(), for_good }
+        }
         8 | 9 => {
             let outcome = match variation % 6 {
                 0 => StepOutcome::Failed { why: "exit 1".to_owned() },
@@ -201,8 +209,8 @@ fn input_of(case: &mut Case, turn: &Turn) -> Input {
         },
         21 => {
             let kill = KillSwitch { by, why: "storm".to_owned(), at: now };
-            case.world.site =
-                SiteGates { epoch: case.world.site.epoch.next(), kill_switch: odd.then_some(kill) };
+            let throw = if odd { Throw::Engage(kill) } else { Throw::Release(kill) };
+            case.world.site = case.world.site.thrown(throw);
             Input::Deadline
         }
         22 => {
@@ -216,6 +224,17 @@ fn input_of(case: &mut Case, turn: &Turn) -> Input {
             }
             Input::Deadline
         }
+        29 => Input::Settle {
+            by,
+            key: (variation % 4 < 2).then(|| {
+                incident
+                    .unknown_step()
+                    .filter(|_| odd)
+                    .map_or(key_of(incident, true), |step| step.key.clone())
+            }),
+            happened: variation > 128,
+            why: "looked at it".to_owned(),
+        },
         23 if variation < 30 => Input::Resolve { by },
         24 if variation < 20 => Input::Close { by, why: "enough".to_owned() },
         _ => {
@@ -353,6 +372,7 @@ fn check_turn(case: &Case, before: &Incident, events: &[Event], input: &Input) {
         }
     }
     members_are_exact(after);
+    only_a_person_settles(before, after, events);
     if events.iter().any(|event| matches!(event, Event::AlertsJoined { joined: Some(_), .. })) {
         let known = |fired: &FiredAlert| before.members.get(&fired.alert.key).is_some();
         let all_known = matches!(input, Input::Alerts(batch) if batch.fired.iter().all(known));
@@ -361,6 +381,36 @@ fn check_turn(case: &Case, before: &Incident, events: &[Event], input: &Input) {
     ended_attempts_cool_down(before, after, events);
     nothing_is_kept_locked_for_nothing(after, case);
     nothing_waits_for_ever(after);
+}
+
+/// While the effect of a step is unknown its lock stays, nothing starts and nothing is over, until a person has said what happened.
+fn only_a_person_settles(before: &Incident, after: &Incident, events: &[Event]) {
+    let Some(unknown) = before.unknown_step() else { return };
+    let settled = events.iter().position(|event| matches!(event, Event::StepSettled { .. }));
+    let moved_on = events.iter().position(|event| {
+        matches!(
+            event,
+            Event::LocksReleased { .. }
+                | Event::DiagnosisStarted { .. }
+                | Event::PlanningStarted { .. }
+                | Event::StepStarted { .. }
+                | Event::HandedBack { .. }
+                | Event::Resolved { .. }
+                | Event::Closed { .. }
+        )
+    });
+    assert!(moved_on.is_none_or(|moved_on| settled.is_some_and(|settled| settled < moved_on)), "{events:?}");
+    match settled {
+        None => {
+            assert_eq!(after.unknown_step(), Some(unknown));
+            assert_eq!(after.locks.get(&unknown.lock.target), Some(&unknown.lock.token));
+        }
+        Some(_) => {
+            assert!(after.unknown_step().is_none() && after.locks.is_empty());
+            let action = after.actions.iter().find(|action| action.key == unknown.key).unwrap();
+            assert!(action.settled.is_some() && action.success().is_some());
+        }
+    }
 }
 
 fn workflow_excludes(incident: &Incident) -> Vec<RunbookName> {
@@ -433,8 +483,25 @@ fn check_log(case: &Case) {
     assert_eq!(workflow::replay(&case.log).unwrap(), case.incident, "replay is recovery");
 }
 
+/// Whatever joins, clears or is silenced between asking and asking again: an agent refuses another content under a key that it knows.
+fn a_key_stands_for_one_request(incident: &Incident, asked: &mut BTreeMap<String, String>) {
+    for duty in workflow::duties(incident) {
+        let request = match &duty.kind {
+            DutyKind::Diagnose(request) => serde_json::to_string(request),
+            DutyKind::Plan(request) => serde_json::to_string(request),
+            DutyKind::Step(request) | DutyKind::Probe(request) => serde_json::to_string(request),
+            DutyKind::Verify(request) => serde_json::to_string(request),
+            DutyKind::LookAtGates { .. } => continue,
+        };
+        let request = request.unwrap();
+        let first = asked.entry(duty.key.clone()).or_insert_with(|| request.clone());
+        assert_eq!(*first, request, "{} is another request now", duty.key);
+    }
+}
+
 fn run_history(policy: Policy, turns: &[Turn]) -> Case {
     let mut case = Case::new(policy);
+    let mut asked = BTreeMap::new();
     for turn in turns {
         case.pass(i64::from(turn.seconds));
         let input = input_of(&mut case, turn);
@@ -444,6 +511,7 @@ fn run_history(policy: Policy, turns: &[Turn]) -> Case {
             // Rule 11: what does not fit changes nothing.
             Err(_) => assert_eq!(before, case.incident),
         }
+        a_key_stands_for_one_request(&case.incident, &mut asked);
     }
     check_log(&case);
     case
@@ -485,6 +553,7 @@ fn no_history_breaks_a_rule() {
         "reopened",
         "closed",
         "stop_asked",
+        "step_settled",
         "alerts_joined",
         "alerts_cleared",
         "alerts_truncated",

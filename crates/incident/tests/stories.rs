@@ -7,8 +7,7 @@ use common::*;
 use quell_incident::contract::{PlanAnswer, ProbeVerdict, StepOutcome, Verdict};
 use quell_incident::correlation::Flapping;
 use quell_incident::event::EVENT_VERSION;
-use quell_incident::gate::{AlertNow, KillSwitch, LockState, OpenWindow, SiteGates, WindowKind};
-use quell_incident::ids::GateEpoch;
+use quell_incident::gate::{AlertNow, KillSwitch, LockState, OpenWindow, Throw, WindowKind};
 use quell_incident::incident::{How, Outcome, Phase, Why};
 use quell_incident::severity::{Priority, Severity};
 use quell_incident::workflow::{self, AlertBatch, Autonomy, Input, Policy, Refused};
@@ -274,8 +273,14 @@ fn what_no_probe_can_tell_goes_to_a_person_and_the_lock_stays() {
     // Cleared, but nobody knows what was done: a person must say.
     case.must(Input::AlertCleared { key: case.key(), at: now });
     assert_eq!(case.phase(), "escalated");
-    case.must(Input::Resolve { by: "ann".to_owned() });
-    assert_eq!(case.phase(), "resolved");
+    let settle = |happened| Input::Settle {
+        by: "ann".to_owned(),
+        key: None,
+        happened,
+        why: "looked at the database".to_owned(),
+    };
+    case.must(settle(true));
+    assert_eq!(case.phase(), "resolved", "it had cleared, and only the step was open");
     assert!(case.locks.values().all(|lock| lock.holder.is_none()));
 }
 
@@ -301,10 +306,10 @@ fn the_kill_switch_stops_steps_and_undo() {
     let now = case.now;
     case.must(Input::Checks(checks(Verdict::Failed, now)));
     let kill = KillSwitch { by: "ann".to_owned(), why: "storm".to_owned(), at: now };
-    case.world.site = SiteGates { epoch: GateEpoch(1), kill_switch: Some(kill) };
+    case.world.site = case.world.site.thrown(Throw::Engage(kill.clone()));
     case.gates();
     assert!(started(&case).iter().all(|(_, undo)| !undo));
-    case.world.site = SiteGates { epoch: GateEpoch(2), kill_switch: None };
+    case.world.site = case.world.site.thrown(Throw::Release(kill));
     case.do_step();
     assert!(started(&case).iter().any(|(_, undo)| *undo));
 }

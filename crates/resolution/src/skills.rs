@@ -7,12 +7,12 @@ use quell_a2a::{A2aError, Message, Outcome, Skill, SkillError, Work};
 use quell_incident::contract::{
     Introduced, Introduction, PlanAnswer, PlanRequest, ProbeVerdict, StepOutcome, StepRequest, Verdict, VerifyRequest,
 };
+use quell_incident::document::{self, Document};
 use quell_remedy::{Agent, verify};
 use quell_service::Clock;
 use quell_sign::{NotAKey, PublicKey};
 use quell_tool::ReadRegistry;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::metrics::Metrics;
 
@@ -179,10 +179,13 @@ impl Skill for ResolutionSkill {
     }
 }
 
-/// The request in a message's data part.
-fn read<T: DeserializeOwned>(message: &Message) -> Result<T, A2aError> {
+/// The request in a message's data part: of the skill's schema, so that a message of another kind or version is refused by name.
+fn read<T: Document>(message: &Message) -> Result<T, A2aError> {
     let data = message.data().ok_or_else(|| A2aError::invalid("message.parts", "needs one data part"))?;
-    T::deserialize(data).map_err(|error| A2aError::invalid("message.parts.data", error.to_string()))
+    document::read(data).map_err(|unfit| {
+        let point = if unfit.field.is_empty() { "" } else { "." };
+        A2aError::invalid(format!("message.parts.data{point}{}", unfit.field), unfit.why)
+    })
 }
 
 /// The key by which a coordinator introduces itself.

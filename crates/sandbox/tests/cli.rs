@@ -240,7 +240,13 @@ async fn the_kill_switch_is_seen_and_thrown() {
         (&state["engaged"], &state["by"], &state["why"]),
         (&json!(true), &json!("local"), &json!("database move"))
     );
-    ok(&sandbox, &["kill-switch", "off"]).await.has(&["not engaged"]);
+    ok(&sandbox, &["kill-switch", "off", "--why", "moved"]).await.has(&[
+        "not engaged",
+        "released",
+        "local",
+        "(moved)",
+    ]);
+    ok(&sandbox, &["kill-switch", "status"]).await.has(&["not engaged", "released", "local", "(moved)"]);
     run(&sandbox, &["kill-switch", "on"]).await.fails(2, &["--why"]);
 }
 

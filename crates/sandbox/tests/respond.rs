@@ -171,7 +171,8 @@ async fn messages_that_cannot_be_taken_are_told_why() {
         ("an empty title", of(json!({"title": " "})), "`title` is empty"),
         ("a wrong priority", of(json!({"title": "A", "priority": "urgent"})), "urgent"),
         ("a wrong schema", of(json!({"title": "A", "schema": "quell/plan/v1"})), "quell/incident-draft/v1"),
-        ("a number", of(json!(5)), "struct"),
+        ("a number", of(json!(5)), "a JSON object"),
+        ("a list", of(json!(["quell/incident-draft/v1", "A"])), "a JSON object"),
         ("an alert without labels", of(json!({"labels": {}})), "no labels"),
         ("an odd alert", of(json!({"labels": {"a": "b"}, "status": "odd"})), "`odd`"),
         ("a list of alerts", of(json!({"version": "4", "alerts": []})), "unknown field"),
@@ -334,7 +335,27 @@ async fn a_question_is_answered_by_a_message() {
         assert_eq!(error.kind(), kind, "{what}: {error:?}");
         assert!(error.message().contains(words), "{what}: {error:?}");
     }
+    // By their order these would be the fields of a decision, and no list is a person's word.
+    for list in [json!(["approve", digest]), json!([{"decision": "approve", "plan_digest": digest}])] {
+        let error = send(client, answer(&asked, "list", list)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
+    }
     let approve = json!({"decision": "approve", "plan_digest": digest});
+    for (what, message) in [
+        ("another skill", answer(&asked, "s1", approve.clone()).with_skill("diagnose")),
+        (
+            "another schema",
+            answer(
+                &asked,
+                "s2",
+                json!({"schema": "quell/step/v1", "decision": "approve", "plan_digest": digest}),
+            ),
+        ),
+    ] {
+        let error = send(client, message).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{what}: {error:?}");
+    }
+    let following = client.subscribe(&asked.id).await.unwrap();
     let lost = Message { task_id: NOBODY.to_owned(), ..message("lost", approve.clone()) };
     assert_eq!(send(client, lost).await.unwrap_err().kind(), ErrorKind::TaskNotFound);
     let elsewhere = Message { context_id: NOBODY.to_owned(), ..answer(&asked, "elsewhere", approve.clone()) };
@@ -345,6 +366,9 @@ async fn a_question_is_answered_by_a_message() {
     let yes = SendRequest::new(answer(&asked, "yes", approve));
     let done = task(client.send(yes).await.unwrap());
     assert_eq!(done.state(), TaskState::Completed, "{done:#?}");
+    let told = events_of(following).await;
+    let asks = told.iter().skip(1).filter(|event| event.state() == Some(TaskState::InputRequired));
+    assert_eq!(asks.count(), 0, "after the approval nothing is asked: {told:#?}");
     let after = incident(&site.sandbox, &asked.id).await;
     let approved =
         after["timeline"].as_array().unwrap().iter().find(|entry| entry["type"] == "approved").unwrap();
@@ -523,4 +547,74 @@ async fn incidents_of_one_alert_share_their_context() {
         found,
         [(second, first.clone(), TaskState::Working), (first.clone(), first, TaskState::Completed)]
     );
+}
+
+/// A caller's context is kept, or refused; it is never replaced by another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_context_that_a_caller_names_is_kept() {
+    let sandbox = Sandbox::start(still()).await.unwrap();
+    let client = client(&sandbox);
+    let within = |context: &str, message: Message| Message { context_id: context.to_owned(), ..message };
+    let opened = send(&client, within("night-shift", message("m1", draft("Slow")))).await.unwrap();
+    assert_eq!(opened.context_id, "night-shift");
+    assert_eq!(client.get_task(&opened.id, None).await.unwrap().context_id, "night-shift");
+    // Sent again it is the same task, and in another context it is another content.
+    let again = send(&client, within("night-shift", message("m1", draft("Slow")))).await.unwrap();
+    assert_eq!((&again.id, again.context_id.as_str()), (&opened.id, "night-shift"));
+    let moved = send(&client, within("day-shift", message("m1", draft("Slow")))).await.unwrap_err();
+    assert_eq!(moved.kind(), ErrorKind::Invalid, "{moved:?}");
+    // An alert of an incident that has a context of its own is not taken in another one.
+    let alert = firing("Again", &[("instance", "shop:80")]);
+    let first = send(&client, within("night-shift", message("m2", alert.clone()))).await.unwrap();
+    assert_eq!(first.context_id, "night-shift");
+    let elsewhere = send(&client, within("day-shift", message("m3", alert.clone()))).await.unwrap_err();
+    assert_eq!(elsewhere.kind(), ErrorKind::Invalid, "{elsewhere:?}");
+    assert!(elsewhere.message().contains("night-shift"), "{elsewhere:?}");
+    assert_eq!(send(&client, message("m4", alert)).await.unwrap().context_id, "night-shift");
+    let query = ListTasks { context_id: "night-shift".to_owned(), ..ListTasks::default() };
+    let listed: BTreeSet<_> = listed(&client, query).await.into_iter().collect();
+    assert_eq!(listed, BTreeSet::from([opened.id, first.id]));
+}
+
+/// A message that is meant for another skill is refused, also where there is only one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_for_another_skill_is_refused() {
+    let sandbox = Sandbox::start(still()).await.unwrap();
+    let client = client(&sandbox);
+    for skill in ["diagnose", "plan", "", "Respond"] {
+        let error = send(&client, message("m1", draft("Slow")).with_skill(skill)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{skill}: {error:?}");
+        assert!(error.message().contains("message.metadata.skill"), "{skill}: {error:?}");
+    }
+    assert_eq!(sandbox.get("/api/incidents").await.unwrap(), json!([]));
+}
+
+/// Only a person can say what became of a step, here by a message.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_is_settled_by_a_message() {
+    let resolution =
+        Scripts::resolution().with("execute", |_, _| fails("broken pipe")).with("probe", |_, request| {
+            Says::Data(json!({"key": request["key"], "verdict": {"kind": "cannot_tell", "why": "no access"}}))
+        });
+    let quick: fn(Options) -> Options =
+        |options| options.replacing("step_grace: 2s, probe: 30s", "step_grace: 500ms, probe: 2s");
+    let site = site_with(resolution, quick).await;
+    let asked = task(site.client.send(SendRequest::new(message("m1", draft("Unknown")))).await.unwrap());
+    assert_eq!(data_of(&asked)["question"]["unknown_step"]["lock"]["target"], "shop", "{asked:#?}");
+    let error = site.client.cancel(&asked.id).await.unwrap_err();
+    assert!(error.message().contains("quell incident settle"), "{error:?}");
+    for (what, data, field) in [
+        ("no verdict", json!({"decision": "settle", "why": "seen"}), "happened"),
+        ("no reason", json!({"decision": "settle", "happened": true}), "why"),
+        ("no key", json!({"decision": "settle", "happened": true, "why": "seen", "step": " "}), "step"),
+    ] {
+        let error = send(&site.client, answer(&asked, what, data)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{what}: {error:?}");
+        assert!(error.message().contains(field), "{what}: {error:?}");
+    }
+    let settle = json!({"decision": "settle", "happened": false, "why": "it is as old as before"});
+    let settled = send(&site.client, answer(&asked, "s", settle.clone())).await.unwrap();
+    assert_eq!(data_of(&settled)["question"]["unknown_step"], Value::Null, "{settled:#?}");
+    assert_eq!(send(&site.client, answer(&asked, "s", settle)).await.unwrap(), settled);
+    assert_eq!(site.client.cancel(&asked.id).await.unwrap().state(), TaskState::Canceled);
 }

@@ -217,6 +217,37 @@ impl StoreError {
         matches!(self, Self::Overloaded | Self::IndexAway | Self::Full(_) | Self::Unavailable(_))
     }
 
+    /// Whether the same request is refused whenever it is made, so that nobody is to be told to try again: what it asks for, or what
+    /// is stored, is not what this program can work with. The rest passes, or is to be decided anew by what has changed meanwhile.
+    pub fn is_for_good(&self) -> bool {
+        match self {
+            Self::Illegal(_)
+            | Self::Unsound { .. }
+            | Self::UnknownEvent { .. }
+            | Self::Damaged { .. }
+            | Self::TooLarge { .. }
+            | Self::Record { .. }
+            | Self::NewerSchema { .. }
+            | Self::NotEmpty { .. }
+            | Self::MessageTaken { .. } => true,
+            // These pass: with the load, the rebuild, the space, the restart, the database, the next decision.
+            Self::Conflict { .. }
+            | Self::SiteChanged { .. }
+            | Self::ClaimRefused { .. }
+            | Self::LeaseLost { .. }
+            | Self::Overloaded
+            | Self::IndexAway
+            | Self::Full(_)
+            | Self::Failed(_)
+            | Self::Locked { .. }
+            | Self::Open { .. }
+            | Self::Read { .. }
+            | Self::Unavailable(_)
+            | Self::Database { .. }
+            | Self::Closed => false,
+        }
+    }
+
     pub(crate) fn unsound(why: impl Into<String>) -> Self {
         Self::Unsound { why: why.into() }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use quell_incident::event::Envelope;
-use quell_incident::gate::{CoolDown, KillSwitch, LockState, SiteGates};
+use quell_incident::gate::{CoolDown, LockState, SiteGates, Throw};
 use quell_incident::ids::{Digest, GateEpoch, IncidentId, TargetName};
 use quell_incident::severity::Status;
 use quell_incident::{AlertKey, Incident};
@@ -227,13 +227,9 @@ impl IncidentStore for MemoryStore {
         Ok(self.state().ledger.site.clone())
     }
 
-    async fn set_kill_switch(
-        &self,
-        expected: GateEpoch,
-        switch: Option<KillSwitch>,
-    ) -> Result<SiteGates, StoreError> {
+    async fn set_kill_switch(&self, expected: GateEpoch, throw: Throw) -> Result<SiteGates, StoreError> {
         let mut state = self.state();
-        state.ledger.site = switched(&state.ledger.site, expected, switch)?;
+        state.ledger.site = switched(&state.ledger.site, expected, throw)?;
         Ok(state.ledger.site.clone())
     }
 
@@ -332,13 +328,9 @@ pub(crate) fn unfinished<'a>(incidents: impl Iterator<Item = &'a Arc<Incident>>)
 }
 
 /// The switches after a change, if it relied on those in force.
-pub(crate) fn switched(
-    site: &SiteGates,
-    expected: GateEpoch,
-    kill_switch: Option<KillSwitch>,
-) -> Result<SiteGates, StoreError> {
+pub(crate) fn switched(site: &SiteGates, expected: GateEpoch, throw: Throw) -> Result<SiteGates, StoreError> {
     if site.epoch != expected {
         return Err(StoreError::SiteChanged { expected, found: site.epoch });
     }
-    Ok(SiteGates { epoch: site.epoch.next(), kill_switch })
+    Ok(site.thrown(throw))
 }

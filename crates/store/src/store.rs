@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use quell_incident::event::Envelope;
-use quell_incident::gate::{CoolDown, KillSwitch, LockState, SiteGates};
+use quell_incident::gate::{CoolDown, LockState, SiteGates, Throw};
 use quell_incident::ids::{Digest, GateEpoch, IncidentId, Revision, TargetName};
 use quell_incident::{AlertKey, Incident};
 use tokio::sync::broadcast;
@@ -156,15 +156,11 @@ pub trait IncidentStore: Send + Sync {
     /// The switches that stand for the whole site.
     async fn site_gates(&self) -> Result<SiteGates, StoreError>;
 
-    /// Engages (`Some`) or releases the kill switch and makes the next epoch.
+    /// Engages or releases the kill switch and makes the next epoch; who did so is kept with it.
     ///
     /// # Errors
     /// [`StoreError::SiteChanged`] when the epoch is another one.
-    async fn set_kill_switch(
-        &self,
-        expected: GateEpoch,
-        switch: Option<KillSwitch>,
-    ) -> Result<SiteGates, StoreError>;
+    async fn set_kill_switch(&self, expected: GateEpoch, throw: Throw) -> Result<SiteGates, StoreError>;
 
     /// The locks of targets. One that was never locked is free with token 0.
     async fn locks(&self, targets: &[TargetName]) -> Result<BTreeMap<TargetName, LockState>, StoreError>;

@@ -23,6 +23,18 @@ pub(crate) struct Reason {
     pub(crate) why: String,
 }
 
+/// Whether a step took effect: one of the two has to be said.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Verdict {
+    /// The step took effect
+    #[arg(long)]
+    pub(crate) happened: bool,
+    /// The step did not take effect
+    #[arg(long)]
+    pub(crate) not_happened: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum IncidentCommand {
     /// Incidents, the newest first
@@ -172,6 +184,25 @@ Examples:
     HandBack {
         #[command(flatten)]
         target: Target,
+    },
+    /// Say what became of a step of which no probe could tell; its target stays locked until then
+    #[command(after_help = "\
+Look at the target first. Until it is settled the incident is not handed back, resolved, closed or diagnosed again, and no runbook
+runs for it. Afterwards the target is free, and the incident goes on as you decide.
+
+Examples:
+  quell incident settle 3f2a9c --happened --why \"max_connections is 200 on the server\"
+  quell incident settle 3f2a9c --not-happened --why \"the pod was not restarted: its age is 4 d\"")]
+    Settle {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        verdict: Verdict,
+        #[command(flatten)]
+        reason: Reason,
+        /// Only this step, by its key
+        #[arg(long, value_name = "KEY")]
+        step: Option<String>,
     },
     /// Have the cause looked for again
     #[command(after_help = "\

@@ -44,6 +44,13 @@ pub(crate) async fn run(context: &mut Context<'_>, command: IncidentCommand) -> 
         IncidentCommand::Reopen { target, reason } => (target, "reopen", Some(json!({"why": reason.why}))),
         IncidentCommand::TakeOver { target } => (target, "take-over", None),
         IncidentCommand::HandBack { target } => (target, "hand-back", None),
+        IncidentCommand::Settle { target, verdict, reason, step } => {
+            let mut body = json!({"happened": verdict.happened, "why": reason.why});
+            if let Some(step) = step {
+                body["step"] = json!(step);
+            }
+            (target, "settle", Some(body))
+        }
         IncidentCommand::Diagnose { target } => (target, "diagnose", None),
         IncidentCommand::Run { target, runbook } => (target, "run", Some(json!({"runbook": runbook}))),
         IncidentCommand::Note { target, text } => (target, "notes", Some(json!({"text": text.join(" ")}))),

@@ -120,6 +120,7 @@ fn question(page: &mut Page, view: &Value, now: Timestamp) {
         let step = &question["unknown_step"];
         let (title, target) = (text(step, "/title"), text(step, "/lock/target"));
         page.field(2, "in doubt", format!("{title} on {target}: {}", text(step, "/why")));
+        page.field(2, "first", format!("quell incident settle {id} --happened|--not-happened --why ..."));
     }
 }
 

@@ -292,6 +292,7 @@ async fn act(
         }
         "take-over" => incident["summary"] = json!("ada has taken over"),
         "reopen" | "hand-back" | "diagnose" => incident["summary"] = json!("looking for the root cause"),
+        "settle" => incident["summary"] = json!("the step is settled; how to go on is open"),
         "run" => {
             incident["summary"] = json!(format!("making a plan from {}", body["runbook"].as_str().unwrap()))
         }

@@ -55,6 +55,7 @@ async fn open(
         affected_systems: vec![alert.affected_system()],
         origin: source.clone(),
         linked_to,
+        context: None,
         alert: None,
     };
     match site.open_with(work.id, draft.clone(), &batch, settle, By::lease(&source, *lease)).await {

@@ -11,7 +11,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use quell_incident::gate::{KillSwitch, SiteGates};
+use quell_incident::gate::{KillSwitch, SiteGates, Throw};
+use quell_incident::ids::StepKey;
 use quell_incident::workflow::{Input, Refused};
 use quell_incident::{Digest, Incident, IncidentId, RunbookName, view};
 use quell_service::{Principal, Problem, Scope};
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 use tracing::error;
 
 use super::Web;
-use super::body::Body;
+use super::body::{Body, object};
 use crate::draft::{ManualDraft, TEXT_BYTES_MAX};
 use crate::site::ChangeError;
 
@@ -38,12 +39,12 @@ const CARD_WITHIN: Duration = Duration::from_secs(2);
 
 pub(super) type PathOf<T> = Result<Path<T>, PathRejection>;
 
+/// "Try again" is said of what passes, and of nothing else: a script would try for ever.
 pub(crate) fn store_problem(error: &StoreError) -> Problem {
     error!(%error, "the store did not answer");
     match error {
-        StoreError::UnknownEvent { .. } | StoreError::Damaged { .. } => {
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-        }
+        StoreError::TooLarge { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
+        _ if error.is_for_good() => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         _ => Problem::unavailable("the store does not answer now; try again", 2),
     }
 }
@@ -217,8 +218,7 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let principal = web.require(&headers, Scope::Operate)?;
     let body = body.0?;
-    let draft: ManualDraft = serde_json::from_slice(&body)
-        .map_err(|error| Problem::bad_request(format!("not an incident: {error}")))?;
+    let draft: ManualDraft = object(&body, "not an incident")?;
     let content = Digest::of_bytes(&body);
     let draft = draft.into_draft(&principal.name).map_err(Problem::unprocessable)?;
     let key = idempotency_key(&headers)?.map(|message_id| MessageKey {
@@ -255,6 +255,8 @@ struct Words {
     why: String,
     runbook: Option<String>,
     text: Option<String>,
+    happened: Option<bool>,
+    step: Option<String>,
 }
 
 /// `POST /api/incidents/{id}/{word}`: a person's word. Who they are is what their token says.
@@ -271,12 +273,8 @@ pub(super) async fn word(
     let principal = web.require(&headers, scope)?;
     let body = body.0?;
     let id = parse_id(&id)?;
-    let words: Words = if body.trim_ascii().is_empty() {
-        Words::default()
-    } else {
-        serde_json::from_slice(&body)
-            .map_err(|error| Problem::bad_request(format!("not readable: {error}")))?
-    };
+    let words: Words =
+        if body.trim_ascii().is_empty() { Words::default() } else { object(&body, "not readable")? };
     let input = input_of(&word, words, &principal)?;
     let incident =
         web.site.change(id, &input, principal.name.as_str()).await.map_err(|error| change_problem(&error))?;
@@ -285,7 +283,7 @@ pub(super) async fn word(
 
 fn input_of(word: &str, words: Words, principal: &Principal) -> Result<Input, Problem> {
     let by = principal.name.clone();
-    let Words { plan_digest, why, runbook, text } = words;
+    let Words { plan_digest, why, runbook, text, happened, step } = words;
     let digest = |text: String| {
         text.parse::<Digest>().map_err(|error| Problem::unprocessable(format!("`plan_digest`: {error}")))
     };
@@ -312,6 +310,14 @@ fn input_of(word: &str, words: Words, principal: &Principal) -> Result<Input, Pr
             by,
             text: text.filter(|text| !text.trim().is_empty()).ok_or_else(|| missing("text"))?,
         },
+        "settle" => {
+            let key = step.map(|step| step.parse::<StepKey>()).transpose();
+            let key = key.map_err(|error| Problem::unprocessable(format!("`step`: {error}")))?;
+            let happened = happened.ok_or_else(|| missing("happened"))?;
+            // Whoever reads the log later has nothing else to go by.
+            let why = Some(why).filter(|why| !why.trim().is_empty()).ok_or_else(|| missing("why"))?;
+            Input::Settle { by, key, happened, why }
+        }
         "run" => {
             let name = runbook.ok_or_else(|| missing("runbook"))?;
             let runbook =
@@ -319,7 +325,7 @@ fn input_of(word: &str, words: Words, principal: &Principal) -> Result<Input, Pr
             Input::RunRunbook { by, runbook }
         }
         _ => {
-            let known = "acknowledge, approve, deny, take-over, hand-back, diagnose, resolve, close, reopen, run, notes";
+            let known = "acknowledge, approve, deny, take-over, hand-back, diagnose, settle, resolve, close, reopen, run, notes";
             return Err(Problem::not_found(format!("`{word}` is not a word; known are {known}")));
         }
     })
@@ -358,6 +364,7 @@ fn switch_json(gates: &SiteGates) -> Value {
         "by": switch.map(|switch| &switch.by),
         "why": switch.map(|switch| &switch.why),
         "at": switch.map(|switch| switch.at),
+        "released": gates.released,
         "epoch": gates.epoch,
     })
 }
@@ -378,9 +385,7 @@ pub(super) async fn set_kill_switch(
 ) -> Result<Json<Value>, Problem> {
     let principal = web.require(&headers, Scope::Operate)?;
     let body = body.0?;
-    let wanted: Switch = serde_json::from_slice(&body).map_err(|error| {
-        Problem::bad_request(format!("expected {{\"engaged\": true, \"why\": \"...\"}}: {error}"))
-    })?;
+    let wanted: Switch = object(&body, "expected {\"engaged\": true, \"why\": \"...\"}")?;
     if wanted.why.len() > TEXT_BYTES_MAX {
         return Err(Problem::unprocessable(format!("`why` is longer than {TEXT_BYTES_MAX} bytes")));
     }
@@ -390,12 +395,9 @@ pub(super) async fn set_kill_switch(
     }
     loop {
         let epoch = web.site.store.site_gates().await.map_err(|error| store_problem(&error))?.epoch;
-        let switch = wanted.engaged.then(|| KillSwitch {
-            by: principal.name.clone(),
-            why: wanted.why.clone(),
-            at: web.site.now(),
-        });
-        match web.site.store.set_kill_switch(epoch, switch).await {
+        let word = KillSwitch { by: principal.name.clone(), why: wanted.why.clone(), at: web.site.now() };
+        let throw = if wanted.engaged { Throw::Engage(word) } else { Throw::Release(word) };
+        match web.site.store.set_kill_switch(epoch, throw).await {
             Ok(gates) => {
                 tracing::warn!(
                     by = principal.name,
@@ -407,6 +409,44 @@ pub(super) async fn set_kill_switch(
             }
             Err(StoreError::SiteChanged { .. }) => {}
             Err(error) => return Err(store_problem(&error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quell_incident::Revision;
+
+    use super::*;
+
+    /// "Try again" is said of what passes, and of nothing else.
+    #[test]
+    fn an_error_that_never_passes_is_not_answered_by_try_again() {
+        let incident_id = IncidentId(uuid::Uuid::from_u128(7));
+        let cause = || -> Box<dyn std::error::Error + Send + Sync> { "the disk".into() };
+        let damaged = StoreError::Damaged { incident_id, why: "a record is missing".to_owned() };
+        let newer = StoreError::UnknownEvent { incident_id, kind: "moved".to_owned(), version: 99 };
+        let conflict = StoreError::Conflict { incident_id, expected: Revision(1), found: Revision(2) };
+        for (error, status) in [
+            (StoreError::TooLarge { bytes: 9, bytes_max: 8 }, 413),
+            (damaged, 500),
+            (newer, 500),
+            (StoreError::Unsound { why: "it has no events".to_owned() }, 500),
+            (StoreError::Record { sequence: 1, why: "no JSON".to_owned() }, 500),
+            (StoreError::NewerSchema { found: 9, known: 1 }, 500),
+            (conflict, 503),
+            (StoreError::Overloaded, 503),
+            (StoreError::IndexAway, 503),
+            (StoreError::Full(cause()), 503),
+            (StoreError::Unavailable(cause()), 503),
+            (StoreError::Closed, 503),
+        ] {
+            let answer = store_problem(&error).into_response();
+            assert_eq!(answer.status().as_u16(), status, "{error}");
+            let says_when = answer.headers().contains_key("retry-after");
+            assert_eq!(says_when, status == 503, "{error}");
+            let of_a2a = crate::respond::store_error(error);
+            assert_eq!(of_a2a.is_retryable(), status == 503, "{of_a2a}");
         }
     }
 }

@@ -8,8 +8,10 @@ use axum::extract::{FromRequest, Request};
 use axum::http::header::{CONTENT_LENGTH, EXPECT};
 use axum::http::{HeaderMap, StatusCode};
 use futures::StreamExt;
+use quell_incident::document::Object;
 use quell_service::Problem;
 use quell_service::listen::{ByteBudget, ByteShare};
+use serde::de::DeserializeOwned;
 
 use super::Web;
 
@@ -52,6 +54,13 @@ impl FromRequest<Web> for Body {
         let body = read(request, web.body_bytes_max, budget.as_ref()).await;
         Ok(Self(known.map_err(Problem::from).and(body)))
     }
+}
+
+/// What a body says, as an object with these fields and nothing else: a list of values is nobody's word.
+pub(super) fn object<T: DeserializeOwned>(body: &[u8], expected: &str) -> Result<T, Problem> {
+    serde_json::from_slice(body)
+        .map(|Object(read)| read)
+        .map_err(|error| Problem::bad_request(format!("{expected}: {error}")))
 }
 
 /// Without a budget nothing is kept.

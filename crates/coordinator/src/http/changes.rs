@@ -6,6 +6,7 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
+use quell_incident::document::Object;
 use quell_incident::surroundings::ChangeRecord;
 use quell_service::{Problem, Scope};
 use quell_store::{CHANGE_RECORDS_KEPT, ChangeQuery, ReceivedChange};
@@ -88,7 +89,7 @@ pub(super) async fn tell(
     let principal = web.require(&headers, Scope::Webhook)?;
     let body = body.0?;
     let one = body.trim_ascii_start().first() == Some(&b'{');
-    let told: Result<Vec<Told>, _> =
+    let told: Result<Vec<Object<Told>>, _> =
         if one { serde_json::from_slice(&body).map(|one| vec![one]) } else { serde_json::from_slice(&body) };
     let told = told.map_err(|error| {
         let expected = "{\"kind\": \"deploy\", \"service\": \"...\", \"version\": \"...\"}";
@@ -100,7 +101,7 @@ pub(super) async fn tell(
     }
     let now = web.site.now();
     let mut changes = Vec::with_capacity(told.len());
-    for (index, change) in told.into_iter().enumerate() {
+    for (index, Object(change)) in told.into_iter().enumerate() {
         let record = change.into_record(&principal.name, now);
         let record = record.map_err(|why| Problem::unprocessable(format!("change {}: {why}", index + 1)))?;
         changes.push(ReceivedChange { received_at: now, record });

@@ -17,6 +17,7 @@ use serde_json::json;
 use tracing::{error, warn};
 
 use super::Web;
+use super::api::store_problem;
 use super::body::Body;
 use crate::alertmanager::{self, Payload, Rejected};
 
@@ -135,12 +136,12 @@ fn bare_source() -> Option<SourceName> {
     SourceName::declared(BARE_SOURCE).ok()
 }
 
-/// Whatever keeps the store from taking it: the sender is to try again.
+/// Whatever keeps the store from taking it: the sender is to try again, unless that can never help.
 fn unavailable(web: &Web, error: &StoreError) -> Problem {
     error!(%error, "a webhook could not be stored");
     web.site.metrics.webhook("unavailable");
-    if matches!(error, StoreError::TooLarge { .. }) {
-        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string());
+    if error.is_for_good() {
+        return store_problem(error);
     }
     Problem::unavailable("the alerts could not be stored now; send them again", RETRY_AFTER_SECONDS)
 }

@@ -16,6 +16,7 @@ use quell_incident::ids::Digest;
 use quell_incident::report::{Claim, REPORT_SCHEMA, Subject};
 use quell_incident::{Event, Hypothesis, Priority, Report};
 use quell_store::IncidentStore as _;
+use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
@@ -30,12 +31,23 @@ pub(super) struct Agents {
     pub(super) resolution: Arc<Resolution>,
     /// The same message again finds the same task.
     reports: Mutex<BTreeMap<String, Report>>,
+    /// What was asked under each key: the real agents refuse another content under it.
+    asked: Mutex<BTreeMap<String, Digest>>,
 }
 
 impl Agents {
     pub(super) fn of(world: Arc<World>) -> Arc<Self> {
         let resolution = Resolution::of(Arc::clone(&world));
-        Arc::new(Self { world, resolution, reports: Mutex::default() })
+        Arc::new(Self { world, resolution, reports: Mutex::default(), asked: Mutex::default() })
+    }
+
+    /// A key stands for one request, byte for byte, whatever happened to the incident or the coordinator between asking and asking again.
+    fn must_be_the_same(&self, key: &str, request: &impl Serialize) {
+        let content = Digest::of(request).unwrap();
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if *asked.entry(key.to_owned()).or_insert(content) != content {
+            self.world.violated(format!("{key} was asked again with another content"));
+        }
     }
 
     /// With the document that it cites, which is the same whenever it is asked for.
@@ -172,6 +184,7 @@ impl Workers for Line {
         request: &DiagnoseRequest,
         within: Duration,
     ) -> Result<Diagnosis, AgentError> {
+        self.agents.must_be_the_same(key, request);
         let (agents, key, request) = (Arc::clone(&self.agents), key.to_owned(), request.clone());
         let work = move || {
             let (agents, key, request) = (Arc::clone(&agents), key.clone(), request.clone());
@@ -187,6 +200,7 @@ impl Workers for Line {
         within: Duration,
         now: Timestamp,
     ) -> Result<PlanAnswer, AgentError> {
+        self.agents.must_be_the_same(key, request);
         let (agents, key, request) = (Arc::clone(&self.agents), key.to_owned(), request.clone());
         let work = move || {
             let (agents, key, request) = (Arc::clone(&agents), key.clone(), request.clone());
@@ -196,7 +210,7 @@ impl Workers for Line {
             // As the real one.
             PlanAnswer::Plan { plan } if plan.valid_until <= now => {
                 let why = format!("the plan was valid until {}; do the clocks agree?", plan.valid_until);
-                Err(AgentError::Nonsense { agent: "resolution", skill: "plan", why })
+                Err(AgentError::Failed { agent: "resolution", skill: "plan", why })
             }
             answer => Ok(answer),
         }
@@ -209,6 +223,7 @@ impl Workers for Line {
         within: Duration,
     ) -> Result<StepAnswer, AgentError> {
         self.must_be_durable(request);
+        self.agents.must_be_the_same(request.key.as_str(), request);
         let (agents, asked) = (Arc::clone(&self.agents), request.clone());
         let work = move || {
             let (agents, request) = (Arc::clone(&agents), asked.clone());

@@ -71,11 +71,20 @@ async fn logs(world: &World, all: &[std::sync::Arc<Incident>]) {
             Ok(_) => world.violated(format!("the log of {} is another incident", incident.id)),
             Err(error) => world.violated(format!("the log of {} does not replay: {error}", incident.id)),
         }
+        let mut unknown = None;
         for envelope in log {
-            if let Event::StepStarted { key, .. } = envelope.event
-                && !started.insert(key.clone())
-            {
-                world.violated(format!("{key} was started twice"));
+            match envelope.event {
+                Event::StepStarted { key, .. } if !started.insert(key.clone()) => {
+                    world.violated(format!("{key} was started twice"));
+                }
+                Event::Escalated { unknown: Some(step), .. } => unknown = Some(step.key),
+                Event::StepSettled { key, .. } if unknown.as_ref() == Some(&key) => unknown = None,
+                Event::LocksReleased { .. } => {
+                    if let Some(key) = &unknown {
+                        world.violated(format!("locks were released although nobody settled {key}"));
+                    }
+                }
+                _ => {}
             }
         }
     }

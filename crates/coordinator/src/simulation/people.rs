@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quell_incident::gate::KillSwitch;
+use quell_incident::gate::{KillSwitch, Throw};
 use quell_incident::ids::RunbookName;
 use quell_incident::workflow::Input;
 use quell_incident::{Digest, Incident, Phase};
@@ -51,10 +51,11 @@ async fn pull_kill_switch(world: &Arc<World>, doors: &Doors, on: bool) {
     if gates.kill_switch.is_some() == on {
         return;
     }
-    let switch = on.then(|| KillSwitch { by: "ann".to_owned(), why: "a test".to_owned(), at: world.now() });
+    let word = KillSwitch { by: "ann".to_owned(), why: "a test".to_owned(), at: world.now() };
+    let throw = if on { Throw::Engage(word) } else { Throw::Release(word) };
     tokio::spawn(async move {
         // Another one may come first.
-        let _ = open.site.store.set_kill_switch(gates.epoch, switch).await;
+        let _ = open.site.store.set_kill_switch(gates.epoch, throw).await;
     });
 }
 
@@ -78,6 +79,13 @@ fn word_on(incident: &Incident, world: &World) -> Option<Input> {
             if world.now().duration_since(incident.updated_at).as_secs() < 20 =>
         {
             None
+        }
+        Phase::Escalated { unknown: Some(unknown), .. } | Phase::TakenOver { unknown: Some(unknown), .. }
+            if chance < 40 =>
+        {
+            let happened = world.has_happened(&unknown.lock.target, &unknown.key);
+            let key = (chance < 20).then(|| unknown.key.clone());
+            Some(Input::Settle { by, key, happened, why: "looked at the target".to_owned() })
         }
         Phase::Escalated { .. } => match chance {
             0..=9 => Some(Input::Acknowledge { by }),

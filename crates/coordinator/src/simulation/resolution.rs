@@ -417,9 +417,7 @@ impl Resolution {
     }
 
     fn shows(&self, request: &StepRequest) -> bool {
-        let is_this = |action: &Action| action.key == request.key;
-        let shows = |target: &mut super::world::Target| target.actions.iter().any(is_this);
-        self.world.with_target(&request.step.target, shows).unwrap_or(false)
+        self.world.has_happened(&request.step.target, &request.key)
     }
 }
 

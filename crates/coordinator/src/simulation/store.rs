@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use quell_incident::event::Envelope;
-use quell_incident::gate::{CoolDown, KillSwitch, LockState, SiteGates};
+use quell_incident::gate::{CoolDown, KillSwitch, LockState, SiteGates, Throw};
 use quell_incident::ids::{Digest, GateEpoch, IncidentId, TargetName};
 use quell_incident::{AlertKey, Event, Incident};
 use quell_store::{
@@ -57,7 +57,7 @@ impl Disk {
         let gates = self.disk().site_gates().await?;
         let (by, why, at) = ("bob".to_owned(), "a test".to_owned(), self.world.now());
         self.world.note(|| "the kill switch is engaged at the last instant".to_owned());
-        self.disk().set_kill_switch(gates.epoch, Some(KillSwitch { by, why, at })).await.map(drop)
+        self.disk().set_kill_switch(gates.epoch, Throw::Engage(KillSwitch { by, why, at })).await.map(drop)
     }
 
     /// Refused before anything happened.
@@ -192,13 +192,9 @@ impl IncidentStore for Disk {
         self.after("site_gates read", answer).await
     }
 
-    async fn set_kill_switch(
-        &self,
-        expected: GateEpoch,
-        switch: Option<KillSwitch>,
-    ) -> Result<SiteGates, StoreError> {
+    async fn set_kill_switch(&self, expected: GateEpoch, throw: Throw) -> Result<SiteGates, StoreError> {
         self.before("set_kill_switch").await;
-        let answer = self.disk().set_kill_switch(expected, switch).await;
+        let answer = self.disk().set_kill_switch(expected, throw).await;
         self.after("kill switch set", answer).await
     }
 

@@ -248,6 +248,12 @@ impl World {
         self.state().targets.get_mut(name).map(look)
     }
 
+    /// Whether the target shows that it was acted on under this key.
+    pub(super) fn has_happened(&self, name: &TargetName, key: &StepKey) -> bool {
+        let shows = |target: &mut Target| target.actions.iter().any(|action| action.key == *key);
+        self.with_target(name, shows).unwrap_or(false)
+    }
+
     pub(super) fn is_broken(&self, name: &TargetName) -> bool {
         self.with_target(name, |target| target.cure.is_some()).unwrap_or(false)
     }

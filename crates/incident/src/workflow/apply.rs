@@ -1,8 +1,9 @@
 //! The fold: what an event makes of an incident. Replaying the log through it is the recovery.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::contract::StepEnd;
+use crate::contract::{StepEnd, TargetLock};
 use crate::event::{Envelope, Event};
 use crate::ids::{IncidentId, Revision};
 use crate::incident::{ActionRecord, Asking, Attempt, Doubt, Incident, Outcome, Phase, Proposal, Run, Stop};
@@ -61,7 +62,7 @@ pub fn replay<'a>(log: impl IntoIterator<Item = &'a Envelope>) -> Result<Inciden
 /// # Errors
 /// [`Illegal::NotOpened`] for any other event.
 pub fn opened(envelope: &Envelope) -> Result<Incident, Illegal> {
-    let Event::Opened { head, affected_systems, origin, linked_to, started_at, settle_until } =
+    let Event::Opened { head, affected_systems, origin, linked_to, started_at, settle_until, context } =
         &envelope.event
     else {
         return Err(Illegal::NotOpened);
@@ -88,6 +89,7 @@ pub fn opened(envelope: &Envelope) -> Result<Incident, Illegal> {
         affected_systems: affected_systems.clone(),
         origin: origin.clone(),
         linked_to: *linked_to,
+        context: context.clone(),
         started_at: *started_at,
         created_at: envelope.at,
         updated_at: envelope.at,
@@ -164,7 +166,7 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
                     | Phase::Escalated { .. }
                     | Phase::TakenOver { .. }
                     | Phase::Resolved { .. }
-            );
+            ) && incident.unknown_step().is_none();
             incident.task_serial += 1;
             incident.chosen_by = None;
             incident.phase = Phase::Diagnosing(Asking {
@@ -172,6 +174,7 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
                 attempt: *attempt,
                 not_before: *not_before,
                 deadline: *deadline,
+                brief: Arc::new(incident.brief()),
             });
             from
         }
@@ -191,7 +194,7 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
                     | Phase::Undoing { run: None, .. }
                     | Phase::Escalated { .. }
                     | Phase::TakenOver { .. }
-            );
+            ) && incident.unknown_step().is_none();
             incident.task_serial += 1;
             incident.chosen_by.clone_from(chosen_by);
             let asking = Asking {
@@ -199,6 +202,7 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
                 attempt: *attempt,
                 not_before: *not_before,
                 deadline: *deadline,
+                brief: Arc::new(incident.brief()),
             };
             incident.phase = Phase::Planning { asking, runbook: runbook.clone() };
             from
@@ -291,6 +295,7 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
             _ => false,
         },
         Event::StepEnded { key, outcome, .. } => step_ended(incident, envelope, key, outcome),
+        Event::StepSettled { .. } => super::settle::settled(incident, envelope),
         Event::StopAsked { by, why, take_over } => match &mut incident.phase {
             Phase::Executing { stop, .. } => {
                 *stop = Some(Stop { by: by.clone(), why: why.clone(), take_over: *take_over });
@@ -341,9 +346,13 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
             }
             matches!(incident.phase, Phase::Undoing { run: None, .. })
         }
-        Event::LocksReleased { locks } => locks
-            .iter()
-            .all(|lock| incident.locks.remove(&lock.target).is_some_and(|token| token == lock.token)),
+        Event::LocksReleased { locks } => {
+            let settled = !in_doubt(incident);
+            let release = |lock: &TargetLock| {
+                incident.locks.remove(&lock.target).is_some_and(|token| token == lock.token)
+            };
+            settled && locks.iter().all(release)
+        }
         Event::CoolDownSet { cool_down } => {
             if let Some(attempt) =
                 incident.attempts.last_mut().filter(|attempt| attempt.runbook == cool_down.runbook)
@@ -361,7 +370,7 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
                     | Phase::TakenOver { .. }
                     | Phase::Resolved { .. }
                     | Phase::Closed { .. }
-            );
+            ) && (unknown.is_some() || incident.run().is_none());
             incident.phase = Phase::Escalated {
                 why: why.clone(),
                 acknowledged_by: None,
@@ -393,9 +402,9 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
             incident.phase = Phase::TakenOver { by: by.clone(), unknown };
             from
         }
-        Event::HandedBack { .. } => matches!(incident.phase, Phase::TakenOver { .. }),
+        Event::HandedBack { .. } => matches!(incident.phase, Phase::TakenOver { unknown: None, .. }),
         Event::Resolved { how, quiet_until } => {
-            let from = incident.run().is_none()
+            let from = !in_doubt(incident)
                 && !matches!(incident.phase, Phase::Resolved { .. } | Phase::Closed { .. });
             incident.resolved_at = Some(at);
             incident.phase = Phase::Resolved { how: how.clone(), quiet_until: *quiet_until };
@@ -415,7 +424,7 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
             let from = match outcome {
                 Outcome::Resolved { .. } => matches!(incident.phase, Phase::Resolved { .. }),
                 Outcome::ClosedByPerson { .. } | Outcome::Withdrawn { .. } => {
-                    incident.run().is_none() && !matches!(incident.phase, Phase::Closed { .. })
+                    !in_doubt(incident) && !matches!(incident.phase, Phase::Closed { .. })
                 }
             };
             incident.closed_at = Some(at);
@@ -425,6 +434,11 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
         }
         Event::Noted { .. } => true,
     }
+}
+
+/// Whether a step runs, or whether one happened is unknown: then its target is not freed, and nothing is over.
+fn in_doubt(incident: &Incident) -> bool {
+    incident.run().is_some() || incident.unknown_step().is_some()
 }
 
 fn running(incident: &mut Incident) -> Option<&mut Run> {
@@ -497,6 +511,7 @@ fn step_started(incident: &mut Incident, envelope: &Envelope) -> bool {
         started_at: envelope.at,
         ended_at: None,
         outcome: None,
+        settled: None,
     });
     incident.locks.get(&lock.target) == Some(&lock.token)
 }

@@ -1,10 +1,11 @@
 //! What should be under way, from the state alone. After a crash the runner looks here and knows what to send, again if need be:
-//! the key in each duty makes a repeat recognisable.
+//! the key in each duty makes a repeat recognisable, and what is asked under a key is what it was when the event that made the key
+//! was written.
 
 use jiff::Timestamp;
 
 use super::gates::excluded;
-use crate::contract::{DiagnoseRequest, PlanRequest, StepRequest, VerifyRequest};
+use crate::contract::{DiagnoseRequest, IncidentBrief, PlanRequest, StepRequest, VerifyRequest};
 use crate::incident::{Incident, Phase};
 
 /// Something that should be under way.
@@ -67,7 +68,7 @@ pub fn duties(incident: &Incident) -> Vec<Duty> {
         Phase::Diagnosing(asking) => {
             let request = DiagnoseRequest {
                 schema: "quell/diagnose/v1".to_owned(),
-                incident: incident.brief(),
+                incident: IncidentBrief::clone(&asking.brief),
                 reference_time: asking.not_before,
                 // Who carries the duty out knows them, and adds those that were known when it was decided.
                 changes: Vec::new(),
@@ -77,7 +78,7 @@ pub fn duties(incident: &Incident) -> Vec<Duty> {
         Phase::Planning { asking, runbook } => {
             let request = PlanRequest {
                 schema: "quell/plan-request/v1".to_owned(),
-                incident: incident.brief(),
+                incident: IncidentBrief::clone(&asking.brief),
                 report: incident.report.clone(),
                 exclude: if runbook.is_some() { Vec::new() } else { excluded(incident) },
                 runbook: runbook.clone(),

@@ -20,6 +20,7 @@ mod duties;
 mod gates;
 mod people;
 pub mod policy;
+mod settle;
 mod steps;
 pub(crate) mod tasks;
 mod verify;
@@ -92,6 +93,8 @@ pub enum Input {
         task: TaskKey,
         /// Why.
         why: String,
+        /// Whether asking again would bring the same: the agent rejected it, or its answer cannot be used.
+        for_good: bool,
     },
     /// The resolution agent says how a step ended.
     StepOutcome {
@@ -180,6 +183,17 @@ pub enum Input {
         /// Their words.
         why: String,
     },
+    /// A person says whether the step took effect whose effect is unknown.
+    Settle {
+        /// Who.
+        by: String,
+        /// Which step, if they say.
+        key: Option<StepKey>,
+        /// Whether it took effect.
+        happened: bool,
+        /// How they know.
+        why: String,
+    },
     /// A person notes something.
     Note {
         /// Who.
@@ -249,17 +263,26 @@ pub struct Draft {
     pub origin: String,
     /// An earlier incident of the same alert.
     pub linked_to: Option<IncidentId>,
+    /// The A2A context in which a caller opens it, if it names one.
+    pub context: Option<String>,
     /// The alert that opens it, if one does.
     pub alert: Option<Alert>,
 }
 
 /// The first events of an incident.
 pub fn open(draft: Draft, now: Timestamp, policy: &Policy) -> Vec<Event> {
-    let Draft { head, affected_systems, origin, linked_to, alert } = draft;
+    let Draft { head, affected_systems, origin, linked_to, context, alert } = draft;
     let settle_until = later(now, policy.settle_for(head.priority));
     let started_at = alert.as_ref().map_or(now, |alert| alert.starts_at.min(now));
-    let opened =
-        Event::Opened { head: Box::new(head), affected_systems, origin, linked_to, started_at, settle_until };
+    let opened = Event::Opened {
+        head: Box::new(head),
+        affected_systems,
+        origin,
+        linked_to,
+        started_at,
+        settle_until,
+        context,
+    };
     let fired = alert.map(|alert| Event::AlertFired { alert: Box::new(alert) });
     std::iter::once(opened).chain(fired).collect()
 }
@@ -284,7 +307,7 @@ pub fn decide(
         Input::AlertSuppressed { key, by } => look.alert_suppressed(key, by.as_deref()),
         Input::Report { task, report } => look.report(task, report),
         Input::Plan { task, answer } => look.plan(task, answer),
-        Input::TaskFailed { task, why } => look.task_failed(task, why),
+        Input::TaskFailed { task, why, for_good } => look.task_failed(task, why, *for_good),
         Input::StepOutcome { key, outcome } => look.step_outcome(key, outcome),
         Input::Probed { key, verdict } => look.probed(key, verdict),
         Input::Checks(report) => look.checks(report),
@@ -301,6 +324,7 @@ pub fn decide(
         Input::Close { by, why } => look.close(by, why),
         Input::Withdraw { by } => look.withdraw(by),
         Input::Reopen { by, why } => look.reopen(by, why),
+        Input::Settle { by, key, happened, why } => look.settle(by, key.as_ref(), *happened, why),
         Input::Note { by, text } => Ok(vec![Event::Noted { by: by.clone(), text: text.clone() }]),
     }
 }

@@ -7,7 +7,7 @@ use crate::incident::{How, Outcome, Phase, Why};
 use crate::severity::Status;
 
 impl Looking<'_> {
-    fn not_now<T>(&self, what: &'static str, remedy: &str) -> Result<T, Refused> {
+    pub(super) fn not_now<T>(&self, what: &'static str, remedy: &str) -> Result<T, Refused> {
         Err(Refused::NotNow { what, phase: self.incident.phase.name(), remedy: remedy.to_owned() })
     }
 
@@ -119,6 +119,7 @@ impl Looking<'_> {
         let Phase::TakenOver { .. } = &self.incident.phase else {
             return self.not_now("hand back", "nobody has taken it over");
         };
+        self.must_be_settled("hand back")?;
         let mut events = vec![Event::HandedBack { by: by.to_owned() }];
         events.extend(self.release_locks());
         events.push(self.start_diagnosis(1));
@@ -126,6 +127,7 @@ impl Looking<'_> {
     }
 
     pub(super) fn run_runbook(&self, by: &str, runbook: &RunbookName) -> Result<Vec<Event>, Refused> {
+        self.must_be_settled("run a runbook")?;
         match &self.incident.phase {
             Phase::Escalated { .. }
             | Phase::TakenOver { .. }
@@ -144,6 +146,7 @@ impl Looking<'_> {
     }
 
     pub(super) fn diagnose_again(&self, by: &str) -> Result<Vec<Event>, Refused> {
+        self.must_be_settled("diagnose again")?;
         match &self.incident.phase {
             Phase::Escalated { .. } | Phase::TakenOver { .. } => {
                 let text = format!("{by} asked for a new diagnosis");
@@ -158,6 +161,7 @@ impl Looking<'_> {
 
     pub(super) fn resolve(&self, by: &str) -> Result<Vec<Event>, Refused> {
         self.must_not_run("resolve")?;
+        self.must_be_settled("resolve")?;
         match &self.incident.phase {
             Phase::Resolved { .. } => Ok(Vec::new()),
             Phase::Closed { .. } => self.not_now("resolve", "the incident is closed"),
@@ -175,6 +179,7 @@ impl Looking<'_> {
 
     pub(super) fn close(&self, by: &str, why: &str) -> Result<Vec<Event>, Refused> {
         self.must_not_run("close")?;
+        self.must_be_settled("close")?;
         let outcome = match &self.incident.phase {
             Phase::Closed { .. } => return Ok(Vec::new()),
             Phase::Resolved { how, .. } => Outcome::Resolved { how: how.clone() },
@@ -185,6 +190,7 @@ impl Looking<'_> {
 
     pub(super) fn withdraw(&self, by: &str) -> Result<Vec<Event>, Refused> {
         self.must_not_run("withdraw")?;
+        self.must_be_settled("withdraw")?;
         if self.over() {
             return self.not_now("withdraw", "the incident is closed");
         }

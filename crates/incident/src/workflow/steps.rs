@@ -52,7 +52,7 @@ impl Looking<'_> {
             ProbeVerdict::CannotTell { why } => {
                 let because = format!("{}; {why}", doubt.why);
                 let unknown = self.unknown_of(run, because.clone());
-                return Ok(self.escalate(Why::StepUnknown { because }, unknown));
+                return Ok(self.escalate(Why::StepUnknown { because }, Some(unknown)));
             }
         };
         let ended = Event::StepEnded { key: key.clone(), outcome: outcome.clone(), by_probe: true };

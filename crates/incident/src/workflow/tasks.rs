@@ -34,7 +34,7 @@ impl Looking<'_> {
         }
         if report.incident_id != self.incident.id {
             let why = format!("the report is of incident {}", report.incident_id);
-            return Ok(self.ask_again(asking, &why));
+            return Ok(self.give_up(asking, &why));
         }
         let mut events = vec![Event::Diagnosed { report: Box::new(report.clone()) }];
         if report.root_cause.is_none() {
@@ -65,7 +65,7 @@ impl Looking<'_> {
             && *chosen != plan.runbook
         {
             return Ok(
-                self.ask_again(asking, &format!("a plan of {} although {chosen} was chosen", plan.runbook))
+                self.give_up(asking, &format!("a plan of {} although {chosen} was chosen", plan.runbook))
             );
         }
         match self.sound(plan) {
@@ -75,7 +75,7 @@ impl Looking<'_> {
                 autonomy: self.policy.autonomy_of(self.incident, plan),
                 give_up_at: later(self.now, self.policy.hold_max),
             }]),
-            Err(why) => Ok(self.ask_again(asking, &format!("the plan cannot be used: {why}"))),
+            Err(why) => Ok(self.give_up(asking, &format!("the plan cannot be used: {why}"))),
         }
     }
 
@@ -119,9 +119,23 @@ impl Looking<'_> {
         plan.digest().map_err(|error| error.to_string())
     }
 
-    pub(super) fn task_failed(&self, task: &TaskKey, why: &str) -> Result<Vec<Event>, Refused> {
+    pub(super) fn task_failed(
+        &self,
+        task: &TaskKey,
+        why: &str,
+        for_good: bool,
+    ) -> Result<Vec<Event>, Refused> {
         let asking = self.asked(task)?;
-        Ok(self.ask_again(asking, why))
+        Ok(if for_good { self.give_up(asking, why) } else { self.ask_again(asking, why) })
+    }
+
+    /// The agent has answered, and nothing is gained by asking it the same again.
+    fn give_up(&self, asking: &Asking, why: &str) -> Vec<Event> {
+        let failed = Event::TaskFailed { task: asking.task.clone(), why: why.to_owned() };
+        let what =
+            if matches!(self.incident.phase, Phase::Planning { .. }) { "a plan" } else { "a diagnosis" };
+        let because = format!("no answer to the request for {what} that can be used: {why}");
+        std::iter::once(failed).chain(self.escalate(Why::AgentFailed { because }, None)).collect()
     }
 
     fn ask_again(&self, asking: &Asking, why: &str) -> Vec<Event> {
@@ -182,7 +196,7 @@ impl Looking<'_> {
                     Some(doubt) if past(&doubt.deadline) => {
                         let because = format!("{}; and no probe could tell in time", doubt.why);
                         let unknown = self.unknown_of(run, because.clone());
-                        self.escalate(Why::StepUnknown { because }, unknown)
+                        self.escalate(Why::StepUnknown { because }, Some(unknown))
                     }
                     _ => Vec::new(),
                 }
@@ -207,10 +221,11 @@ impl Looking<'_> {
         })
     }
 
-    pub(super) fn unknown_of(&self, run: &crate::incident::Run, why: String) -> Option<UnknownStep> {
-        let step = self.incident.proposal()?.plan.steps.get(run.index)?;
-        let title = if run.undo { format!("undo of: {}", step.title) } else { step.title.clone() };
-        Some(UnknownStep { key: run.key.clone(), title, lock: run.lock.clone(), why })
+    pub(super) fn unknown_of(&self, run: &crate::incident::Run, why: String) -> UnknownStep {
+        let step = self.incident.proposal().and_then(|proposal| proposal.plan.steps.get(run.index));
+        let title = step.map_or_else(|| run.key.to_string(), |step| step.title.clone());
+        let title = if run.undo { format!("undo of: {title}") } else { title };
+        UnknownStep { key: run.key.clone(), title, lock: run.lock.clone(), why }
     }
 
     /// An approval as an event, and what it starts when it is the last one needed.

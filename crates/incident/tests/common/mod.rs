@@ -179,6 +179,7 @@ impl Case {
             affected_systems: vec![alert.affected_system()],
             origin: "alertmanager".to_owned(),
             linked_to: None,
+            context: None,
             alert: Some(alert),
         };
         let id = IncidentId(uuid::Uuid::from_u128(7));

@@ -197,6 +197,11 @@ async fn words_that_do_not_fit_are_told_why() {
         ("deny", String::new(), 409, vec!["no plan waits for approval"]),
         ("deny", "[".to_owned(), 400, vec!["not readable"]),
         ("hand-back", String::new(), 409, vec!["nobody has taken it over"]),
+        ("settle", String::new(), 422, vec!["`happened` is missing"]),
+        ("settle", json!({"happened": true}).to_string(), 422, vec!["`why` is missing"]),
+        ("settle", json!({"happened": true, "why": "x", "step": "a b"}).to_string(), 422, vec!["`step`"]),
+        ("settle", json!({"happened": "yes", "why": "x"}).to_string(), 400, vec!["not readable"]),
+        ("settle", json!({"happened": true, "why": "x"}).to_string(), 409, vec!["no step", "unknown effect"]),
         ("reopen", json!({"why": "x"}).to_string(), 409, vec!["not resolved"]),
         ("run", String::new(), 422, vec!["`runbook` is missing"]),
         ("run", json!({"runbook": "a b"}).to_string(), 422, vec!["runbook", "a b"]),
@@ -234,7 +239,69 @@ async fn the_kill_switch() {
     assert_eq!((&on["engaged"], &on["why"]), (&json!(true), &json!("database move")), "{on}");
     assert_eq!(on, sandbox.get("/api/kill-switch").await.unwrap());
     put("{\"engaged\": true, \"why\": \"\\u0000\"}").await;
-    let off = put("{\"engaged\": false}").await.json();
+    let off = put("{\"engaged\": false, \"why\": \"moved\"}").await.json();
     assert_eq!(off["engaged"], false, "{off}");
+    // Letting everything go on is answered for like stopping it.
+    let word = &off["released"];
+    assert_eq!((&word["by"], &word["why"]), (&json!("local"), &json!("moved")), "{off}");
+    assert!(word["at"].as_str().is_some_and(|at| at.parse::<jiff::Timestamp>().is_ok()), "{off}");
+    assert_eq!(off, sandbox.get("/api/kill-switch").await.unwrap());
     is_healthy(&sandbox).await;
 }
+
+/// Serde reads a struct from a list as well, by the order of its fields: no list, number or text is anybody's word, at any endpoint.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_no_object_is_refused_at_every_endpoint() {
+    let sandbox = start().await;
+    deliver(&sandbox, "/webhooks/alertmanager", &[firing("One", &[])]).await;
+    let id = incidents(&sandbox, 1).await[0]["id"].as_str().unwrap().to_owned();
+    let digest = "0".repeat(64);
+    let others = ["[]", "[[]]", "null", "1", "true", "\"approve\"", "[{}]"].map(str::to_owned);
+    let mut endpoints = vec![
+        (Method::POST, "/api/incidents".to_owned(), vec![json!(["quell/incident-draft/v1", "A"])]),
+        (Method::PUT, "/api/kill-switch".to_owned(), vec![json!([true, "x"])]),
+        (Method::POST, "/api/changes".to_owned(), vec![json!([["2026-01-31T12:00:00Z", "deploy"]])]),
+        (
+            Method::POST,
+            "/webhooks/alertmanager".to_owned(),
+            vec![
+                json!(["4", "{}", 0, [firing("Two", &[])]]),
+                json!({"version": "4", "alerts": [["firing", {"alertname": "Two"}]]}),
+            ],
+        ),
+        (Method::POST, "/webhook/alert".to_owned(), vec![json!(["firing", {"alertname": "Two"}])]),
+    ];
+    for word in WORDS {
+        let positional = json!([digest, "enough", "mend", "text", true, null]);
+        endpoints.push((Method::POST, format!("/api/incidents/{id}/{word}"), vec![positional]));
+    }
+    for (method, path, positional) in endpoints {
+        // An empty list of changes is a list of changes.
+        let others = others.iter().filter(|body| path != "/api/changes" || *body != "[]").cloned();
+        for body in others.chain(positional.iter().map(Value::to_string)) {
+            let answer = ask(&sandbox, method.clone(), &path, &[], body.clone()).await;
+            answer.is_problem(&format!("{method} {path} {body}"), 400, &[]);
+        }
+    }
+    let after = sandbox.get(&format!("/api/incidents/{id}")).await.unwrap();
+    assert_eq!(after["timeline"].as_array().unwrap().len(), 2, "nothing was taken: {after:#}");
+    assert_eq!(sandbox.get("/api/kill-switch").await.unwrap()["engaged"], false);
+    incidents(&sandbox, 1).await;
+    is_healthy(&sandbox).await;
+}
+
+/// Every word that a person can say of an incident.
+const WORDS: [&str; 12] = [
+    "acknowledge",
+    "approve",
+    "deny",
+    "take-over",
+    "hand-back",
+    "diagnose",
+    "settle",
+    "resolve",
+    "close",
+    "reopen",
+    "notes",
+    "run",
+];

@@ -41,7 +41,9 @@ fn paths() -> Vec<(Method, String, String, &'static str)> {
         (Method::POST, "/api/incidents".to_owned(), json!({"title": "A"}).to_string(), "operate"),
         (Method::PUT, "/api/kill-switch".to_owned(), json!({"engaged": true}).to_string(), "operate"),
     ];
-    for word in ["acknowledge", "take-over", "hand-back", "diagnose", "resolve", "close", "reopen", "notes"] {
+    for word in
+        ["acknowledge", "take-over", "hand-back", "diagnose", "settle", "resolve", "close", "reopen", "notes"]
+    {
         paths.push((Method::POST, format!("/api/incidents/{nobody}/{word}"), String::new(), "operate"));
     }
     for word in ["approve", "deny", "run"] {

@@ -12,6 +12,7 @@ use quell_a2a::{
 use quell_sandbox::{Options, Part};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 /// What a skill does when it is asked.
@@ -24,6 +25,10 @@ pub(crate) enum Says {
     Fails(String),
     /// Panics.
     Panics,
+    /// Rejects the request with these words.
+    Rejects(&'static str),
+    /// Completes with this document once it is told to.
+    Later(Arc<Notify>, Value),
     /// Never ends.
     Nothing,
 }
@@ -63,6 +68,11 @@ impl Skill for Scripted {
             }
             Says::Fails(why) => Err(SkillError::failed(why)),
             Says::Panics => panic!("the skill is broken on purpose"),
+            Says::Rejects(why) => Err(SkillError::rejected(why)),
+            Says::Later(told, data) => {
+                told.notified().await;
+                Ok(Outcome::data("answer", data))
+            }
             Says::Nothing => std::future::pending().await,
         }
     }

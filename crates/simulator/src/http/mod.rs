@@ -330,6 +330,11 @@ async fn read(body: Body) -> Result<Bytes, Problem> {
 
 /// JSON of the wrong shape is understood but refused; what is no JSON is not understood.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // A struct would be read from a list as well, by the order of its fields.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        let detail = "the body does not fit: expected a JSON object, found a list";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
+    }
     serde_json::from_slice(bytes).map_err(|error| {
         let status = if error.is_data() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::BAD_REQUEST };
         Problem::new(status, format!("the body does not fit: {error}"))

@@ -143,12 +143,14 @@ impl Content {
             };
         };
         let head = if documents.is_empty() { Value::Null } else { documents.remove(0) };
-        let at =
-            [&head, &head["kill_switch"], &head["accepted"]].into_iter().find_map(|part| part["at"].as_str());
+        // Who answers for a record that no incident's event is in: whoever accepted a loss, or threw the kill switch last, in either direction.
+        let parts: &[&str] = if entry.kind == LOST { &["accepted"] } else { &["kill_switch", "released"] };
+        let answered = parts.iter().map(|part| &head[*part]).find(|part| part.is_object());
+        let answered = answered.unwrap_or(&Value::Null);
+        let at = head["at"].as_str().or_else(|| answered["at"].as_str());
         let time = at.and_then(|at| at.parse().ok());
         let actors = || documents.iter().map(|event| event["actor"].clone());
-        let by = &head[if entry.kind == LOST { "accepted" } else { "kill_switch" }]["by"];
-        let by_itself = by.clone();
+        let by_itself = answered["by"].clone();
         Self {
             time,
             incident_id: head["incident_id"].clone(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use quell_incident::event::Envelope;
-use quell_incident::gate::{CoolDown, KillSwitch, LockState, SiteGates};
+use quell_incident::gate::{CoolDown, LockState, SiteGates, Throw};
 use quell_incident::ids::{Digest, GateEpoch, IncidentId, TargetName};
 use quell_incident::{AlertKey, Incident};
 use quell_journal::Record;
@@ -306,15 +306,11 @@ impl IncidentStore for EmbeddedStore {
         Ok(self.shared.durable().ledger.site.clone())
     }
 
-    async fn set_kill_switch(
-        &self,
-        expected: GateEpoch,
-        switch: Option<KillSwitch>,
-    ) -> Result<SiteGates, StoreError> {
+    async fn set_kill_switch(&self, expected: GateEpoch, throw: Throw) -> Result<SiteGates, StoreError> {
         for _ in 0..DECISIONS_MAX {
             let mut site = SiteGates::default();
             let submitted = self.submit_site(|state| {
-                site = switched(&state.ledger.site, expected, switch.clone())?;
+                site = switched(&state.ledger.site, expected, throw.clone())?;
                 let record = Record::new(record::SWITCHED, record::encode_switched(&site)?);
                 Ok(Some((record, Change::Switched(site.clone()))))
             });

@@ -41,6 +41,7 @@ fn over(number: u128) -> Append {
         linked_to: None,
         started_at: Timestamp::UNIX_EPOCH,
         settle_until: Timestamp::UNIX_EPOCH,
+        context: None,
     };
     let outcome = Outcome::ClosedByPerson { by: "person-1".to_owned(), why: String::new() };
     let closed = Event::Closed { outcome, post_mortem: String::new() };

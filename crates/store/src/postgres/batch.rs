@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use quell_incident::Incident;
-use quell_incident::gate::{KillSwitch, SiteGates};
+use quell_incident::gate::{SiteGates, Throw};
 use quell_incident::ids::GateEpoch;
 use quell_incident::workflow::Claim;
 use quell_journal::ChainHash;
@@ -40,7 +40,7 @@ pub(super) enum Asked {
     Receive { at: Timestamp, payload: Arc<[u8]>, answer: Answer<ReceivedPosition> },
     Append { append: Box<Append>, payload: Arc<[u8]>, answer: Answer<Arc<Incident>> },
     Correlated { up_to: ReceivedPosition, fence: Option<Lease>, answer: Answer<()> },
-    Switch { expected: GateEpoch, switch: Option<KillSwitch>, answer: Answer<SiteGates> },
+    Switch { expected: GateEpoch, throw: Throw, answer: Answer<SiteGates> },
 }
 
 /// What a request is answered with once the transaction is committed.
@@ -188,8 +188,8 @@ fn decide(world: &mut World, asked: &Asked) -> Outcome {
         Asked::Correlated { up_to, fence, .. } => {
             world.site(Site::Correlated { up_to: *up_to, fence: fence.as_ref() }).map(Outcome::Site)
         }
-        Asked::Switch { expected, switch, .. } => {
-            world.site(Site::Switched { expected: *expected, switch: switch.as_ref() }).map(Outcome::Site)
+        Asked::Switch { expected, throw, .. } => {
+            world.site(Site::Switched { expected: *expected, throw }).map(Outcome::Site)
         }
     };
     decided.unwrap_or_else(Outcome::Refused)

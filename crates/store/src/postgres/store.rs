@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use quell_incident::event::{EVENT_VERSION, Envelope};
-use quell_incident::gate::{CoolDown, KillSwitch, LockState, SiteGates};
+use quell_incident::gate::{CoolDown, LockState, SiteGates, Throw};
 use quell_incident::ids::{Digest, GateEpoch, IncidentId, TargetName};
 use quell_incident::{AlertKey, Incident};
 use tokio::sync::{broadcast, oneshot};
@@ -173,13 +173,9 @@ impl IncidentStore for PostgresStore {
         self.shared.site().await
     }
 
-    async fn set_kill_switch(
-        &self,
-        expected: GateEpoch,
-        switch: Option<KillSwitch>,
-    ) -> Result<SiteGates, StoreError> {
+    async fn set_kill_switch(&self, expected: GateEpoch, throw: Throw) -> Result<SiteGates, StoreError> {
         let (answer, receiver) = oneshot::channel();
-        self.ask(Asked::Switch { expected, switch, answer }, 0)?;
+        self.ask(Asked::Switch { expected, throw, answer }, 0)?;
         answered(receiver).await
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use quell_incident::gate::{CoolDown, KillSwitch, LockState, SiteGates};
+use quell_incident::gate::{CoolDown, LockState, SiteGates, Throw};
 use quell_incident::ids::{Digest, GateEpoch, IncidentId, Revision, TargetName};
 use quell_incident::{AlertKey, Incident};
 use quell_journal::{ChainHash, Link};
@@ -84,7 +84,7 @@ pub(super) struct NewEvents {
 /// A change of the journal's end that is not an append.
 pub(super) enum Site<'a> {
     Correlated { up_to: ReceivedPosition, fence: Option<&'a Lease> },
-    Switched { expected: GateEpoch, switch: Option<&'a KillSwitch> },
+    Switched { expected: GateEpoch, throw: &'a Throw },
 }
 
 impl World {
@@ -208,8 +208,8 @@ impl World {
                     self.head.correlated = up_to;
                 }
             }
-            Site::Switched { expected, switch } => {
-                let site = switched(&self.head.site, expected, switch.cloned())?;
+            Site::Switched { expected, throw } => {
+                let site = switched(&self.head.site, expected, throw.clone())?;
                 self.record(record::SWITCHED, None, record::encode_switched(&site)?.into())?;
                 self.set_site(site);
             }

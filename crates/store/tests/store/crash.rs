@@ -40,7 +40,7 @@ async fn step(store: &EmbeddedStore, number: u64) {
         }
         _ => {
             let epoch = store.site_gates().await.unwrap().epoch;
-            store.set_kill_switch(epoch, None).await.unwrap();
+            store.set_kill_switch(epoch, release()).await.unwrap();
         }
     }
 }
@@ -192,7 +192,7 @@ async fn a_journal_that_lost_what_was_answered_is_not_opened() {
     let folder = tempfile::tempdir().unwrap();
     let store = reopened(folder.path());
     opened(&store, 1).await;
-    store.set_kill_switch(GateEpoch(0), None).await.unwrap();
+    store.set_kill_switch(GateEpoch(0), release()).await.unwrap();
     drop(store);
     let (segment, begins) = boundaries(folder.path());
     fs::OpenOptions::new().write(true).open(segment).unwrap().set_len(begins[1]).unwrap();

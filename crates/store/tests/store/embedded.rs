@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use quell_incident::gate::KillSwitch;
+use quell_incident::gate::{KillSwitch, Throw};
 use quell_incident::ids::{Digest, GateEpoch};
 use quell_incident::severity::Priority;
 use quell_incident::workflow::Claim;
@@ -44,7 +44,7 @@ pub(crate) async fn fill<S: IncidentStore + ?Sized>(store: &S) {
         }
     }
     let switch = KillSwitch { by: "person-1".to_owned(), why: "a drill".to_owned(), at: at(60) };
-    store.set_kill_switch(GateEpoch(0), Some(switch)).await.unwrap();
+    store.set_kill_switch(GateEpoch(0), Throw::Engage(switch)).await.unwrap();
     let some = store.received_after(quell_store::ReceivedPosition::default(), 4).await.unwrap();
     store.set_correlated(some[3].0, None).await.unwrap();
 }

@@ -124,14 +124,14 @@ async fn a_full_disk_gives_up_what_is_in_flight_and_goes_on_later() {
     for _ in 0..3 {
         assert_eq!(name_of(&store.receive(received(3)).await.unwrap_err()), "Full");
         assert_eq!(name_of(&store.append(note(&incident, "x")).await.unwrap_err()), "Full");
-        assert_eq!(name_of(&store.set_kill_switch(GateEpoch(0), None).await.unwrap_err()), "Full");
+        assert_eq!(name_of(&store.set_kill_switch(GateEpoch(0), release()).await.unwrap_err()), "Full");
         assert_eq!(name_of(&store.set_correlated(first, None).await.unwrap_err()), "Full");
         assert_eq!(view::of(&*store).await, seen);
     }
     disk.set_space_bytes(None);
     store.append(claim(&incident, vec![Claim::Take(lock("db-1", 1))])).await.unwrap();
     store.receive(received(3)).await.unwrap();
-    store.set_kill_switch(GateEpoch(0), None).await.unwrap();
+    store.set_kill_switch(GateEpoch(0), release()).await.unwrap();
     store.set_correlated(first, None).await.unwrap();
     store.health().await.unwrap();
     let seen = view::of(&*store).await;
@@ -224,7 +224,7 @@ async fn a_failing_sync_is_final_until_it_is_opened_again() {
     for _ in 0..2 {
         assert_eq!(name_of(&store.append(note(&incident, "x")).await.unwrap_err()), "Failed");
         assert_eq!(name_of(&store.receive(received(2)).await.unwrap_err()), "Failed");
-        assert_eq!(name_of(&store.set_kill_switch(GateEpoch(0), None).await.unwrap_err()), "Failed");
+        assert_eq!(name_of(&store.set_kill_switch(GateEpoch(0), release()).await.unwrap_err()), "Failed");
         assert_eq!(name_of(&store.health().await.unwrap_err()), "Failed");
         assert_eq!(name_of(&store.failure().unwrap()), "Failed", "the daemon ends");
         assert_eq!(view::of(&*store).await, seen, "what is durable can still be read");

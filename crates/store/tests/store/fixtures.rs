@@ -8,7 +8,7 @@ use quell_incident::Incident;
 use quell_incident::alert::{Alert, AlertKey, AlertStatus, Fingerprint, Labels};
 use quell_incident::contract::TargetLock;
 use quell_incident::event::{EVENT_VERSION, Envelope, Event};
-use quell_incident::gate::CoolDown;
+use quell_incident::gate::{CoolDown, KillSwitch, Throw};
 use quell_incident::ids::{Digest, FencingToken, IncidentId, Revision, RunbookName, SourceName, TargetName};
 use quell_incident::mapping::Mapping;
 use quell_incident::severity::Priority;
@@ -89,6 +89,11 @@ pub(crate) fn envelopes(
     number.zip(events).map(envelope).collect()
 }
 
+/// Somebody lets everything go on.
+pub(crate) fn release() -> Throw {
+    Throw::Release(KillSwitch { by: "person-2".to_owned(), why: "it is over".to_owned(), at: at(2) })
+}
+
 /// Opens incident `number` by the alert of the same number.
 pub(crate) fn open(number: u64, priority: Priority, at: Timestamp) -> Append {
     let alert = alert(number, "warning", at);
@@ -99,6 +104,7 @@ pub(crate) fn open(number: u64, priority: Priority, at: Timestamp) -> Append {
         affected_systems: vec![alert.affected_system()],
         origin: "alertmanager".to_owned(),
         linked_to: None,
+        context: None,
         alert: Some(alert),
     };
     let events = workflow::open(draft, at, &Policy::default());

@@ -7,7 +7,10 @@ use quell_incident::Incident;
 use quell_incident::ids::{Digest, GateEpoch, Revision};
 use quell_incident::severity::Priority;
 use quell_incident::workflow::Claim;
-use quell_incident::{Event, gate::KillSwitch};
+use quell_incident::{
+    Event,
+    gate::{KillSwitch, Throw},
+};
 use quell_store::{
     Append, EmbeddedStore, IncidentStore, MemoryStore, PostgresStore, ReceivedPosition, StoreError,
 };
@@ -176,10 +179,10 @@ async fn same_answers(ops: Vec<Op>, mut other: Backend) -> Result<(), TestCaseEr
                 other.store().set_correlated(of_other[index].0, None).await.unwrap();
             }
             Op::Switch { epoch, on } => {
-                let switch =
-                    on.then(|| KillSwitch { by: "person-1".to_owned(), why: "x".to_owned(), at: at(0) });
-                let one = memory.set_kill_switch(GateEpoch(*epoch), switch.clone()).await;
-                let two = other.store().set_kill_switch(GateEpoch(*epoch), switch).await;
+                let word = KillSwitch { by: "person-1".to_owned(), why: "x".to_owned(), at: at(0) };
+                let throw = if *on { Throw::Engage(word) } else { Throw::Release(word) };
+                let one = memory.set_kill_switch(GateEpoch(*epoch), throw.clone()).await;
+                let two = other.store().set_kill_switch(GateEpoch(*epoch), throw).await;
                 prop_assert_eq!(outcome(one), outcome(two));
             }
             Op::Reopen { without_index } => {

@@ -92,7 +92,7 @@ pub(crate) async fn cool_downs_and_switches_outlive_what_set_them<S: IncidentSto
     let cool = cool_down("HighMemoryUsage", "db-1", "restart", at(5_000_000));
     let incident = opened(store, 1).await;
     let incident = store.append(claim(&incident, vec![Claim::CoolDown(cool.clone())])).await.unwrap();
-    let site = store.set_kill_switch(quell_incident::ids::GateEpoch(0), None).await.unwrap();
+    let site = store.set_kill_switch(quell_incident::ids::GateEpoch(0), release()).await.unwrap();
     store.append(close(&incident)).await.unwrap();
     assert_eq!(retained_all(store, later()).await.incidents, 1);
     is_gone(store, 1).await;

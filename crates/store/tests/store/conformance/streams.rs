@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use quell_incident::gate::{KillSwitch, SiteGates};
+use quell_incident::gate::{KillSwitch, SiteGates, Throw};
 use quell_incident::ids::GateEpoch;
 use quell_incident::workflow::Claim;
 use quell_store::{IncidentStore, ReceivedPosition, StoreError};
@@ -82,11 +82,14 @@ pub(crate) async fn the_kill_switch<S: IncidentStore + ?Sized + 'static>(store: 
     assert_eq!(store.site_gates().await.unwrap(), SiteGates::default());
     let incident = opened(&*store, 1).await;
     let switch = KillSwitch { by: "person-1".to_owned(), why: "stop".to_owned(), at: at(1) };
-    let engaged = store.set_kill_switch(GateEpoch(0), Some(switch.clone())).await.unwrap();
-    assert_eq!(engaged, SiteGates { epoch: GateEpoch(1), kill_switch: Some(switch.clone()) });
+    let engaged = store.set_kill_switch(GateEpoch(0), Throw::Engage(switch.clone())).await.unwrap();
+    assert_eq!(
+        (engaged.epoch, &engaged.kill_switch, &engaged.released),
+        (GateEpoch(1), &Some(switch.clone()), &None)
+    );
     assert_eq!(store.site_gates().await.unwrap(), engaged);
 
-    let stale = store.set_kill_switch(GateEpoch(0), None).await.unwrap_err();
+    let stale = store.set_kill_switch(GateEpoch(0), release()).await.unwrap_err();
     assert!(
         matches!(stale, StoreError::SiteChanged { expected: GateEpoch(0), found: GateEpoch(1) }),
         "{stale}"
@@ -95,13 +98,16 @@ pub(crate) async fn the_kill_switch<S: IncidentStore + ?Sized + 'static>(store: 
     let late = store.append(claim(&incident, vec![Claim::SiteEpoch(GateEpoch(0))])).await.unwrap_err();
     assert!(matches!(late, StoreError::ClaimRefused { .. }), "{late}");
     store.append(claim(&incident, vec![Claim::SiteEpoch(GateEpoch(1))])).await.unwrap();
-    let released = store.set_kill_switch(GateEpoch(1), None).await.unwrap();
-    assert_eq!(released, SiteGates { epoch: GateEpoch(2), kill_switch: None });
+    let released = store.set_kill_switch(GateEpoch(1), release()).await.unwrap();
+    // Letting everything go on is answered for like stopping it.
+    let Throw::Release(by) = release() else { unreachable!() };
+    assert_eq!((released.epoch, &released.kill_switch, &released.released), (GateEpoch(2), &None, &Some(by)));
+    assert_eq!(store.site_gates().await.unwrap(), released);
 
     let mut racers = JoinSet::new();
     for _ in 0..8 {
         let (store, switch) = (Arc::clone(&store), switch.clone());
-        racers.spawn(async move { store.set_kill_switch(GateEpoch(2), Some(switch)).await.is_ok() });
+        racers.spawn(async move { store.set_kill_switch(GateEpoch(2), Throw::Engage(switch)).await.is_ok() });
     }
     assert_eq!(racers.join_all().await.into_iter().filter(|won| *won).count(), 1);
     assert_eq!(store.site_gates().await.unwrap().epoch, GateEpoch(3));
