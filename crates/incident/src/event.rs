@@ -166,6 +166,9 @@ pub enum Event {
         joined: Option<JoinedBy>,
         /// The group in which their source sent them, when that says something.
         group: Option<GroupId>,
+        /// What they are about, where the site's own labels said so; else it follows from the alerts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        affected: Option<Vec<String>>,
     },
     /// Alerts cleared: at most [`crate::workflow::ALERTS_PER_EVENT_MAX`] of them.
     AlertsCleared {

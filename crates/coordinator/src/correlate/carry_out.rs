@@ -48,11 +48,11 @@ async fn open(
     opening: Opening,
     batch: AlertBatch,
 ) -> Result<(), StoreError> {
-    let Opening { head, alert, linked_to, settle } = opening;
+    let Opening { head, alert, affected_systems, linked_to, settle } = opening;
     let source = alert.key.source.to_string();
     let draft = Draft {
         head,
-        affected_systems: vec![alert.affected_system()],
+        affected_systems,
         origin: source.clone(),
         linked_to,
         alert: None,
