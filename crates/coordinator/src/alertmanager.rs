@@ -303,7 +303,10 @@ mod tests {
             (good.clone(), "no `alerts`"),
             (json!([good.clone()]), "it is a list"),
             (json!({"Type": "Notification", "MessageId": "1", "Message": "{}"}), "Amazon SNS"),
-            (json!({"Type": "SubscriptionConfirmation", "TopicArn": "arn:aws:sns:x"}), "raw message delivery"),
+            (
+                json!({"Type": "SubscriptionConfirmation", "TopicArn": "arn:aws:sns:x"}),
+                "raw message delivery",
+            ),
             (json!({"schemaId": "azureMonitorCommonAlertSchema", "data": {}}), "Azure Monitor"),
             (json!({"version": "1.2", "incident": {"state": "open"}}), "Google Cloud Monitoring"),
             (json!({"ruleName": "x", "evalMatches": []}), "legacy alerting"),
@@ -378,7 +381,9 @@ mod tests {
         let mut body = of(json!({"labels": {"a": "b"}}));
         body["groupKey"] = json!(5);
         body["truncatedAlerts"] = json!("3");
-        let payload = super::parse(body.to_string().as_bytes(), &SourceName::declared("am").unwrap(), false, now()).unwrap();
+        let payload =
+            super::parse(body.to_string().as_bytes(), &SourceName::declared("am").unwrap(), false, now())
+                .unwrap();
         assert_eq!((payload.group_key.as_deref(), payload.truncated_alerts), (Some("5"), 3));
     }
 

@@ -79,7 +79,10 @@ fn is_shown(character: char) -> bool {
     let hides = matches!(character,
         '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
         | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
-    !character.is_control() && !character.is_whitespace() && !hides && !matches!(character, '"' | '<' | '>' | '\\' | '`')
+    !character.is_control()
+        && !character.is_whitespace()
+        && !hides
+        && !matches!(character, '"' | '<' | '>' | '\\' | '`')
 }
 
 #[cfg(test)]
@@ -90,7 +93,10 @@ mod tests {
     fn only_what_a_browser_opens_is_shown() {
         for (text, shown) in [
             ("https://runbooks.example/x", Some("https://runbooks.example/x")),
-            (" HTTP://prom.example/graph?g0.expr=up%7B%7D#a ", Some("http://prom.example/graph?g0.expr=up%7B%7D#a")),
+            (
+                " HTTP://prom.example/graph?g0.expr=up%7B%7D#a ",
+                Some("http://prom.example/graph?g0.expr=up%7B%7D#a"),
+            ),
             ("https://user:password@grafana.example/d?x=a@b", Some("https://grafana.example/d?x=a@b")),
             ("https://a.example/\u{1b}[2J\n\u{202e}x\u{e0041}", Some("https://a.example/[2Jx")),
             ("https://a.example/<script>", Some("https://a.example/script")),

@@ -132,7 +132,9 @@ impl Mapping {
     pub fn unknown_severity(&self, alert: &Alert) -> Option<String> {
         let row = self.row(&alert.name());
         match self.told(alert) {
-            Told::Unknown(word) if row.is_none_or(|row| row.priority.is_none() || row.severity.is_none()) => Some(word),
+            Told::Unknown(word) if row.is_none_or(|row| row.priority.is_none() || row.severity.is_none()) => {
+                Some(word)
+            }
             _ => None,
         }
     }
@@ -164,7 +166,10 @@ fn urgency(row: Option<&MappingRow>, told: &Told) -> (Priority, Severity) {
         Told::Unknown(_) => OF_UNKNOWN_WORD,
         Told::Nothing => OF_NO_WORD,
     };
-    (row.and_then(|row| row.priority).unwrap_or(priority), row.and_then(|row| row.severity).unwrap_or(severity))
+    (
+        row.and_then(|row| row.priority).unwrap_or(priority),
+        row.and_then(|row| row.severity).unwrap_or(severity),
+    )
 }
 
 /// The alert's name, or the rule that Grafana could not evaluate.
@@ -192,7 +197,13 @@ fn tags(alert: &Alert, about: &About) -> Vec<String> {
     let label = |name: &str| about.label(&alert.labels, name).unwrap_or_default();
     let team = TEAM_LABELS.iter().map(|name| label(name)).find(|team| !team.is_empty()).unwrap_or_default();
     let mut tags = Vec::new();
-    for tag in [about.component.clone(), about.service.clone(), about.kind.word().to_owned(), label("namespace"), team] {
+    for tag in [
+        about.component.clone(),
+        about.service.clone(),
+        about.kind.word().to_owned(),
+        label("namespace"),
+        team,
+    ] {
         if !tag.is_empty() && !tags.contains(&tag) {
             tags.push(tag);
         }

@@ -41,32 +41,109 @@ const WORDS: &[(Meaning, &[&str])] = &[
     (
         CRITICAL,
         &[
-            "critical", "crit", "page", "pager", "paging", "pageme", "emergency", "emerg", "fatal", "disaster",
-            "catastrophic", "catastrophe", "urgent", "panic", "alert", "red", "blocker", "outage", "down", "highest",
-            "veryhigh", "extreme", "immediate", "kritisch", "critique", "critico", "crítico",
+            "critical",
+            "crit",
+            "page",
+            "pager",
+            "paging",
+            "pageme",
+            "emergency",
+            "emerg",
+            "fatal",
+            "disaster",
+            "catastrophic",
+            "catastrophe",
+            "urgent",
+            "panic",
+            "alert",
+            "red",
+            "blocker",
+            "outage",
+            "down",
+            "highest",
+            "veryhigh",
+            "extreme",
+            "immediate",
+            "kritisch",
+            "critique",
+            "critico",
+            "crítico",
         ],
     ),
     (
         HIGH,
         &[
-            "high", "error", "err", "errors", "major", "severe", "serious", "orange", "failure", "failed", "danger",
-            "important", "unreachable", "hoch", "alerting",
+            "high",
+            "error",
+            "err",
+            "errors",
+            "major",
+            "severe",
+            "serious",
+            "orange",
+            "failure",
+            "failed",
+            "danger",
+            "important",
+            "unreachable",
+            "hoch",
+            "alerting",
         ],
     ),
     (MEDIUM, &["medium", "med", "mid", "moderate", "average", "normal", "mittel"]),
     (
         WARNING,
         &[
-            "warning", "warn", "warnings", "minor", "ticket", "tickets", "yellow", "amber", "degraded", "caution",
-            "attention", "indeterminate", "unknown", "nodata", "warnung",
+            "warning",
+            "warn",
+            "warnings",
+            "minor",
+            "ticket",
+            "tickets",
+            "yellow",
+            "amber",
+            "degraded",
+            "caution",
+            "attention",
+            "indeterminate",
+            "unknown",
+            "nodata",
+            "warnung",
         ],
     ),
     (
         INFO,
         &[
-            "info", "information", "informational", "informative", "inform", "notice", "notify", "notification", "low",
-            "lowest", "verylow", "minimal", "trivial", "niedrig", "debug", "trace", "verbose", "fine", "ok", "okay",
-            "success", "green", "blue", "clear", "cleared", "recovered", "notclassified", "unclassified", "log", "email",
+            "info",
+            "information",
+            "informational",
+            "informative",
+            "inform",
+            "notice",
+            "notify",
+            "notification",
+            "low",
+            "lowest",
+            "verylow",
+            "minimal",
+            "trivial",
+            "niedrig",
+            "debug",
+            "trace",
+            "verbose",
+            "fine",
+            "ok",
+            "okay",
+            "success",
+            "green",
+            "blue",
+            "clear",
+            "cleared",
+            "recovered",
+            "notclassified",
+            "unclassified",
+            "log",
+            "email",
             "mail",
         ],
     ),
@@ -133,7 +210,8 @@ fn of_number(word: &str) -> Option<Meaning> {
 
 /// `1 - Critical`, `high/P1`, `team-page`: the worst of the words in it. A "no" or "non" among them makes it one that is not known.
 fn of_parts(text: &str) -> Option<Meaning> {
-    let parts: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty()).collect();
+    let parts: Vec<&str> =
+        text.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty()).collect();
     if parts.len() < 2 || parts.iter().any(|part| matches!(*part, "no" | "non" | "not" | "never")) {
         return None;
     }
@@ -174,8 +252,10 @@ fn is_called(name: &str, wanted: &str) -> bool {
 /// Whether an alert of this name fires as long as all is well, so that its silence is the news: a watchdog, or the inhibitor of
 /// kube-prometheus. The news that a watchdog is missing is an alert of its own, whose name goes on after that.
 pub fn is_heartbeat_name(alert_name: &str) -> bool {
-    let plain: String = alert_name.chars().filter(|c| c.is_alphanumeric()).collect::<String>().to_ascii_lowercase();
-    let ends = ["deadmansswitch", "deadmanswitch", "deadmanssnitch", "deadmansnitch", "deadmansignal", "deadman"];
+    let plain: String =
+        alert_name.chars().filter(|c| c.is_alphanumeric()).collect::<String>().to_ascii_lowercase();
+    let ends =
+        ["deadmansswitch", "deadmanswitch", "deadmanssnitch", "deadmansnitch", "deadmansignal", "deadman"];
     matches!(plain.as_str(), "watchdog" | "infoinhibitor" | "heartbeat" | "alwaysfiring")
         || ends.iter().any(|end| plain.ends_with(end))
 }
@@ -223,7 +303,9 @@ mod tests {
                 assert_eq!(of(word), Some(expected), "{word}");
             }
         }
-        for word in ["", "foo", "non-critical", "no page", "p", "sev", "9", "-1", "99999999999", "criticalish", "🔥"] {
+        for word in
+            ["", "foo", "non-critical", "no page", "p", "sev", "9", "-1", "99999999999", "criticalish", "🔥"]
+        {
             assert_eq!(meaning(word), None, "{word}");
         }
         assert_eq!(meaning("None"), Some(Meaning::Nobody));
@@ -248,10 +330,18 @@ mod tests {
 
     #[test]
     fn a_watchdog_is_a_heartbeat_and_its_absence_is_not() {
-        for name in ["Watchdog", "InfoInhibitor", "DeadMansSwitch", "PrometheusAlertmanagerE2eDeadManSwitch", "dead-mans-switch"] {
+        for name in [
+            "Watchdog",
+            "InfoInhibitor",
+            "DeadMansSwitch",
+            "PrometheusAlertmanagerE2eDeadManSwitch",
+            "dead-mans-switch",
+        ] {
             assert!(is_heartbeat_name(name), "{name}");
         }
-        for name in ["WatchdogMissing", "DeadMansSwitchFailed", "HeartbeatLost", "PatroniWatchdogOff", "X", ""] {
+        for name in
+            ["WatchdogMissing", "DeadMansSwitchFailed", "HeartbeatLost", "PatroniWatchdogOff", "X", ""]
+        {
             assert!(!is_heartbeat_name(name), "{name}");
         }
     }

@@ -11,7 +11,9 @@ use super::WireAlert;
 
 /// The text of a body: without a byte order mark, and with a replacement for what is not UTF-8.
 pub(super) fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
-    for (mark, unit) in [([0xff, 0xfe], u16::from_le_bytes as fn([u8; 2]) -> u16), ([0xfe, 0xff], u16::from_be_bytes)] {
+    for (mark, unit) in
+        [([0xff, 0xfe], u16::from_le_bytes as fn([u8; 2]) -> u16), ([0xfe, 0xff], u16::from_be_bytes)]
+    {
         if let Some(rest) = bytes.strip_prefix(&mark) {
             let units: Vec<u16> = rest.as_chunks::<2>().0.iter().map(|pair| unit(*pair)).collect();
             return String::from_utf16_lossy(&units).into();
@@ -67,15 +69,22 @@ pub(super) fn foreign(value: &Value) -> Option<&'static str> {
         _ if has("TopicArn") || (has("Type") && has("MessageId")) => {
             "an Amazon SNS envelope; turn raw message delivery on for this subscription, so that the alerts come without it"
         }
-        _ if value.get("schemaId").is_some_and(|id| id.as_str().is_some_and(|id| id.starts_with("azureMonitor"))) => {
+        _ if value
+            .get("schemaId")
+            .is_some_and(|id| id.as_str().is_some_and(|id| id.starts_with("azureMonitor"))) =>
+        {
             "Azure Monitor's common alert schema; send the alerts by an Alertmanager's or Grafana's webhook"
         }
-        _ if has("AlarmName") || has("AlarmArn") => "a CloudWatch alarm; send the alerts by an Alertmanager's or Grafana's webhook",
+        _ if has("AlarmName") || has("AlarmArn") => {
+            "a CloudWatch alarm; send the alerts by an Alertmanager's or Grafana's webhook"
+        }
         _ if has("specversion") => "a CloudEvents envelope; send what is in it",
         _ if has("evalMatches") || has("ruleUrl") => {
             "the form of Grafana's legacy alerting; use a webhook contact point of Grafana's own alerting"
         }
-        _ if value.get("incident").is_some_and(Value::is_object) => "a notification of Google Cloud Monitoring",
+        _ if value.get("incident").is_some_and(Value::is_object) => {
+            "a notification of Google Cloud Monitoring"
+        }
         _ if has("event") && !has("alerts") => "an event of another incident tool",
         _ => return None,
     })
@@ -127,8 +136,12 @@ fn shown(value: &Value) -> String {
 /// A status in any case, also in the words of other senders.
 pub(super) fn status(text: &str) -> Option<AlertStatus> {
     match text.trim().to_ascii_lowercase().as_str() {
-        "firing" | "fired" | "alerting" | "active" | "open" | "triggered" | "problem" => Some(AlertStatus::Firing),
-        "resolved" | "ok" | "inactive" | "closed" | "ended" | "cleared" | "recovered" => Some(AlertStatus::Resolved),
+        "firing" | "fired" | "alerting" | "active" | "open" | "triggered" | "problem" => {
+            Some(AlertStatus::Firing)
+        }
+        "resolved" | "ok" | "inactive" | "closed" | "ended" | "cleared" | "recovered" => {
+            Some(AlertStatus::Resolved)
+        }
         _ => None,
     }
 }
@@ -222,10 +235,25 @@ mod tests {
             let read = instant(Some(text), "startsAt").unwrap().unwrap();
             assert_eq!(read.to_string(), "2026-11-30T14:00:00Z", "{text}");
         }
-        for none in [None, Some(""), Some("  "), Some("0"), Some("0001-01-01T00:00:00Z"), Some("0001-01-01 00:00:00 +0000 UTC")] {
+        for none in [
+            None,
+            Some(""),
+            Some("  "),
+            Some("0"),
+            Some("0001-01-01T00:00:00Z"),
+            Some("0001-01-01 00:00:00 +0000 UTC"),
+        ] {
             assert_eq!(instant(none, "endsAt"), Ok(None), "{none:?}");
         }
-        for wrong in ["yesterday", "25:00", "5", "-3", "2026-02-31T00:00:00Z", "2026-11-30 14:00:00 XYZ", "2026-11-30 14:00:00 +1"] {
+        for wrong in [
+            "yesterday",
+            "25:00",
+            "5",
+            "-3",
+            "2026-02-31T00:00:00Z",
+            "2026-11-30 14:00:00 XYZ",
+            "2026-11-30 14:00:00 +1",
+        ] {
             assert!(instant(Some(wrong), "startsAt").unwrap_err().contains(wrong), "{wrong}");
         }
     }

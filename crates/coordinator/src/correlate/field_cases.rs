@@ -13,7 +13,8 @@ use crate::alertmanager;
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../incident/tests/field-cases");
 
 fn case(id: &str) -> Value {
-    let text = std::fs::read_to_string(format!("{FOLDER}/{id}.json")).unwrap_or_else(|error| panic!("{id}: {error}"));
+    let text = std::fs::read_to_string(format!("{FOLDER}/{id}.json"))
+        .unwrap_or_else(|error| panic!("{id}: {error}"));
     serde_json::from_str(&text).unwrap()
 }
 
@@ -74,7 +75,12 @@ async fn payloads_of_other_senders_are_taken() {
         ("A17-epoch-times", 2, 2),
     ] {
         let found = house_of(id).await.incidents().await;
-        assert_eq!(found.len(), incidents, "{id}: {:?}", found.iter().map(|one| &one.title).collect::<Vec<_>>());
+        assert_eq!(
+            found.len(),
+            incidents,
+            "{id}: {:?}",
+            found.iter().map(|one| &one.title).collect::<Vec<_>>()
+        );
         assert_eq!(found.iter().map(|one| one.members.len()).sum::<usize>(), alerts, "{id}");
     }
     let grafana = house_of("A1-grafana-v1").await.only().await;
@@ -211,9 +217,16 @@ async fn watchdogs_open_nothing_and_what_nobody_needs_to_see_asks_nobody() {
     house.tell(None, payload.alerts).await;
     house.pass(SignedDuration::from_hours(24));
     let incident = house.only().await;
-    assert_eq!((incident.priority, incident.severity, incident.status()), (Priority::P3, Severity::Info, Status::Open));
+    assert_eq!(
+        (incident.priority, incident.severity, incident.status()),
+        (Priority::P3, Severity::Info, Status::Open)
+    );
     assert!(quell_incident::workflow::next_deadline(&incident).unwrap() > house.clock_now());
-    assert!(quell_incident::view::summary(&incident).contains("nobody"), "{}", quell_incident::view::summary(&incident));
+    assert!(
+        quell_incident::view::summary(&incident).contains("nobody"),
+        "{}",
+        quell_incident::view::summary(&incident)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

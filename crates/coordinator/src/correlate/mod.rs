@@ -229,7 +229,12 @@ async fn view(
     let of_alert: BTreeMap<_, _> =
         keys.into_iter().zip(ids).filter_map(|(key, id)| id.map(|id| (key, id))).collect();
     let candidates = messages.iter().flat_map(|message| {
-        memory.candidates((&message.alert, &message.about), message.group.as_ref(), message.at, &settings.join)
+        memory.candidates(
+            (&message.alert, &message.about),
+            message.group.as_ref(),
+            message.at,
+            &settings.join,
+        )
     });
     let wanted: BTreeSet<_> = candidates.map(|(id, _)| id).chain(of_alert.values().copied()).collect();
     let mut incidents = HashMap::with_capacity(wanted.len());

@@ -151,7 +151,8 @@ impl Planner<'_> {
     fn open_or_join(&mut self, place: usize, message: &Message, linked_to: Option<IncidentId>) {
         let alert = &message.alert;
         let join = &self.settings.join;
-        let candidates = self.memory.candidates((alert, &message.about), message.group.as_ref(), message.at, join);
+        let candidates =
+            self.memory.candidates((alert, &message.about), message.group.as_ref(), message.at, join);
         let urgency = self.settings.mapping.urgency(alert);
         if let Some(word) = self.settings.mapping.unknown_severity(alert)
             && self.memory.is_new_word(&word)

@@ -16,8 +16,14 @@ pub(super) const SERVICE: &[&str] = &[
     "k8s_app",
 ];
 
-const CONSUMER_GROUP: &[&str] =
-    &["consumergroup", "consumer_group", "consumerGroup", "consumer.group", "messaging.consumer.group.name", "group_id"];
+const CONSUMER_GROUP: &[&str] = &[
+    "consumergroup",
+    "consumer_group",
+    "consumerGroup",
+    "consumer.group",
+    "messaging.consumer.group.name",
+    "group_id",
+];
 const TOPIC: &[&str] = &["topic", "topic_name", "messaging.destination.name", "topic_id"];
 const POD: &[&str] = &["pod", "k8s.pod.name", "k8s_pod_name", "pod_name", "kubernetes_pod_name", "kube_pod"];
 const NAMESPACE: &[&str] = &[
@@ -45,7 +51,8 @@ const HOST: &[&str] = &[
 ];
 const JOB: &[&str] = &["job_name", "k8s.job.name", "k8s_job_name"];
 const CRON_JOB: &[&str] = &["cronjob", "k8s.cronjob.name", "k8s_cronjob_name"];
-const CLAIM: &[&str] = &["persistentvolumeclaim", "k8s.persistentvolumeclaim.name", "k8s_persistentvolumeclaim_name"];
+const CLAIM: &[&str] =
+    &["persistentvolumeclaim", "k8s.persistentvolumeclaim.name", "k8s_persistentvolumeclaim_name"];
 const VOLUME: &[&str] = &["persistentvolume", "persistent_volume"];
 const WORKLOAD: &[&str] = &[
     "deployment",
@@ -146,7 +153,8 @@ impl Chooser<'_> {
             Self::service,
             Self::rest,
         ];
-        let nothing = Chosen { kind: Kind::Nothing, name: String::new(), part: String::new(), workload: None };
+        let nothing =
+            Chosen { kind: Kind::Nothing, name: String::new(), part: String::new(), workload: None };
         let named = |chosen: &Chosen| !chosen.name.is_empty();
         steps.iter().find_map(|step| step(self).filter(named)).unwrap_or(nothing)
     }
@@ -200,10 +208,15 @@ impl Chooser<'_> {
         let scrape = self.scrape;
         let means_objects = match scrape.target {
             Target::Controller => true,
-            _ => scrape.has("customresource_kind") || (scrape.has("exported_namespace") && !scrape.has("exported_pod")),
+            _ => {
+                scrape.has("customresource_kind")
+                    || (scrape.has("exported_namespace") && !scrape.has("exported_pod"))
+            }
         };
         let by_name = means_objects.then(|| scrape.get("name")).flatten();
-        if by_name.is_some() && (scrape.has("dest_namespace") || scrape.has("dest_server") || scrape.has("sync_status")) {
+        if by_name.is_some()
+            && (scrape.has("dest_namespace") || scrape.has("dest_server") || scrape.has("sync_status"))
+        {
             // An application of Argo CD: where it runs is said apart from where it is declared.
             return by_name.map(|name| self.found(Kind::Object, name));
         }
@@ -336,7 +349,8 @@ impl Chooser<'_> {
     fn named_job(&self) -> Option<String> {
         let job = self.scrape.get("job")?;
         let control = ["apiserver", "kube-", "kubelet", "kubernetes-"];
-        let of_cluster = self.scrape.alert_name.starts_with("Kube") || control.iter().any(|word| job.contains(word));
+        let of_cluster =
+            self.scrape.alert_name.starts_with("Kube") || control.iter().any(|word| job.contains(word));
         (!of_cluster).then_some(job)
     }
 }

@@ -12,7 +12,7 @@ mod scrape;
 
 use crate::alert::Labels;
 
-pub use pods::workload_of_pod;
+
 
 /// What a site knows better: labels that name what is broken, and jobs that speak of others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -191,7 +191,9 @@ impl About {
                 names.push(object.to_owned());
             }
         }
-        names.extend(self.workload.as_deref().and_then(|workload| workload.rsplit('/').next()).map(str::to_owned));
+        names.extend(
+            self.workload.as_deref().and_then(|workload| workload.rsplit('/').next()).map(str::to_owned),
+        );
         names.retain(|name| !name.is_empty());
         names
     }
@@ -211,7 +213,9 @@ impl About {
 pub fn host(address: &str) -> &str {
     let address = match address.split_once("://") {
         Some(("http" | "https", _)) => return address,
-        Some((scheme, rest)) if !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
+        Some((scheme, rest))
+            if !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) =>
+        {
             let rest = rest.split(['/', '?', ',']).next().unwrap_or(rest);
             // What stands before an @ is a user and their password.
             rest.rsplit('@').next().unwrap_or(rest)

@@ -7,7 +7,7 @@ const HASH_MAX: usize = 10;
 
 /// The workload of a pod by its name: what a replica set (`checkout-6c9f-x2x4z`), a stateful set (`pg-0`), a daemon set
 /// (`node-exporter-x7k2p`) or a cron job's job (`nightly-28374650-abcde`) put at its end is taken off. A name that ends otherwise is its own.
-pub fn workload_of_pod(pod: &str) -> &str {
+pub(super) fn workload_of_pod(pod: &str) -> &str {
     let Some((rest, last)) = split_last(pod) else { return pod };
     if last.len() <= 4 && last.bytes().all(|byte| byte.is_ascii_digit()) {
         return rest;
@@ -24,9 +24,11 @@ pub fn workload_of_pod(pod: &str) -> &str {
 }
 
 /// The cron job of a job by its name: `nightly-28374650`, or its own.
-pub fn workload_of_job(job: &str) -> &str {
+pub(super) fn workload_of_job(job: &str) -> &str {
     match split_last(job) {
-        Some((cron_job, minutes)) if minutes.len() >= 8 && minutes.bytes().all(|byte| byte.is_ascii_digit()) => {
+        Some((cron_job, minutes))
+            if minutes.len() >= 8 && minutes.bytes().all(|byte| byte.is_ascii_digit()) =>
+        {
             cron_job
         }
         _ => job,

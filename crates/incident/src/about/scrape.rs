@@ -44,14 +44,27 @@ const TARGETS: [(Target, &[&str]); 6] = [
     (Target::Pushed, &["pushgateway", "push-gateway"]),
     (Target::Host, &["node-exporter", "nodeexporter", "windows-exporter", "wmi-exporter"]),
     (Target::Probed, &["blackbox", "snmp", "ipmi", "smokeping", "ping-exporter", "ssl-exporter"]),
-    (Target::Controller, &["cert-manager", "argocd", "argo-cd", "kustomize-controller", "helm-controller", "source-controller", "flux", "velero"]),
+    (
+        Target::Controller,
+        &[
+            "cert-manager",
+            "argocd",
+            "argo-cd",
+            "kustomize-controller",
+            "helm-controller",
+            "source-controller",
+            "flux",
+            "velero",
+        ],
+    ),
 ];
 /// Words of any other exporter.
 const EXPORTERS: [&str; 5] = ["exporter", "cloudwatch", "stackdriver", "telegraf", "vmware"];
 /// The like, as a whole part of a name only: they are short.
 const EXPORTER_PARTS: [&str; 3] = ["yace", "statsd", "ksm"];
 /// Jobs of a host's exporter that are called after the host.
-const HOST_JOBS: [&str; 8] = ["node", "nodes", "windows", "host", "hosts", "linux", "servers", "node-metrics"];
+const HOST_JOBS: [&str; 8] =
+    ["node", "nodes", "windows", "host", "hosts", "linux", "servers", "node-metrics"];
 
 /// What the operator, a chart or a service discovery puts on everything that a target says.
 const OF_THE_SCRAPE: [&str; 14] = [
@@ -259,7 +272,8 @@ impl<'a> Scrape<'a> {
                 other || (names_exporter(&pod) && !of_pods)
             }
             Target::Other => {
-                let at_exporter = self.raw("instance").is_some_and(|instance| names_exporter(host(&instance)));
+                let at_exporter =
+                    self.raw("instance").is_some_and(|instance| names_exporter(host(&instance)));
                 names_exporter(&pod) || at_exporter
             }
         }
@@ -288,11 +302,12 @@ impl<'a> Scrape<'a> {
             Target::ClusterState | Target::Controller => true,
             Target::Pushed => self.raw("instance").is_some_and(|instance| names_exporter(host(&instance))),
             // Without any other name it says which node.
-            Target::Containers => {
-                ["pod", "persistentvolumeclaim", "node", "name", "container_name"].iter().any(|name| self.has(name))
-            }
+            Target::Containers => ["pod", "persistentvolumeclaim", "node", "name", "container_name"]
+                .iter()
+                .any(|name| self.has(name)),
             Target::Other => {
-                let at_exporter = self.raw("instance").is_some_and(|instance| names_exporter(host(&instance)));
+                let at_exporter =
+                    self.raw("instance").is_some_and(|instance| names_exporter(host(&instance)));
                 at_exporter || self.raw("pod").is_some_and(|pod| names_exporter(&plain(&pod)))
             }
         }
@@ -307,7 +322,8 @@ impl<'a> Scrape<'a> {
 /// Whether a name is that of an exporter.
 pub(super) fn names_exporter(name: &str) -> bool {
     let name = plain(name);
-    let named = TARGETS.iter().filter(|(target, _)| *target != Target::Controller).flat_map(|(_, words)| *words);
+    let named =
+        TARGETS.iter().filter(|(target, _)| *target != Target::Controller).flat_map(|(_, words)| *words);
     named.chain(&EXPORTERS).any(|word| name.contains(word))
         || name.split('-').any(|part| EXPORTER_PARTS.contains(&part))
 }

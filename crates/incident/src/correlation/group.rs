@@ -103,7 +103,8 @@ impl GroupKey {
             return Some(group.clone());
         }
         let Follows { source, name, workload, .. } = &follows;
-        let parts = [("key", key.as_str()), ("name", name), ("source", source.as_str()), ("workload", workload)];
+        let parts =
+            [("key", key.as_str()), ("name", name), ("source", source.as_str()), ("workload", workload)];
         let group = GroupId(Fingerprint::of(&parts.into_iter().collect::<Labels>()));
         self.last = Some((follows, group.clone()));
         Some(group)
@@ -195,7 +196,9 @@ fn quoted_text(text: &str) -> Option<(String, &str)> {
                 let (at, escape) = characters.next()?;
                 let (read, digits) = escaped(escape, inner.get(at + 1..)?)?;
                 value.push(read);
-                (0..digits).for_each(|_| drop(characters.next()));
+                for _ in 0..digits {
+                    characters.next();
+                }
             }
             plain => value.push(plain),
         }
@@ -294,7 +297,12 @@ mod tests {
 
     #[test]
     fn keys_that_are_written_differently_are_one() {
-        let one = alert(&[("alertname", "A"), ("env", "prod"), ("service.name", "a\u{a0}b\u{7}ä"), ("prometheus_replica", "p-0")]);
+        let one = alert(&[
+            ("alertname", "A"),
+            ("env", "prod"),
+            ("service.name", "a\u{a0}b\u{7}ä"),
+            ("prometheus_replica", "p-0"),
+        ]);
         let keys = [
             r#"{}/{a=~"^(?:x,}.*)$",b="1"}/{c="2"}:{alertname="A", env="prod", service.name="a\u00a0b\aä"}"#,
             r#"{}/{b="1",a=~"^(?:x,}.*)$"}/{c="2"}:{alertname="A", env="prod", "service.name"="a\u00a0b\x07\u00e4"}"#,
@@ -307,7 +315,8 @@ mod tests {
         }
         let other = keys[0].replace("c=\"2\"", "c=\"3\"");
         assert_ne!(group_of(Some(&other), &one), first, "another route");
-        for broken in [r#"{}:{a="\u00"}"#, r#"{}:{a="\q"}"#, r#"{}:{a="\"}"#, r#":{a="b"}"#, r#"{"}:{a="b"}"#] {
+        for broken in [r#"{}:{a="\u00"}"#, r#"{}:{a="\q"}"#, r#"{}:{a="\"}"#, r#":{a="b"}"#, r#"{"}:{a="b"}"#]
+        {
             assert_eq!(group_of(Some(broken), &one), None, "{broken}");
         }
     }
@@ -315,12 +324,19 @@ mod tests {
     #[test]
     fn what_an_exporter_or_a_namespace_alone_says_does_not_make_two_workloads_one() {
         let state = |labels: &[(&str, &str)]| {
-            let exporter = [("job", "kube-state-metrics"), ("instance", "10.0.0.1:8080"), ("component", "kube-state-metrics")];
+            let exporter = [
+                ("job", "kube-state-metrics"),
+                ("instance", "10.0.0.1:8080"),
+                ("component", "kube-state-metrics"),
+            ];
             alert(&[&exporter, labels].concat())
         };
-        let cart = state(&[("alertname", "KubePodCrashLooping"), ("namespace", "shop"), ("pod", "cart-6c9f-x2x4z")]);
-        let again = state(&[("alertname", "KubePodCrashLooping"), ("namespace", "shop"), ("pod", "cart-6c9f-aaaa2")]);
-        let mail = state(&[("alertname", "KubePodCrashLooping"), ("namespace", "shop"), ("pod", "mail-6c9f-x2x4z")]);
+        let cart =
+            state(&[("alertname", "KubePodCrashLooping"), ("namespace", "shop"), ("pod", "cart-6c9f-x2x4z")]);
+        let again =
+            state(&[("alertname", "KubePodCrashLooping"), ("namespace", "shop"), ("pod", "cart-6c9f-aaaa2")]);
+        let mail =
+            state(&[("alertname", "KubePodCrashLooping"), ("namespace", "shop"), ("pod", "mail-6c9f-x2x4z")]);
         let by_exporter = Some(r#"{}:{component="kube-state-metrics", instance="10.0.0.1:8080"}"#);
         assert_eq!(group_of(by_exporter, &cart), None);
         let by_namespace = Some(r#"{}:{job="kube-state-metrics", namespace="shop"}"#);

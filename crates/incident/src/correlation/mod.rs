@@ -100,8 +100,19 @@ fn condition(alert: &Alert, about: &About) -> Option<Fingerprint> {
 
 /// Whether a label changes without anything else being broken.
 fn is_volatile(name: &str) -> bool {
-    let plain: String = name.chars().filter(|c| c.is_ascii_alphanumeric()).collect::<String>().to_ascii_lowercase();
-    let values = ["value", "val", "currentvalue", "current", "metricvalue", "valuestring", "measured", "timestamp", "time"];
+    let plain: String =
+        name.chars().filter(|c| c.is_ascii_alphanumeric()).collect::<String>().to_ascii_lowercase();
+    let values = [
+        "value",
+        "val",
+        "currentvalue",
+        "current",
+        "metricvalue",
+        "valuestring",
+        "measured",
+        "timestamp",
+        "time",
+    ];
     plain.ends_with("replica") || values.contains(&plain.as_str())
 }
 

@@ -114,9 +114,14 @@ async fn payloads_of_other_senders_are_answered_as_taken() {
         ("A17-epoch-times", 1),
         ("F7-uppercase-status", 0),
     ] {
-        for path in ["/webhooks/alertmanager", "/webhooks/alertmanager/", "/webhook/alert", "/webhook/alert/"] {
+        for path in ["/webhooks/alertmanager", "/webhooks/alertmanager/", "/webhook/alert", "/webhook/alert/"]
+        {
             let answer = post(&sandbox, path, field_case(id, post_number)).await;
-            assert_eq!((answer.status, answer.json()), (200, json!({"status": "ok"})), "{id} to {path}: {answer:?}");
+            assert_eq!(
+                (answer.status, answer.json()),
+                (200, json!({"status": "ok"})),
+                "{id} to {path}: {answer:?}"
+            );
         }
     }
     // A bare alert ends when its time has come.
@@ -136,7 +141,8 @@ async fn a_watchdog_is_a_heartbeat() {
     assert_eq!(told, json!({"status": "ok", "heartbeats": 1}));
     incidents(&sandbox, 0).await;
     let metrics = get(&sandbox, "/metrics").await.text;
-    let seen = metrics.lines().find_map(|line| line.strip_prefix("quell_heartbeat_last_seen_timestamp_seconds "));
+    let seen =
+        metrics.lines().find_map(|line| line.strip_prefix("quell_heartbeat_last_seen_timestamp_seconds "));
     assert!(seen.is_some_and(|at| at.parse::<f64>().is_ok_and(|at| at > 0.0)), "{metrics}");
 }
 
@@ -145,14 +151,16 @@ async fn a_watchdog_is_a_heartbeat() {
 async fn links_are_shown_and_are_of_the_web_only() {
     let sandbox = start().await;
     let mut alert = firing("Linked", &[]);
-    alert["annotations"] = json!({"runbook_url": "https://runbooks.example/linked", "dashboard_url": "javascript:alert(1)"});
+    alert["annotations"] =
+        json!({"runbook_url": "https://runbooks.example/linked", "dashboard_url": "javascript:alert(1)"});
     alert["generatorURL"] = json!("http://prom.example/graph?g0.expr=up");
     alert["dashboardURL"] = json!("https://user:secret@grafana.example/d/x\u{1b}[2J");
     alert["panelURL"] = json!("https://grafana.example/d/x?viewPanel=1");
     deliver(&sandbox, WEBHOOKS[0], &[alert]).await;
     let incident = incidents(&sandbox, 1).await.remove(0);
     assert_eq!(incident["runbook_url"], "https://runbooks.example/linked");
-    let links: Vec<_> = incident["links"].as_array().unwrap().iter().map(|link| link["url"].as_str().unwrap()).collect();
+    let links: Vec<_> =
+        incident["links"].as_array().unwrap().iter().map(|link| link["url"].as_str().unwrap()).collect();
     assert_eq!(
         links,
         [
