@@ -1,5 +1,7 @@
-//! Alertmanager's webhook payload, version 4, as alerts of our own. What can be used is used: one alert that cannot does not lose the
-//! others, and is named in the answer.
+//! Alertmanager's webhook payload as alerts of our own. What can be used is used: one alert that cannot does not lose the others, and is
+//! named in the answer. Grafana and many a script send the same form with another version or none, so the form counts and not the number.
+
+mod wire;
 
 use std::borrow::Cow;
 
@@ -42,12 +44,13 @@ pub(crate) struct Rejected {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Wire<A> {
-    version: Option<String>,
+struct Wire<'a> {
+    #[serde(borrow)]
+    status: Option<Text<'a>>,
     group_key: Option<String>,
     #[serde(default, deserialize_with = "null_is_absent")]
     truncated_alerts: u64,
-    alerts: Option<Vec<A>>,
+    alerts: Option<Vec<Object<WireAlert<'a>>>>,
 }
 
 #[derive(Deserialize)]
@@ -64,6 +67,10 @@ struct WireAlert<'a> {
     #[serde(rename = "generatorURL")]
     generator_url: Option<String>,
     fingerprint: Option<Text<'a>>,
+    #[serde(rename = "dashboardURL")]
+    dashboard_url: Option<String>,
+    #[serde(rename = "panelURL")]
+    panel_url: Option<String>,
 }
 
 /// Text that is only looked at: borrowed from the body where nothing in it is escaped.
@@ -71,9 +78,24 @@ struct WireAlert<'a> {
 #[serde(transparent)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
+impl From<String> for Text<'_> {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
 /// An empty map of Go is often written as `null`.
 fn null_is_absent<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
     Option::<T>::deserialize(from).map(Option::unwrap_or_default)
+}
+
+/// Whether a body is one bare alert and no payload.
+pub(crate) fn is_bare(bytes: &[u8]) -> bool {
+    wire::tree(&wire::text(bytes)).is_ok_and(|value| is_bare_alert(&value))
+}
+
+fn is_bare_alert(value: &serde_json::Value) -> bool {
+    value.get("alerts").is_none() && value.get("labels").is_some()
 }
 
 /// Reads a payload, or one bare alert where `bare` is allowed.
@@ -86,15 +108,19 @@ pub(crate) fn parse(
     bare: bool,
     now: Timestamp,
 ) -> Result<Payload, String> {
-    let text = std::str::from_utf8(bytes).map_err(|error| format!("the body is not UTF-8: {error}"))?;
-    if !bare && let Ok(wire) = serde_json::from_str::<Object<Wire<Object<WireAlert<'_>>>>>(text) {
-        return payload(wire.0, source, now, |alert| Ok(alert.0));
+    let text = wire::text(bytes);
+    if !bare
+        && let Ok(Object(Wire { status, group_key, truncated_alerts, alerts: Some(alerts) })) =
+            serde_json::from_str::<Object<Wire<'_>>>(&text)
+    {
+        let whole = Whole { status: of(&status).and_then(wire::status), group_key, truncated_alerts };
+        return payload(whole, alerts.into_iter().map(|alert| Ok(alert.0)), source, now);
     }
     // Something in it is odd. Read as a tree, a single alert that is odd is told from the others.
-    let value: serde_json::Value =
-        serde_json::from_str(text).map_err(|error| format!("the body is not JSON: {error}"))?;
-    if bare && value.get("alerts").is_none() && value.get("labels").is_some() {
-        let alert = alert(of_tree(value)?, source, now)?;
+    let value = wire::tree(&text).map_err(|error| format!("the body is not JSON: {error}"))?;
+    if bare && is_bare_alert(&value) {
+        let whole = Whole::default();
+        let alert = alert(wire::alert(&value)?, whole.status, source, now)?;
         return Ok(Payload {
             alerts: vec![alert],
             group_key: None,
@@ -102,38 +128,45 @@ pub(crate) fn parse(
             rejected: Vec::new(),
         });
     }
-    let Object(wire): Object<Wire<serde_json::Value>> = serde_json::from_value(value)
-        .map_err(|error| format!("the body is not an Alertmanager webhook payload of version 4: {error}"))?;
-    payload(wire, source, now, of_tree)
+    let not_ours = |why: &str| format!("the body is not an Alertmanager webhook payload of version 4: {why}");
+    if let Some(what) = wire::foreign(&value) {
+        return Err(not_ours(&format!("it is {what}")));
+    }
+    let Some(serde_json::Value::Array(alerts)) = value.get("alerts") else {
+        return Err(not_ours("it has no `alerts`, expected a list of alerts"));
+    };
+    let field = |name: &str| value.get(name).and_then(wire::plain);
+    let whole = Whole {
+        status: field("status").as_deref().and_then(wire::status),
+        group_key: field("groupKey"),
+        truncated_alerts: field("truncatedAlerts").and_then(|more| more.parse().ok()).unwrap_or(0),
+    };
+    payload(whole, alerts.iter().map(wire::alert), source, now)
 }
 
-fn of_tree(value: serde_json::Value) -> Result<WireAlert<'static>, String> {
-    Object::<WireAlert<'_>>::deserialize(value).map(|alert| alert.0).map_err(|error| error.to_string())
+/// What a payload says of all its alerts.
+#[derive(Default)]
+struct Whole {
+    status: Option<AlertStatus>,
+    group_key: Option<String>,
+    truncated_alerts: u64,
 }
 
-/// What of a payload can be used; `of` reads an alert.
-fn payload<'a, A>(
-    wire: Wire<A>,
+/// What of a payload can be used.
+fn payload<'a>(
+    whole: Whole,
+    wire_alerts: impl ExactSizeIterator<Item = Result<WireAlert<'a>, String>>,
     source: &SourceName,
     now: Timestamp,
-    of: impl Fn(A) -> Result<WireAlert<'a>, String>,
 ) -> Result<Payload, String> {
-    match wire.version.as_deref() {
-        Some("4") => {}
-        Some(other) => {
-            let other: String = other.chars().take(40).collect();
-            return Err(format!("the payload has version `{other}`, expected `4`"));
-        }
-        None => return Err("the payload has no `version`, expected `4`".to_owned()),
+    let count = wire_alerts.len();
+    if count > ALERTS_MAX {
+        return Err(format!("the payload has {count} alerts, expected at most {ALERTS_MAX}"));
     }
-    let wire_alerts = wire.alerts.ok_or("the payload has no `alerts`, expected a list")?;
-    if wire_alerts.len() > ALERTS_MAX {
-        return Err(format!("the payload has {} alerts, expected at most {ALERTS_MAX}", wire_alerts.len()));
-    }
-    let mut alerts = Vec::with_capacity(wire_alerts.len());
+    let mut alerts = Vec::with_capacity(count);
     let mut rejected = Vec::new();
-    for (index, wire) in wire_alerts.into_iter().enumerate() {
-        match of(wire).and_then(|wire| alert(wire, source, now)) {
+    for (index, wire) in wire_alerts.enumerate() {
+        match wire.and_then(|wire| alert(wire, whole.status, source, now)) {
             Ok(alert) => alerts.push(alert),
             Err(why) => rejected.push(Rejected { index, why }),
         }
@@ -141,8 +174,8 @@ fn payload<'a, A>(
     if let (true, Some(first)) = (alerts.is_empty(), rejected.first()) {
         return Err(format!("no alert of the payload can be used; alert {}: {}", first.index, first.why));
     }
-    let group_key = wire.group_key.map(|key| cut(key, TEXT_CHARACTERS_MAX));
-    Ok(Payload { alerts, group_key, truncated_alerts: wire.truncated_alerts, rejected })
+    let group_key = whole.group_key.map(|key| cut(key, TEXT_CHARACTERS_MAX));
+    Ok(Payload { alerts, group_key, truncated_alerts: whole.truncated_alerts, rejected })
 }
 
 /// The first so many characters.
@@ -159,32 +192,45 @@ fn of<'a>(text: &'a Option<Text<'_>>) -> Option<&'a str> {
     text.as_ref().map(|text| text.0.as_ref())
 }
 
-fn alert(wire: WireAlert<'_>, source: &SourceName, now: Timestamp) -> Result<Alert, String> {
-    let status = match of(&wire.status) {
-        Some("firing") | None => AlertStatus::Firing,
-        Some("resolved") => AlertStatus::Resolved,
-        Some(other) => {
-            let other: String = other.chars().take(40).collect();
-            return Err(format!("unknown status `{other}`, expected `firing` or `resolved`"));
-        }
-    };
+fn alert(
+    mut wire: WireAlert<'_>,
+    of_payload: Option<AlertStatus>,
+    source: &SourceName,
+    now: Timestamp,
+) -> Result<Alert, String> {
     if wire.labels.is_empty() {
         return Err("it has no labels, so nothing tells it from others".to_owned());
     }
+    let starts_at = wire::instant(of(&wire.starts_at), "startsAt")?.unwrap_or(now);
+    let ends_at = wire::instant(of(&wire.ends_at), "endsAt")?;
+    let ended = || ends_at.is_some_and(|at| at <= now);
+    let status = match of(&wire.status).filter(|text| !text.trim().is_empty()) {
+        Some(own) => wire::status(own).ok_or_else(|| {
+            let own: String = own.chars().take(40).collect();
+            format!("unknown status `{own}`, expected `firing` or `resolved`")
+        })?,
+        None if of_payload == Some(AlertStatus::Resolved) || ended() => AlertStatus::Resolved,
+        None => AlertStatus::Firing,
+    };
+    // Grafana's addresses stand beside the annotations; for people they are the same kind of thing.
+    for (name, url) in [("dashboardURL", wire.dashboard_url), ("panelURL", wire.panel_url)] {
+        if let Some(url) = url.filter(|url| !url.is_empty()) {
+            wire.annotations.insert(name, cut(url, TEXT_CHARACTERS_MAX));
+        }
+    }
     within_limits(&wire.labels, &wire.annotations)?;
-    let fingerprint =
-        of(&wire.fingerprint).and_then(Fingerprint::given).unwrap_or_else(|| Fingerprint::of(&wire.labels));
-    let starts_at = instant(of(&wire.starts_at), "startsAt")?.unwrap_or(now);
-    // An alert that begins in the future has begun by being sent; Go's zero time means "not known".
-    let starts_at = if starts_at > now { now } else { starts_at };
-    let ends_at = instant(of(&wire.ends_at), "endsAt")?.filter(|_| status == AlertStatus::Resolved);
+    let fingerprint = wire.fingerprint.as_ref().and_then(|text| Fingerprint::given(&text.0));
     Ok(Alert {
-        key: AlertKey { source: source.clone(), fingerprint },
+        key: AlertKey {
+            source: source.clone(),
+            fingerprint: fingerprint.unwrap_or_else(|| Fingerprint::of(&wire.labels)),
+        },
         status,
         labels: wire.labels,
         annotations: wire.annotations,
-        starts_at,
-        ends_at,
+        // An alert that begins in the future has begun by being sent; Go's zero time means "not known".
+        starts_at: starts_at.min(now),
+        ends_at: ends_at.filter(|_| status == AlertStatus::Resolved),
         generator_url: wire.generator_url.map(|url| cut(url, TEXT_CHARACTERS_MAX)),
     })
 }
@@ -206,18 +252,6 @@ pub(crate) fn within_limits(labels: &Labels, annotations: &Labels) -> Result<(),
         }
     }
     Ok(())
-}
-
-/// `None` for an absent or a zero time.
-fn instant(text: Option<&str>, field: &str) -> Result<Option<Timestamp>, String> {
-    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
-    if text.starts_with("0001-01-01T00:00:00") {
-        return Ok(None);
-    }
-    text.parse().map(Some).map_err(|_| {
-        let shown: String = text.chars().take(40).collect();
-        format!("`{field}` is `{shown}`, expected a time such as 2026-01-31T12:00:00Z")
-    })
 }
 
 #[cfg(test)]
@@ -262,21 +296,28 @@ mod tests {
         let good = json!({"labels": {"alertname": "A"}});
         for (body, expected) in [
             (json!([]), "not an Alertmanager webhook payload"),
-            (json!({"alerts": []}), "no `version`"),
-            (json!({"version": "3", "alerts": []}), "version `3`"),
             (json!({"version": "4"}), "no `alerts`"),
+            (json!({"version": "4", "alerts": {}}), "no `alerts`"),
             (of(json!({"status": "firing"})), "no labels"),
             (of(json!({"status": "odd", "labels": {"alertname": "A"}})), "unknown status `odd`"),
             (of(json!({"labels": {"alertname": "A"}, "startsAt": "yesterday"})), "`startsAt` is `yesterday`"),
-            (good.clone(), "no `version`"),
+            (good.clone(), "no `alerts`"),
+            (json!([good.clone()]), "it is a list"),
+            (json!({"Type": "Notification", "MessageId": "1", "Message": "{}"}), "Amazon SNS"),
+            (
+                json!({"Type": "SubscriptionConfirmation", "TopicArn": "arn:aws:sns:x"}),
+                "raw message delivery",
+            ),
+            (json!({"schemaId": "azureMonitorCommonAlertSchema", "data": {}}), "Azure Monitor"),
+            (json!({"version": "1.2", "incident": {"state": "open"}}), "Google Cloud Monitoring"),
+            (json!({"ruleName": "x", "evalMatches": []}), "legacy alerting"),
+            (json!({"specversion": "1.0", "data": {"alerts": []}}), "CloudEvents"),
+            (json!({"AlarmName": "x"}), "CloudWatch"),
         ] {
             let error = read(&body, false).unwrap_err();
             assert!(error.contains(expected), "{body}: {error}");
         }
         assert_eq!(read(&good, true).unwrap().alerts.len(), 1);
-        assert!(
-            parse(b"\xff", &SourceName::declared("am").unwrap(), false, now()).unwrap_err().contains("UTF-8")
-        );
         assert!(
             parse(b"{", &SourceName::declared("am").unwrap(), false, now()).unwrap_err().contains("JSON")
         );
@@ -288,6 +329,63 @@ mod tests {
         let payload = read(&body, false).unwrap();
         assert_eq!(payload.alerts.len(), 1);
         assert_eq!(payload.rejected[0].index, 0);
+    }
+
+    #[test]
+    fn any_version_of_the_form_is_taken() {
+        for version in [json!("4"), json!("1"), json!(4), json!(null), json!({"major": 5})] {
+            let mut body = of(json!({"labels": {"alertname": "A"}}));
+            body["version"] = version;
+            assert_eq!(read(&body, false).unwrap().alerts.len(), 1, "{body}");
+            body.as_object_mut().unwrap().remove("version");
+            assert_eq!(read(&body, false).unwrap().alerts.len(), 1, "{body}");
+        }
+        assert!(read(&json!({"alerts": []}), false).unwrap().alerts.is_empty());
+    }
+
+    #[test]
+    fn the_status_of_the_payload_and_an_end_that_has_passed_count_where_an_alert_has_none() {
+        use AlertStatus::{Firing, Resolved};
+        let (past, future) = ("2026-11-20T17:00:00Z", "2026-11-20T19:00:00Z");
+        for (of_payload, own, ends_at, expected) in [
+            ("firing", json!(null), "", Firing),
+            ("resolved", json!(null), "", Resolved),
+            ("Resolved", json!(" "), "", Resolved),
+            ("firing", json!(null), past, Resolved),
+            ("firing", json!(null), future, Firing),
+            ("resolved", json!("FIRING"), past, Firing),
+            ("firing", json!("Resolved"), future, Resolved),
+            ("odd", json!("OK"), "", Resolved),
+        ] {
+            let alert = json!({"status": own, "labels": {"a": "b"}, "endsAt": ends_at});
+            let mut body = of(alert.clone());
+            body["status"] = json!(of_payload);
+            assert_eq!(read(&body, false).unwrap().alerts[0].status, expected, "{body}");
+            if of_payload == "firing" {
+                assert_eq!(read(&alert, true).unwrap().alerts[0].status, expected, "bare: {alert}");
+            }
+        }
+    }
+
+    #[test]
+    fn values_that_are_no_text_are_their_text() {
+        let alert = json!({
+            "labels": {"a": 503, "b": 12.5, "c": true, "d": null, "e": [1]}, "annotations": {"value": 7, "none": null},
+            "dashboardURL": "https://g/d", "panelURL": "", "startsAt": 1_763_661_600, "fingerprint": 17, "values": {"B": 1},
+        });
+        let payload = read(&of(alert), false).unwrap();
+        let read = &payload.alerts[0];
+        assert_eq!(json!(read.labels), json!({"a": "503", "b": "12.5", "c": "true", "e": "[1]"}));
+        assert_eq!(json!(read.annotations), json!({"value": "7", "dashboardURL": "https://g/d"}));
+        assert_eq!(read.key.fingerprint.as_str(), "17");
+        assert_eq!(read.starts_at.as_second(), 1_763_661_600);
+        let mut body = of(json!({"labels": {"a": "b"}}));
+        body["groupKey"] = json!(5);
+        body["truncatedAlerts"] = json!("3");
+        let payload =
+            super::parse(body.to_string().as_bytes(), &SourceName::declared("am").unwrap(), false, now())
+                .unwrap();
+        assert_eq!((payload.group_key.as_deref(), payload.truncated_alerts), (Some("5"), 3));
     }
 
     #[test]

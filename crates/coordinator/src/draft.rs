@@ -89,6 +89,7 @@ impl ManualDraft {
         let affected_systems =
             if self.affected_systems.is_empty() { vec!["unknown".to_owned()] } else { self.affected_systems };
         let head = Head {
+            unknown_severity: None,
             description: if self.description.is_empty() { self.title.clone() } else { self.description },
             title: self.title,
             alert_name: self.alert_name.unwrap_or_else(|| "ManualIncident".to_owned()),

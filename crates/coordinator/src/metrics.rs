@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use jiff::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -44,6 +45,7 @@ pub(crate) struct Metrics {
     /// Webhook requests by their answer: `accepted`, `rejected`, `unavailable`.
     webhooks: Family<Kind, Counter>,
     alerts: Family<Kind, Counter>,
+    heartbeat: Gauge,
     correlated: Counter,
     resolved: Family<Kind, Counter>,
     success_rate: Gauge<f64, AtomicU64>,
@@ -61,6 +63,7 @@ impl Default for Metrics {
             events: Family::default(),
             webhooks: Family::default(),
             alerts: Family::default(),
+            heartbeat: Gauge::default(),
             correlated: Counter::default(),
             resolved: Family::default(),
             success_rate: Gauge::default(),
@@ -91,8 +94,14 @@ impl Metrics {
         registry.register("quell_webhook_requests", "Webhook requests, by the answer", self.webhooks.clone());
         registry.register(
             "quell_alerts_received",
-            "Alert messages made durable, by status",
+            "Alert messages taken, by status; heartbeats open nothing and are counted as such alone",
             self.alerts.clone(),
+        );
+        registry.register_with_unit(
+            "quell_heartbeat_last_seen_timestamp",
+            "When a watchdog's alert last said by a webhook that it fires, as Unix time; 0 before the first",
+            Unit::Seconds,
+            self.heartbeat.clone(),
         );
         registry.register(
             "quell_incidents_resolved",
@@ -170,6 +179,12 @@ impl Metrics {
     /// Counts alert messages by their status.
     pub(crate) fn alerts(&self, status: &'static str, count: u64) {
         self.alerts.get_or_create(&kind(status)).inc_by(count);
+    }
+
+    /// A watchdog fires, as it does while all is well.
+    pub(crate) fn heartbeats(&self, count: u64, at: Timestamp) {
+        self.alerts("heartbeat", count);
+        self.heartbeat.set(at.as_second());
     }
 
     /// Counts a request to an agent by its result.

@@ -172,9 +172,10 @@ impl Responder {
     }
 
     fn draft_of(&self, alert: Alert, linked_to: Option<IncidentId>) -> Draft {
+        let settings = self.site.settings();
         Draft {
-            head: self.site.settings().mapping.head(&alert),
-            affected_systems: vec![alert.affected_system()],
+            head: settings.mapping.head(&alert),
+            affected_systems: settings.mapping.affected_systems(&alert),
             origin: A2A_SOURCE.to_owned(),
             linked_to,
             context: None,

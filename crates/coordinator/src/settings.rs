@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use quell_incident::Digest;
-use quell_incident::correlation::{FlappingRule, Rule, SettleRule};
-use quell_incident::mapping::Mapping;
+use quell_incident::about::SiteLabels;
+use quell_incident::correlation::{Common, FlappingRule, Rule, SettleRule};
+use quell_incident::mapping::{Mapping, SiteWords};
+use quell_incident::urgency;
 use quell_incident::workflow::{Autonomy, AutonomyOverride, Policy};
 use quell_service::{Config, Period, config};
 use quell_store::Retention;
@@ -27,6 +29,17 @@ pub enum SettingsError {
         /// What is wrong, with line and column where it is known.
         why: String,
     },
+    /// A severity word is said to mean one that is not known.
+    #[error(
+        "`coordinator.alerts.severities` says that `{word}` means `{means}`, which is no word that is known: expected one such as \
+         critical, high, medium, warning, info or none"
+    )]
+    Severity {
+        /// The site's word.
+        word: String,
+        /// What it is said to mean.
+        means: String,
+    },
     /// A window cannot be used.
     #[error("{0}")]
     Window(String),
@@ -42,10 +55,11 @@ pub enum SettingsError {
 pub(crate) fn of(config: &Config) -> Result<Settings, SettingsError> {
     let policy = policy(config);
     let policy_digest = Digest::of(&policy).map_err(|error| SettingsError::Digest(error.to_string()))?;
-    let mapping = match &config.coordinator.alert_mapping_file {
+    let mut mapping = match &config.coordinator.alert_mapping_file {
         Some(path) => mapping(path)?,
         None => shipped()?,
     };
+    mapping.site = site_words(config)?;
     let (join, settle) = join(config);
     let windows = Windows::of(&config.coordinator.maintenance, &config.coordinator.freezes)
         .map_err(SettingsError::Window)?;
@@ -102,25 +116,44 @@ fn join(config: &Config) -> (JoinSettings, SettleRule) {
     let correlation = &config.coordinator.correlation;
     let own = correlation.rules.iter().map(|rule| Rule {
         name: rule.name.clone(),
-        labels: rule.labels.clone(),
+        by: Common::Labels(rule.labels.clone()),
         window: rule.window.map(|window| window.signed()),
         sources: rule.sources.clone(),
     });
     let short = Rule {
         name: CORRELATE_BY.to_owned(),
-        labels: config.coordinator.correlate_by.clone(),
+        by: Common::Labels(config.coordinator.correlate_by.clone()),
         window: None,
         sources: Vec::new(),
     };
-    let short = (!short.labels.is_empty()).then_some(short);
+    let short = (!config.coordinator.correlate_by.is_empty()).then_some(short);
+    let shipped = |name: &str, by| Rule { name: name.to_owned(), by, window: None, sources: Vec::new() };
+    let condition = shipped("same-condition", Common::Condition);
+    let workload = correlation.same_workload.then(|| shipped("same-workload", Common::Workload));
     let flapping = FlappingRule {
         transitions: correlation.flapping.transitions as usize,
         window: correlation.flapping.window.signed(),
         quiet: correlation.flapping.quiet.signed(),
     };
     let group_window = correlation.group_window.signed();
-    let join = JoinSettings { group_window, rules: own.chain(short).collect(), flapping };
+    let rules = std::iter::once(condition).chain(own).chain(workload).chain(short).collect();
+    let join = JoinSettings { group_window, rules, flapping, site: site_labels(config) };
     (join, SettleRule { within_max: correlation.self_healing_within.signed() })
+}
+
+fn site_labels(config: &Config) -> SiteLabels {
+    let alerts = &config.coordinator.alerts;
+    SiteLabels { subject_labels: alerts.subject_labels.clone(), exporters: alerts.exporters.clone() }
+}
+
+fn site_words(config: &Config) -> Result<SiteWords, SettingsError> {
+    let mut severities = std::collections::BTreeMap::new();
+    for (word, means) in &config.coordinator.alerts.severities {
+        let meaning = urgency::meaning(means)
+            .ok_or_else(|| SettingsError::Severity { word: word.clone(), means: means.clone() })?;
+        severities.insert(word.trim().to_lowercase(), meaning);
+    }
+    Ok(SiteWords { severities, labels: site_labels(config) })
 }
 
 fn shipped() -> Result<Mapping, SettingsError> {
@@ -234,10 +267,11 @@ mod tests {
             ("APIGateway503Errors", "critical", Severity::Critical, Priority::P0, "api,gateway,503"),
             ("DiskSpaceCritical", "critical", Severity::Critical, Priority::P1, "disk,storage,space"),
             ("CertificateExpiringSoon", "warning", Severity::High, Priority::P2, "ssl,certificate,expiry"),
-            ("TestIncident", "critical", Severity::Critical, Priority::P0, "email"),
-            ("Other", "high", Severity::High, Priority::P1, "email"),
-            ("Other", "", Severity::Medium, Priority::P3, "email"),
-            ("Other", "disaster", Severity::Medium, Priority::P3, "email"),
+            ("TestIncident", "critical", Severity::Critical, Priority::P0, "email,host"),
+            ("Other", "high", Severity::High, Priority::P1, "email,host"),
+            ("Other", "", Severity::Medium, Priority::P3, "email,host"),
+            ("Other", "disaster", Severity::Critical, Priority::P0, "email,host"),
+            ("Other", "gold", Severity::Medium, Priority::P2, "email,host"),
         ];
         for (name, label, severity, priority, tags) in rows {
             let head = head(name, label, &[("component", "email"), ("instance", "host-1:9100")]);

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use quell_incident::about::About;
 use quell_incident::contract::IncidentBrief;
 use quell_incident::report::Subject;
 
 use crate::candidate::{Candidate, Cited};
 use crate::gathered::{Evidences, host};
 
-/// Labels that say what a series or an alert is about, as opposed to how bad it is or who collected it.
+/// Labels that say what a series is about, as opposed to how bad it is or who collected it.
 const IDENTITY_LABELS: [&str; 17] = [
     "app",
     "consumergroup",
@@ -37,19 +38,27 @@ pub(crate) struct Concern {
     components: BTreeSet<String>,
 }
 
+/// The name of an object of a cluster, without its namespace.
+fn object(system: &str) -> Option<&str> {
+    system.split_once('/').map(|(_, object)| object).filter(|_| !system.contains("://"))
+}
+
 impl Concern {
     pub(crate) fn of(incident: &IncidentBrief) -> Self {
         let mut concern = Self { names: BTreeSet::new(), components: BTreeSet::new() };
         let labels = incident.alerts.iter().map(|alert| &alert.labels).chain([&incident.labels]);
         for labels in labels {
-            for name in IDENTITY_LABELS {
-                if let Some(value) = labels.get(name) {
-                    concern.names.insert(host(&value.for_people()).to_owned());
-                }
+            // What an exporter says of itself names nothing that is broken.
+            let about = About::of(labels);
+            concern.names.extend(about.names(labels).into_iter().map(|name| host(&name).to_owned()));
+            if !about.component.is_empty() {
+                concern.components.insert(about.component);
             }
-            concern.components.extend(labels.get("component").map(|value| value.for_people()));
         }
-        concern.names.extend(incident.affected_systems.iter().cloned());
+        for system in &incident.affected_systems {
+            concern.names.insert(host(system).to_owned());
+            concern.names.extend(object(system).map(str::to_owned));
+        }
         concern.names.remove(UNKNOWN);
         concern.names.remove("");
         concern

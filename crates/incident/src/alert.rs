@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::about::About;
 use crate::ids::SourceName;
 
 /// Text that telemetry brought: a label, an annotation, a log line.
@@ -35,6 +36,11 @@ impl<'a> Untrusted<'a> {
     /// Its length in bytes.
     pub fn bytes(&self) -> usize {
         self.0.len()
+    }
+
+    /// The whole text, for what looks at each of its characters itself.
+    pub(crate) fn in_full(&self) -> &'a str {
+        self.0
     }
 
     /// The text for people: control characters replaced, cut at 500 characters.
@@ -295,31 +301,15 @@ impl Alert {
         self.labels.get("alertname").map_or_else(|| "unnamed".to_owned(), |name| name.for_people())
     }
 
-    /// The affected system: the label `instance` without its port, `unknown` without one.
-    pub fn affected_system(&self) -> String {
-        let Some(instance) = self.labels.get("instance") else { return "unknown".to_owned() };
-        let text = instance.for_people();
-        match text.rsplit_once(':') {
-            // `[::1]:9090` and `host:9090` lose their port, `::1` has none.
-            Some((host, port))
-                if !host.is_empty()
-                    && port.bytes().all(|byte| byte.is_ascii_digit())
-                    && (!host.contains(':') || host.ends_with(']')) =>
-            {
-                host.to_owned()
-            }
-            _ => text,
-        }
+    /// What it is about.
+    pub fn about(&self) -> About {
+        About::of(&self.labels)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn labels(pairs: &[(&str, &str)]) -> Labels {
-        pairs.iter().copied().collect()
-    }
 
     #[test]
     fn the_fingerprint_of_no_labels_is_the_fnv_offset_basis() {
@@ -334,32 +324,6 @@ mod tests {
         let alert = &recorded["alerts"][0];
         let labels: Labels = serde_json::from_value(alert["labels"].clone()).unwrap();
         assert_eq!(Fingerprint::of(&labels).as_str(), alert["fingerprint"].as_str().unwrap());
-    }
-
-    #[test]
-    fn the_affected_system_is_the_instance_without_its_port() {
-        for (instance, expected) in [
-            ("db-server-01:9090", "db-server-01"),
-            ("db-server-01", "db-server-01"),
-            ("[::1]:9090", "[::1]"),
-            ("::1", "::1"),
-            ("http://x/y:z", "http://x/y:z"),
-            ("", "unknown"),
-        ] {
-            let alert = Alert {
-                key: AlertKey {
-                    source: SourceName::declared("am").unwrap(),
-                    fingerprint: Fingerprint::given("0").unwrap(),
-                },
-                status: AlertStatus::Firing,
-                labels: labels(&[("instance", instance)]),
-                annotations: Labels::default(),
-                starts_at: Timestamp::UNIX_EPOCH,
-                ends_at: None,
-                generator_url: None,
-            };
-            assert_eq!(alert.affected_system(), expected, "{instance}");
-        }
     }
 
     #[test]

@@ -173,6 +173,9 @@ pub enum Event {
         /// The services that the others name.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         services: Vec<String>,
+        /// What they are about, where the site's own labels said so; else it follows from the alerts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        affected: Option<Vec<String>>,
     },
     /// Alerts cleared: at most [`crate::workflow::ALERTS_PER_EVENT_MAX`] of them.
     AlertsCleared {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::alert::{Alert, AlertKey};
 use crate::contract::{IncidentBrief, StepOutcome};
@@ -179,6 +179,12 @@ impl Incident {
             Phase::Closed { .. } => Status::Closed,
             _ => Status::Investigating,
         }
+    }
+
+    /// Whether it is kept and shown and nothing else: its alert says that nobody is to be troubled, so it settles until that ends.
+    pub fn is_kept_only(&self) -> bool {
+        let long = SignedDuration::from_hours(24 * 30);
+        matches!(self.phase, Phase::Settling { until } if until.duration_since(self.created_at) > long)
     }
 
     /// Whether it has alerts and every one of them has cleared.

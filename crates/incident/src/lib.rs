@@ -7,6 +7,7 @@
 //! Everything that crosses a process or is stored has serde names that are part of the published JSON. Integers of 64 bits
 //! and times are strings there, because an A2A data part turns every number into a double.
 
+pub mod about;
 pub mod alert;
 pub mod contract;
 pub mod correlation;
@@ -16,6 +17,7 @@ pub mod evidence;
 pub mod gate;
 pub mod ids;
 pub mod incident;
+pub mod links;
 pub mod mapping;
 pub mod members;
 pub mod permit;
@@ -25,6 +27,7 @@ pub mod report;
 pub mod said;
 pub mod severity;
 pub mod surroundings;
+pub mod urgency;
 pub mod view;
 pub mod workflow;
 

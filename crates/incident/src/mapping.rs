@@ -1,9 +1,20 @@
 //! From an alert to the head of an incident: which severity, priority and tags. The rows are configuration.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use crate::about::{About, SiteLabels};
 use crate::alert::Alert;
 use crate::severity::{Priority, Severity};
+use crate::urgency::{self, Meaning, OF_NO_WORD, OF_UNKNOWN_WORD, Told};
+
+/// Labels that say whose an alert is.
+const TEAM_LABELS: [&str; 3] = ["team", "owner", "squad"];
+/// Annotations that describe an alert, the most telling first.
+const DESCRIPTIONS: [&str; 5] = ["description", "message", "summary", "title", "text"];
+/// Where the rules of Prometheus' exporters repeat all labels in the description, for whoever has nothing but the text.
+const REPEATED_LABELS: &str = "LABELS = map[";
 
 /// The mapping of alerts to incidents, as it stands in its YAML file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -11,6 +22,18 @@ use crate::severity::{Priority, Severity};
 pub struct Mapping {
     /// The first row that matches counts.
     pub alerts: Vec<MappingRow>,
+    /// What the configuration says besides.
+    #[serde(skip)]
+    pub site: SiteWords,
+}
+
+/// What a site says of its alerts' labels.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SiteWords {
+    /// A site's own severity words, in lower case, by what they mean.
+    pub severities: BTreeMap<String, Meaning>,
+    /// A site's own labels of subjects, and exporters.
+    pub labels: SiteLabels,
 }
 
 /// One row: what it matches and what it sets. What it leaves out comes from the alert itself.
@@ -19,7 +42,7 @@ pub struct Mapping {
 pub struct MappingRow {
     /// The alert's name.
     pub alertname: String,
-    /// The title; the affected system is appended as `on <system>`. Without one the alert's name in words.
+    /// The title; the affected system is appended as `on <system>`. Without one the alert's name.
     #[serde(default)]
     pub title: Option<String>,
     /// The severity; without one the alert's label, else medium.
@@ -28,7 +51,7 @@ pub struct MappingRow {
     /// The priority; without one it follows from the alert's severity label.
     #[serde(default)]
     pub priority: Option<Priority>,
-    /// Tags; without any the alert's component.
+    /// Tags; without any they follow from the alert's labels.
     #[serde(default)]
     pub tags: Vec<String>,
 }
@@ -38,7 +61,7 @@ pub struct MappingRow {
 pub struct Head {
     /// `Database connection timeout on db-server-01`.
     pub title: String,
-    /// The alert's description, else its summary, else its title.
+    /// The alert's description or message, else its summary, else its title.
     pub description: String,
     /// The alert's name.
     pub alert_name: String,
@@ -50,45 +73,85 @@ pub struct Head {
     pub tags: Vec<String>,
     /// The label `component`, empty without one.
     pub component: String,
-    /// The label `service`, empty without one.
+    /// The service that the labels name, empty without one.
     pub service: String,
+    /// The severity word of the alert that nobody knows, where the severity is only assumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown_severity: Option<String>,
 }
 
 impl Mapping {
     /// What an alert says of the incident that it opens. All text in it is telemetry's, for people.
     pub fn head(&self, alert: &Alert) -> Head {
+        let about = self.about(alert);
         let name = alert.name();
-        let label = |wanted: &str| alert.labels.get(wanted).map(|text| text.for_people()).unwrap_or_default();
-        let annotation = |wanted: &str| alert.annotations.get(wanted).map(|text| text.for_people());
         let row = self.row(&name);
-        let (priority, severity) = urgency(row, &label("severity"));
-        let component = label("component");
-        let system = alert.affected_system();
-        let what = row.and_then(|row| row.title.clone()).unwrap_or_else(|| name.clone());
-        let title = if system == "unknown" { what } else { format!("{what} on {system}") };
-        let tags = match row {
-            Some(row) if !row.tags.is_empty() => row.tags.clone(),
-            _ if component.is_empty() => Vec::new(),
-            _ => vec![component.clone()],
-        };
+        let told = self.told(alert);
+        let (priority, severity) = urgency(row, &told);
+        let titled = row.and_then(|row| row.title.clone());
+        let subject = if titled.is_some() { about.name.clone() } else { about.words() };
+        let what = titled.unwrap_or_else(|| what_fires(alert, &name));
+        let title = if subject.is_empty() { what } else { format!("{what} on {subject}") };
+        let decided = row.is_some_and(|row| row.priority.is_some() && row.severity.is_some());
         Head {
-            description: annotation("description")
-                .or_else(|| annotation("summary"))
-                .unwrap_or_else(|| title.clone()),
+            description: description(alert).unwrap_or_else(|| title.clone()),
             title,
             severity,
             priority,
+            tags: match row {
+                Some(row) if !row.tags.is_empty() => row.tags.clone(),
+                _ => tags(alert, &about),
+            },
             alert_name: name,
-            tags,
-            component,
-            service: label("service"),
+            component: about.component.clone(),
+            service: about.service.clone(),
+            unknown_severity: match told {
+                Told::Unknown(word) if !decided => Some(word),
+                _ => None,
+            },
         }
+    }
+
+    /// What an alert is about.
+    pub fn about(&self, alert: &Alert) -> About {
+        About::with(&alert.labels, &self.site.labels)
+    }
+
+    /// What an incident is said to affect when this alert opens it: one system, or none when no label says.
+    pub fn affected_systems(&self, alert: &Alert) -> Vec<String> {
+        let name = self.about(alert).name;
+        if name.is_empty() { Vec::new() } else { vec![name] }
     }
 
     /// How urgent an alert is, as [`head`](Self::head) has it: of one that joins an incident nothing else of it is wanted.
     pub fn urgency(&self, alert: &Alert) -> (Priority, Severity) {
-        let severity_label = alert.labels.get("severity").map(|text| text.for_people()).unwrap_or_default();
-        urgency(self.row(&alert.name()), &severity_label)
+        urgency(self.row(&alert.name()), &self.told(alert))
+    }
+
+    /// The word of an alert's severity that is not known, if it has one and no row decides without it.
+    pub fn unknown_severity(&self, alert: &Alert) -> Option<String> {
+        let row = self.row(&alert.name());
+        match self.told(alert) {
+            Told::Unknown(word) if row.is_none_or(|row| row.priority.is_none() || row.severity.is_none()) => {
+                Some(word)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether an alert fires as long as all is well: a watchdog, which opens no incident. A row for it says otherwise.
+    pub fn is_heartbeat(&self, alert: &Alert) -> bool {
+        let name = alert.name();
+        urgency::is_heartbeat_name(&name) && self.row(&name).is_none()
+    }
+
+    /// Whether an alert says itself that nobody needs to be troubled: its incident is kept, and nobody is asked anything.
+    pub fn troubles_nobody(&self, alert: &Alert) -> bool {
+        self.told(alert) == Told::Known(Meaning::Nobody) && self.row(&alert.name()).is_none()
+    }
+
+    fn told(&self, alert: &Alert) -> Told {
+        urgency::told(&alert.labels, |word| self.site.severities.get(&word.to_lowercase()).copied())
     }
 
     fn row(&self, alert_name: &str) -> Option<&MappingRow> {
@@ -96,18 +159,54 @@ impl Mapping {
     }
 }
 
-fn urgency(row: Option<&MappingRow>, severity_label: &str) -> (Priority, Severity) {
-    let priority = row.and_then(|row| row.priority).unwrap_or_else(|| priority_of_label(severity_label));
-    let severity = row.and_then(|row| row.severity);
-    (priority, severity.unwrap_or_else(|| severity_label.parse().unwrap_or(Severity::Medium)))
+fn urgency(row: Option<&MappingRow>, told: &Told) -> (Priority, Severity) {
+    let (priority, severity) = match told {
+        Told::Known(Meaning::Urgent(priority, severity)) => (*priority, *severity),
+        Told::Known(Meaning::Nobody) => (Priority::P3, Severity::Info),
+        Told::Unknown(_) => OF_UNKNOWN_WORD,
+        Told::Nothing => OF_NO_WORD,
+    };
+    (
+        row.and_then(|row| row.priority).unwrap_or(priority),
+        row.and_then(|row| row.severity).unwrap_or(severity),
+    )
 }
 
-/// The priority that a severity label stands for when no row says otherwise.
-fn priority_of_label(label: &str) -> Priority {
-    match label.trim().to_ascii_lowercase().as_str() {
-        "critical" => Priority::P0,
-        "high" => Priority::P1,
-        "warning" | "medium" => Priority::P2,
-        _ => Priority::P3,
+/// The alert's name, or the rule that Grafana could not evaluate.
+fn what_fires(alert: &Alert, name: &str) -> String {
+    let rule = alert.labels.get("rulename").map(|rule| rule.for_people());
+    match (name, rule) {
+        ("DatasourceNoData", Some(rule)) => format!("{rule}: no data"),
+        ("DatasourceError", Some(rule)) => format!("{rule}: its data source failed"),
+        _ => name.to_owned(),
     }
+}
+
+/// What the alert says of itself, on one line.
+fn description(alert: &Alert) -> Option<String> {
+    let text = DESCRIPTIONS.iter().find_map(|name| alert.annotations.get(name))?.for_people();
+    let told = match text.split_once(REPEATED_LABELS) {
+        Some((told, _)) if !told.trim().is_empty() => told,
+        _ => &text,
+    };
+    Some(told.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// What the labels say for lists: the kind of what is broken, its component and service, whose it is.
+fn tags(alert: &Alert, about: &About) -> Vec<String> {
+    let label = |name: &str| about.label(&alert.labels, name).unwrap_or_default();
+    let team = TEAM_LABELS.iter().map(|name| label(name)).find(|team| !team.is_empty()).unwrap_or_default();
+    let mut tags = Vec::new();
+    for tag in [
+        about.component.clone(),
+        about.service.clone(),
+        about.kind.word().to_owned(),
+        label("namespace"),
+        team,
+    ] {
+        if !tag.is_empty() && !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    tags
 }

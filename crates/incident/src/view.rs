@@ -11,7 +11,10 @@ use crate::alert::{Alert, AlertKey};
 use crate::contract::{StepEnd, StepOutcome};
 use crate::correlation::JoinedBy;
 use crate::event::{Envelope, Event};
+use crate::ids::IncidentId;
 use crate::incident::{ActionRecord, Incident, Outcome, Phase};
+use crate::links;
+use crate::mapping::Head;
 use crate::plan::{Change, Plan, Undo};
 use crate::report::{EvidenceKind, Report};
 
@@ -63,6 +66,10 @@ pub fn to_json(incident: &Incident) -> Value {
     });
     if let Value::Object(fields) = &mut view {
         fields.insert("question".to_owned(), question(incident));
+        let links = links::of(incident);
+        let runbook = links.iter().find(|link| link.kind == "runbook").map(|link| &link.url);
+        fields.insert("runbook_url".to_owned(), json!(runbook));
+        fields.insert("links".to_owned(), json!(links));
         fields.insert("post_mortem".to_owned(), json!(incident.post_mortem));
     }
     view
@@ -128,6 +135,9 @@ fn settle_first(incident: &Incident) -> Option<String> {
 /// One sentence on where the incident stands.
 pub fn summary(incident: &Incident) -> String {
     match &incident.phase {
+        Phase::Settling { .. } if incident.is_kept_only() => {
+            "kept; its alert says that nobody needs to be troubled".to_owned()
+        }
         Phase::Settling { .. } => "taken; waits a moment for what belongs to it".to_owned(),
         Phase::Diagnosing(_) => "looking for the root cause".to_owned(),
         Phase::Planning { .. } => "making a plan".to_owned(),
@@ -241,13 +251,10 @@ pub fn timeline(log: &[Envelope]) -> Vec<Value> {
 /// An event as a sentence.
 pub fn describe(event: &Event) -> String {
     match event {
-        Event::Opened { head, origin, linked_to, .. } => match linked_to {
-            Some(earlier) => format!("opened by {origin}: {} (the same alert as in {earlier})", head.title),
-            None => format!("opened by {origin}: {}", head.title),
-        },
-        Event::AlertFired { alert } => format!("alert {} fires on {}", alert.name(), alert.affected_system()),
-        Event::AlertsJoined { full, counted, joined, .. } => {
-            joined_sentence(full, counted.len(), joined.as_ref())
+        Event::Opened { head, origin, linked_to, .. } => opened_sentence(head, origin, *linked_to),
+        Event::AlertFired { alert } => format!("alert {} fires{}", alert.name(), on(alert)),
+        Event::AlertsJoined { full, counted, joined, affected, .. } => {
+            joined_sentence(full, counted.len(), joined.as_ref(), affected.as_deref())
         }
         Event::AlertsCleared { cleared } => format!("{} alerts cleared", cleared.len()),
         Event::AlertsTruncated { group: Some(_), more } if *more > 0 => {
@@ -364,11 +371,38 @@ pub fn describe(event: &Event) -> String {
     }
 }
 
-fn joined_sentence(full: &[Arc<Alert>], counted: usize, joined: Option<&JoinedBy>) -> String {
+fn opened_sentence(head: &Head, origin: &str, linked_to: Option<IncidentId>) -> String {
+    let mut text = format!("opened by {origin}: {}", head.title);
+    if let Some(earlier) = linked_to {
+        let _ = write!(text, " (the same alert as in {earlier})");
+    }
+    if let Some(word) = &head.unknown_severity {
+        let _ = write!(text, "; nobody knows its severity `{word}`, which is taken as {}", head.priority);
+    }
+    text
+}
+
+/// ` on shop/cart-1`, or nothing where no label says what it is about.
+fn on(alert: &Alert) -> String {
+    let subject = alert.about().words();
+    if subject.is_empty() { subject } else { format!(" on {subject}") }
+}
+
+fn joined_sentence(
+    full: &[Arc<Alert>],
+    counted: usize,
+    joined: Option<&JoinedBy>,
+    affected: Option<&[String]>,
+) -> String {
+    let on = |alert: &Alert| match affected {
+        Some([]) => String::new(),
+        Some(systems) => format!(" on {}", systems.join(", ")),
+        None => on(alert),
+    };
     let mut text = match (full.first(), full.len() + counted) {
-        (Some(alert), 1) => format!("alert {} fires on {}", alert.name(), alert.affected_system()),
+        (Some(alert), 1) => format!("alert {} fires{}", alert.name(), on(alert)),
         (Some(alert), all) => {
-            format!("{all} alerts fire, among them {} on {}", alert.name(), alert.affected_system())
+            format!("{all} alerts fire, among them {}{}", alert.name(), on(alert))
         }
         (None, all) => format!("{all} more alerts fire"),
     };

@@ -211,7 +211,7 @@ fn many(case: &Case, joined: bool, from: usize) -> Input {
         let mut alert = alert(&format!("Many{number}"));
         alert.starts_at = case.now;
         let joined = joined.then_some(JoinedBy::GroupKey);
-        FiredAlert { alert: std::sync::Arc::new(alert), joined, group: None }
+        FiredAlert { alert: std::sync::Arc::new(alert), joined, group: None, affected: None }
     });
     Input::Alerts(Box::new(AlertBatch { fired: fired.collect(), ..AlertBatch::default() }))
 }

@@ -255,7 +255,7 @@ fn many(incident: &Incident, variation: u8, now: jiff::Timestamp) -> Input {
             cleared.push(Cleared { key: one.key, at: now });
         } else {
             let joined = (!variation.is_multiple_of(4)).then_some(JoinedBy::GroupKey);
-            fired.push(FiredAlert { alert: std::sync::Arc::new(one), joined, group: None });
+            fired.push(FiredAlert { alert: std::sync::Arc::new(one), joined, group: None, affected: None });
         }
     }
     if variation >= 200 {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use quell_incident::about::About;
 use quell_incident::contract::{PlanAnswer, PlanRequest};
 use quell_incident::plan::{AgentIdentity, PLAN_SCHEMA, Plan, Step, StepPreview, Undo};
 use quell_incident::report::Subject;
@@ -214,7 +215,9 @@ fn add_limit(preview: &mut StepPreview, why: &str) {
 
 /// What an alert's labels say is at fault, for a runbook that a person chose without a diagnosis.
 fn subject_of(labels: &Labels) -> Subject {
-    let label = |name: &str| labels.get(name).map(|text| text.for_people()).unwrap_or_default();
+    // An exporter's own labels name nothing that could be acted on.
+    let about = About::of(labels);
+    let label = |name: &str| about.label(labels, name).unwrap_or_default();
     let part = PART_LABELS.iter().map(|name| label(name)).find(|text| !text.is_empty());
-    Subject { service: label("service"), instance: label("instance"), part: part.unwrap_or_default() }
+    Subject { service: about.service.clone(), instance: label("instance"), part: part.unwrap_or_default() }
 }

@@ -89,6 +89,9 @@ fn head(page: &mut Page, view: &Value, now: Timestamp) {
     if let Some(times) = view["reopened"].as_u64().filter(|times| *times > 0) {
         page.field(2, "came back", if times == 1 { "once".to_owned() } else { format!("{times} times") });
     }
+    for link in list(view, "/links") {
+        page.field(2, text(link, "/kind"), text(link, "/url"));
+    }
     let description = text(view, "/description");
     if !description.is_empty() && description != text(view, "/title") {
         page.line("");

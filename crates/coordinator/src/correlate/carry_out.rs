@@ -48,16 +48,10 @@ async fn open(
     opening: Opening,
     batch: AlertBatch,
 ) -> Result<(), StoreError> {
-    let Opening { head, alert, linked_to, settle } = opening;
+    let Opening { head, alert, affected_systems, linked_to, settle } = opening;
     let source = alert.key.source.to_string();
-    let draft = Draft {
-        head,
-        affected_systems: vec![alert.affected_system()],
-        origin: source.clone(),
-        linked_to,
-        context: None,
-        alert: None,
-    };
+    let draft =
+        Draft { head, affected_systems, origin: source.clone(), linked_to, context: None, alert: None };
     match site.open_with(work.id, draft.clone(), &batch, settle, By::lease(&source, *lease)).await {
         Err(error) if is_lasting(&error) && batch.fired.len() > 1 => {
             error!(incident_id = %work.id, %error, "opened with its first alert alone");

@@ -4,10 +4,13 @@
 use std::collections::{HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
+use quell_incident::about::{About, SiteLabels};
 use quell_incident::alert::{Alert, AlertKey, AlertStatus};
 use quell_incident::correlation::{Flapping, FlappingRule, GroupId, JoinedBy, Rule, Transitions};
 use quell_incident::{Incident, IncidentId};
 
+/// Severity words that are told of once each.
+const WORDS_MAX: usize = 100;
 /// Entries of each kind before those of no more use are forgotten.
 const ENTRIES_MAX: usize = 50_000;
 
@@ -23,6 +26,8 @@ pub(crate) struct JoinSettings {
     pub rules: Vec<Rule>,
     /// When an alert flaps.
     pub flapping: FlappingRule,
+    /// What the site knows of its labels.
+    pub site: SiteLabels,
 }
 
 /// Where a group or a rule's values lead.
@@ -39,6 +44,7 @@ pub(super) struct Memory {
     groups: HashMap<GroupId, Place>,
     rules: HashMap<RuleKey, Place>,
     changes: HashMap<AlertKey, Changes>,
+    words: HashSet<String>,
 }
 
 #[derive(Default)]
@@ -69,8 +75,9 @@ impl Memory {
         }
         for state in incident.alerts.values() {
             let last = state.alert.starts_at.max(incident.created_at);
+            let about = About::with(&state.alert.labels, &settings.site);
             for rule in &settings.rules {
-                if let Some(values) = rule.key(&state.alert) {
+                if let Some(values) = rule.key(&state.alert, &about) {
                     let place = self.rules.entry((rule.name.clone(), values)).or_insert(Place { id, last });
                     if place.last < last {
                         *place = Place { id, last };
@@ -83,7 +90,7 @@ impl Memory {
     /// Where an alert that is not known may belong, and why, the best first.
     pub(super) fn candidates(
         &self,
-        alert: &Alert,
+        (alert, about): (&Alert, &About),
         group: Option<&GroupId>,
         at: Timestamp,
         settings: &JoinSettings,
@@ -97,7 +104,7 @@ impl Memory {
             found.push((place.id, JoinedBy::GroupKey));
         }
         for rule in &settings.rules {
-            let Some(values) = rule.key(alert) else { continue };
+            let Some(values) = rule.key(alert, about) else { continue };
             if let Some(place) = self.rules.get(&(rule.name.clone(), values))
                 && rule.window.is_none_or(|window| within(place, window))
             {
@@ -110,7 +117,7 @@ impl Memory {
     /// An alert belongs to this incident now. A key that leads to another incident that still takes alerts keeps leading there.
     pub(super) fn belongs(
         &mut self,
-        alert: &Alert,
+        (alert, about): (&Alert, &About),
         group: Option<&GroupId>,
         id: IncidentId,
         at: Timestamp,
@@ -126,10 +133,15 @@ impl Memory {
             lead(self.groups.entry(group.clone()).or_insert(Place { id, last: at }));
         }
         for rule in &settings.rules {
-            if let Some(values) = rule.key(alert) {
+            if let Some(values) = rule.key(alert, about) {
                 lead(self.rules.entry((rule.name.clone(), values)).or_insert(Place { id, last: at }));
             }
         }
+    }
+
+    /// Whether a severity word that nobody knows is seen for the first time.
+    pub(super) fn is_new_word(&mut self, word: &str) -> bool {
+        self.words.len() < WORDS_MAX && self.words.insert(word.to_owned())
     }
 
     /// Notes that an alert fires or has cleared since an instant.

@@ -6,6 +6,8 @@
 //! it; else to the one of its group; else to one under way that has the same values of a rule's labels; else to a new one.
 
 mod carry_out;
+#[cfg(test)]
+mod field_cases;
 mod memory;
 mod plan;
 #[cfg(test)]
@@ -157,7 +159,7 @@ async fn take_batches(
     let Some((last, _)) = batches.last() else { return Ok(0) };
     let last = *last;
     let mut messages = Vec::with_capacity(batches.iter().map(|(_, received)| received.alerts.len()).sum());
-    batches.into_iter().for_each(|(_, received)| messages_of(received, &mut messages));
+    batches.into_iter().for_each(|(_, received)| messages_of(received, &site.settings(), &mut messages));
     let alerts = messages.len();
     take_all(site, lease, memory, messages).await?;
     site.metrics.correlated(alerts as u64);
@@ -171,16 +173,20 @@ async fn take_batches(
     Ok(alerts.max(1))
 }
 
-fn messages_of(received: Received, messages: &mut Vec<Message>) {
+fn messages_of(received: Received, settings: &Settings, messages: &mut Vec<Message>) {
     let Received { at, source, alerts, group_key, truncated_alerts: truncated, .. } = received;
     let of_message = GroupId::of_message(&source, group_key.as_deref());
     let mut group_key = group_key.as_deref().and_then(GroupKey::of);
-    messages.extend(alerts.into_iter().map(|alert| Message {
-        group: group_key.as_mut().and_then(|key| key.group_of(&alert)),
-        alert: Arc::new(alert),
-        of_message: of_message.clone(),
-        truncated,
-        at,
+    messages.extend(alerts.into_iter().map(|alert| {
+        let about = settings.mapping.about(&alert);
+        Message {
+            group: group_key.as_mut().and_then(|key| key.group_of(&alert, &about)),
+            about: Arc::new(about),
+            alert: Arc::new(alert),
+            of_message: of_message.clone(),
+            truncated,
+            at,
+        }
     }));
 }
 
@@ -235,7 +241,12 @@ async fn view(
     let of_alert: BTreeMap<_, _> =
         keys.into_iter().zip(ids).filter_map(|(key, id)| id.map(|id| (key, id))).collect();
     let candidates = messages.iter().flat_map(|message| {
-        memory.candidates(&message.alert, message.group.as_ref(), message.at, &settings.join)
+        memory.candidates(
+            (&message.alert, &message.about),
+            message.group.as_ref(),
+            message.at,
+            &settings.join,
+        )
     });
     let wanted: BTreeSet<_> = candidates.map(|(id, _)| id).chain(of_alert.values().copied()).collect();
     let mut incidents = HashMap::with_capacity(wanted.len());

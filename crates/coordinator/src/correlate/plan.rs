@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use quell_incident::about::{About, SiteLabels};
 use quell_incident::alert::{Alert, AlertKey, AlertStatus};
 use quell_incident::correlation::{Class, Flapping, GroupId, JoinedBy};
 use quell_incident::event::Cleared;
@@ -12,7 +13,7 @@ use quell_incident::mapping::Head;
 use quell_incident::severity::{Priority, Severity, Status};
 use quell_incident::workflow::{self, AlertBatch, FiredAlert};
 use quell_incident::{Incident, IncidentId};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::memory::Memory;
 use crate::site::Settings;
@@ -20,11 +21,16 @@ use crate::site::Settings;
 /// Alerts in one append at the most.
 const ALERTS_PER_APPEND_MAX: usize = 2_000;
 
+/// How long an incident settles whose alert says that nobody is to be troubled: it is kept and shown, and ends with its alert.
+const NOBODY_IS_ASKED_FOR: SignedDuration = SignedDuration::from_hours(24 * 365);
+
 /// One alert of a received message.
 #[derive(Clone, Debug)]
 pub(super) struct Message {
     /// The alert.
     pub alert: Arc<Alert>,
+    /// What it is about.
+    pub about: Arc<About>,
     /// The group in which it came, when that says something of it.
     pub group: Option<GroupId>,
     /// The group of the message, whatever that says.
@@ -62,6 +68,8 @@ pub(super) struct Opening {
     pub head: Head,
     /// Its first alert.
     pub alert: Arc<Alert>,
+    /// What that is about.
+    pub affected_systems: Vec<String>,
     /// An earlier incident of the same alert.
     pub linked_to: Option<IncidentId>,
     /// How long it settles at least, as its class has taught.
@@ -112,6 +120,10 @@ impl Planner<'_> {
     /// Takes one message.
     pub(super) fn take(&mut self, place: usize, message: &Message) {
         let alert = &message.alert;
+        if self.settings.mapping.is_heartbeat(alert) {
+            // What always fires is no incident; its silence would be, and is seen by its last beat.
+            return;
+        }
         let since = match alert.status {
             AlertStatus::Firing => alert.starts_at,
             AlertStatus::Resolved => ended_at(alert, self.now),
@@ -139,8 +151,18 @@ impl Planner<'_> {
     fn open_or_join(&mut self, place: usize, message: &Message, linked_to: Option<IncidentId>) {
         let alert = &message.alert;
         let join = &self.settings.join;
-        let candidates = self.memory.candidates(alert, message.group.as_ref(), message.at, join);
+        let candidates =
+            self.memory.candidates((alert, &message.about), message.group.as_ref(), message.at, join);
         let urgency = self.settings.mapping.urgency(alert);
+        if let Some(word) = self.settings.mapping.unknown_severity(alert)
+            && self.memory.is_new_word(&word)
+        {
+            warn!(
+                word,
+                taken_as = %urgency.0,
+                "nobody knows this severity; `coordinator.alerts.severities` can say what it means"
+            );
+        }
         let earlier = linked_to.and_then(|id| self.view.incidents.get(&id));
         // An alert is looked for in the newest incident that it fired in: in an older one its end would not be found.
         let is_newer = |id: &IncidentId| match (earlier, self.view.incidents.get(id)) {
@@ -155,8 +177,15 @@ impl Planner<'_> {
                 let id = (self.new_id)();
                 let head = self.settings.mapping.head(alert);
                 let class = Class::of(&alert.key.source, &head);
-                let settle = (self.settle)(&class, head.priority);
-                let opening = Opening { head, alert: Arc::clone(alert), linked_to, settle };
+                let learned = (self.settle)(&class, head.priority);
+                let quiet = self.settings.mapping.troubles_nobody(alert).then_some(NOBODY_IS_ASKED_FOR);
+                let opening = Opening {
+                    affected_systems: self.settings.mapping.affected_systems(alert),
+                    head,
+                    alert: Arc::clone(alert),
+                    linked_to,
+                    settle: quiet.or(learned),
+                };
                 self.places.insert(id, self.works.len());
                 self.works.push(Work { id, opening: Some(opening), rounds: Vec::new(), adds: 0 });
                 (id, None)
@@ -212,7 +241,9 @@ impl Planner<'_> {
             AlertStatus::Firing => {
                 let joined = joins.as_ref().and_then(|(joined, _)| joined.clone());
                 let group = message.group.clone();
-                round.fired.push(FiredAlert { alert: Arc::clone(alert), joined, group });
+                let follows = self.settings.mapping.site.labels == SiteLabels::default();
+                let affected = (!follows).then(|| message.about.name.clone());
+                round.fired.push(FiredAlert { alert: Arc::clone(alert), joined, group, affected });
             }
             AlertStatus::Resolved => round.cleared.push(Cleared { key: alert.key.clone(), at: since }),
         }
@@ -227,7 +258,7 @@ impl Planner<'_> {
             let (view, works, places) = (self.view, &self.works, &self.places);
             let takes = |id| takes(view, works, places, id);
             let join = &self.settings.join;
-            self.memory.belongs(alert, message.group.as_ref(), id, message.at, join, takes);
+            self.memory.belongs((alert, &message.about), message.group.as_ref(), id, message.at, join, takes);
         }
     }
 }
@@ -243,7 +274,14 @@ fn takes(view: &View, works: &[Work], places: &HashMap<IncidentId, usize>, id: I
     let work = places.get(&id).and_then(|place| works.get(*place));
     let adds = work.map_or(0, |work| work.adds);
     match view.incidents.get(&id) {
-        Some(incident) => incident.status().is_active() && incident.members.len() + adds < ALERTS_MAX,
-        None => work.is_some_and(|work| work.opening.is_some()) && adds < ALERTS_MAX,
+        // What is kept only must not hold back what somebody is to see.
+        Some(incident) => {
+            let works_on_it = incident.status().is_active() && !incident.is_kept_only();
+            works_on_it && incident.members.len() + adds < ALERTS_MAX
+        }
+        None => {
+            let opening = work.and_then(|work| work.opening.as_ref());
+            adds < ALERTS_MAX && opening.is_some_and(|opening| opening.settle != Some(NOBODY_IS_ASKED_FOR))
+        }
     }
 }

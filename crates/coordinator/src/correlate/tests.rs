@@ -18,7 +18,7 @@ use super::*;
 
 const BEGIN: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
-struct House {
+pub(super) struct House {
     site: Site,
     clock: ManualClock,
     memory: Memory,
@@ -54,7 +54,7 @@ fn group_key(name: &str) -> String {
 }
 
 impl House {
-    fn new(change: impl FnOnce(&mut Config)) -> Self {
+    pub(super) fn new(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::TempDir::new().unwrap();
         let clock = ManualClock::at(BEGIN);
         let shared: Arc<dyn quell_service::Clock> = Arc::new(clock.clone());
@@ -96,7 +96,7 @@ impl House {
     }
 
     /// What a restart leaves of the memory.
-    async fn restart(&mut self) {
+    pub(super) async fn restart(&mut self) {
         self.memory = Memory::default();
         for id in self.site.store.unfinished().await.unwrap() {
             let incident = self.site.store.incident(id).await.unwrap().unwrap();
@@ -104,12 +104,12 @@ impl House {
         }
     }
 
-    async fn tell(&mut self, group: Option<&str>, alerts: Vec<Alert>) {
+    pub(super) async fn tell(&mut self, group: Option<&str>, alerts: Vec<Alert>) {
         self.receive(group, 0, alerts).await;
         self.take().await;
     }
 
-    async fn incidents(&self) -> Vec<Arc<Incident>> {
+    pub(super) async fn incidents(&self) -> Vec<Arc<Incident>> {
         let query = ListQuery { limit: 10_000, ..ListQuery::default() };
         let mut found = Vec::new();
         for row in self.site.store.list(&query).await.unwrap().rows {
@@ -118,13 +118,13 @@ impl House {
         found
     }
 
-    async fn only(&self) -> Arc<Incident> {
+    pub(super) async fn only(&self) -> Arc<Incident> {
         let found = self.incidents().await;
         assert_eq!(found.len(), 1, "{:?}", found.iter().map(|one| &one.title).collect::<Vec<_>>());
         Arc::clone(&found[0])
     }
 
-    async fn log(&self, id: IncidentId) -> Vec<Envelope> {
+    pub(super) async fn log(&self, id: IncidentId) -> Vec<Envelope> {
         self.site.store.log(id).await.unwrap()
     }
 }
@@ -338,7 +338,7 @@ async fn a_group_is_one_within_its_window_also_over_a_restart() {
     let incident = house.only().await;
     let log = house.log(incident.id).await;
     let words = quell_incident::view::describe(&log.last().unwrap().event);
-    assert_eq!(words, "alert A fires on host-2; joined by group key");
+    assert_eq!(words, "alert A fires on pod-2; joined by group key");
     house.clock.advance(SignedDuration::from_mins(6));
     house.tell(Some(&key), vec![firing("A", 3)]).await;
     assert_eq!(house.incidents().await.len(), 2, "the group was quiet for longer than its window");
@@ -400,7 +400,11 @@ async fn what_is_resolved_is_joined_by_nothing_and_reopened_by_its_own_alert() {
 }
 
 impl House {
-    fn clock_now(&self) -> Timestamp {
+    pub(super) fn pass(&self, span: SignedDuration) {
+        self.clock.advance(span);
+    }
+
+    pub(super) fn clock_now(&self) -> Timestamp {
         self.site.now()
     }
 }

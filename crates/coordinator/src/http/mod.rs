@@ -89,9 +89,12 @@ pub(crate) fn router(web: Web, card: Router, enable_webhooks: bool) -> Router {
         .route("/api/agents", get(api::agents))
         .route("/api/kill-switch", get(api::kill_switch).put(api::set_kill_switch));
     if enable_webhooks {
+        // A slash at the end is a common slip in an address, and a 404 would lose alerts.
         router = router
             .route("/webhooks/alertmanager", post(webhooks::alertmanager))
-            .route("/webhook/alert", post(webhooks::alert));
+            .route("/webhooks/alertmanager/", post(webhooks::alertmanager))
+            .route("/webhook/alert", post(webhooks::alert))
+            .route("/webhook/alert/", post(webhooks::alert));
     }
     router
         .fallback(async || {

@@ -28,7 +28,7 @@ const CORRELATED_WITHIN: Duration = Duration::from_secs(10);
 /// The source of a bare alert, which no Alertmanager has.
 const BARE_SOURCE: &str = "webhook";
 
-/// `POST /webhooks/alertmanager`: a payload of version 4.
+/// `POST /webhooks/alertmanager`: a payload of Alertmanager, of Grafana, or of who sends the like.
 pub(super) async fn alertmanager(
     State(web): State<Web>,
     headers: HeaderMap,
@@ -43,7 +43,7 @@ pub(super) async fn alert(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let bare = body.0.as_ref().is_ok_and(|bytes| is_bare(bytes));
+    let bare = body.0.as_ref().is_ok_and(|bytes| alertmanager::is_bare(bytes));
     let taken = take(&web, &headers, body, bare).await?;
     if !bare {
         return Ok(accepted(&taken));
@@ -72,25 +72,27 @@ pub(super) async fn alert(
     Ok(Json(json!({"incident_id": id})).into_response())
 }
 
-fn is_bare(bytes: &[u8]) -> bool {
-    serde_json::from_slice::<serde_json::Value>(bytes)
-        .is_ok_and(|value| value.get("alerts").is_none() && value.get("labels").is_some())
-}
-
 /// Alerts that are on disk.
 struct Taken {
     position: ReceivedPosition,
     accepted: usize,
     rejected: Vec<Rejected>,
-    /// The first of them.
+    /// Watchdogs that fire, as they do while all is well: they open nothing.
+    heartbeats: usize,
+    /// The first of those that were taken.
     first: Option<AlertKey>,
 }
 
 fn accepted(taken: &Taken) -> Response {
-    if taken.rejected.is_empty() {
-        return Json(json!({"status": "ok"})).into_response();
+    let mut told = json!({"status": "ok"});
+    if !taken.rejected.is_empty() {
+        told["accepted"] = json!(taken.accepted);
+        told["rejected"] = json!(taken.rejected);
     }
-    Json(json!({"status": "ok", "accepted": taken.accepted, "rejected": taken.rejected})).into_response()
+    if taken.heartbeats > 0 {
+        told["heartbeats"] = json!(taken.heartbeats);
+    }
+    Json(told).into_response()
 }
 
 async fn take(web: &Web, headers: &HeaderMap, body: Body, bare: bool) -> Result<Taken, Problem> {
@@ -103,13 +105,20 @@ async fn take(web: &Web, headers: &HeaderMap, body: Body, bare: bool) -> Result<
     let source = if bare { bare_source() } else { Some(web.source.clone()) };
     let source = source.ok_or_else(Problem::internal)?;
     let now = web.site.now();
-    let Payload { alerts, group_key, truncated_alerts, rejected: unusable } =
+    let Payload { mut alerts, group_key, truncated_alerts, rejected: unusable } =
         alertmanager::parse(&bytes, &source, bare, now).map_err(|why| {
             warn!(%source, why, "a webhook was rejected");
             rejected(Problem::bad_request(why))
         })?;
     for alert in &unusable {
         warn!(%source, index = alert.index, why = alert.why, "an alert of a webhook was rejected");
+    }
+    let count = alerts.len();
+    let settings = web.site.settings();
+    alerts.retain(|alert| !settings.mapping.is_heartbeat(alert));
+    let heartbeats = count - alerts.len();
+    if heartbeats > 0 {
+        web.site.metrics.heartbeats(heartbeats as u64, now);
     }
     let (accepted, first) = (alerts.len(), alerts.first().map(|alert| alert.key.clone()));
     let resolved = alerts.iter().filter(|alert| alert.status == AlertStatus::Resolved).count();
@@ -129,7 +138,7 @@ async fn take(web: &Web, headers: &HeaderMap, body: Body, bare: bool) -> Result<
     web.site.metrics.webhook("accepted");
     web.site.metrics.alerts("firing", (accepted - resolved) as u64);
     web.site.metrics.alerts("resolved", resolved as u64);
-    Ok(Taken { position, accepted, rejected: unusable, first })
+    Ok(Taken { position, accepted, rejected: unusable, heartbeats, first })
 }
 
 fn bare_source() -> Option<SourceName> {

@@ -185,7 +185,8 @@ impl Reconciler {
             receivers: &receivers,
             polling: page.is_some(),
         };
-        let findings = compare(&own, &listing, &limits, &mut self.memory);
+        let mut findings = compare(&own, &listing, &limits, &mut self.memory);
+        findings.unknown.retain(|held| !self.repair.is_heartbeat(held));
         // What holds actions back comes first.
         self.repair.suppress(&findings.suppressions).await;
         self.repair.missed(&findings.unknown).await?;

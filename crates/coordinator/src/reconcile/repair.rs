@@ -56,9 +56,18 @@ impl Repair {
         Ok(own)
     }
 
+    /// Whether it is a watchdog, which fires while all is well and opens nothing.
+    pub(super) fn is_heartbeat(&self, held: &HeldAlert) -> bool {
+        let mapping = &self.ground.site.settings().mapping;
+        self.alert(held).is_some_and(|alert| mapping.is_heartbeat(&alert))
+    }
+
     /// Whether a firing alert would change nothing: it is known, or was accepted by whoever closed its incident.
     pub(super) async fn is_known(&self, alert: &Alert) -> Result<bool, StoreError> {
         let site = &self.ground.site;
+        if site.settings().mapping.is_heartbeat(alert) {
+            return Ok(true);
+        }
         let Some(id) = site.store.incident_of_alert(&alert.key).await? else { return Ok(false) };
         let incident = match site.store.incident(id).await {
             Ok(Some(incident)) => incident,

@@ -165,7 +165,7 @@ impl ReadAlerts for Alertmanager {
         // The newest message of each alert is the last one.
         for told in self.world.acknowledged() {
             let alert = told.alert;
-            let fires = broken.iter().any(|target| alert.affected_system() == target.as_str());
+            let fires = broken.iter().any(|target| alert.about().name == target.as_str());
             let state = match fires {
                 true if self.world.mishap(5) => {
                     Listed::Suppressed { by: vec!["silence of a test".to_owned()] }

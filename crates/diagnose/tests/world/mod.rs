@@ -156,11 +156,11 @@ pub(crate) fn request_for(name: &str, labels: &[(&str, &str)]) -> DiagnoseReques
         schema: "quell/diagnose/v1".to_owned(),
         incident: IncidentBrief {
             id: IncidentId(uuid::Uuid::from_u128(7)),
-            title: format!("{name} on {}", alert.affected_system()),
+            title: format!("{name} on {}", alert.about().name),
             alert_name: name.to_owned(),
             priority: Priority::P1,
             severity: Severity::High,
-            affected_systems: vec![alert.affected_system()],
+            affected_systems: vec![alert.about().name],
             started_at,
             alerts: vec![alert],
             labels,

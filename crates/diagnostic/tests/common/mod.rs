@@ -130,7 +130,7 @@ pub(crate) fn request(started_at: Timestamp, labels: &[(&str, &str)]) -> Diagnos
             alert_name: alert.name(),
             priority: Priority::P1,
             severity: Severity::High,
-            affected_systems: vec![alert.affected_system()],
+            affected_systems: vec![alert.about().name],
             started_at,
             alerts: vec![alert],
             labels,

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::is_volatile;
+use crate::about::About;
 use crate::alert::{Alert, Fingerprint, Labels};
 use crate::ids::SourceName;
 
@@ -19,74 +21,167 @@ impl std::fmt::Display for GroupId {
 impl GroupId {
     /// The group as its source names it, whatever that says of its alerts.
     pub fn of_message(source: &SourceName, group_key: Option<&str>) -> Self {
-        let parts = [("key", group_key.unwrap_or_default()), ("source", source.as_str())];
+        let key = group_key.unwrap_or_default();
+        let key = parts(key).map_or_else(|| key.to_owned(), |(route, labels)| text_of(&route, &labels));
+        let parts = [("key", key.as_str()), ("source", source.as_str())];
         Self(Fingerprint::of(&parts.into_iter().collect::<Labels>()))
     }
 }
+
+/// Labels that hold for much: alerts are not one incident for sharing nothing else.
+const BROAD: [&str; 16] = [
+    "namespace",
+    "exported_namespace",
+    "cluster",
+    "severity",
+    "priority",
+    "team",
+    "env",
+    "environment",
+    "stage",
+    "tenant",
+    "region",
+    "zone",
+    "datacenter",
+    "job",
+    "prometheus",
+    "monitor",
+];
 
 /// What the group key of a message says of its alerts: nothing, when it does not say that they belong together.
 ///
 /// A key ends in the labels that the source grouped by: `{}/{severity="critical"}:{alertname="Down", cluster="eu"}`. Without labels
 /// everything that has no better place is in one group, so it says nothing. An alert that does not carry those labels was put there by
-/// somebody else's hand. One label alone, such as a service, holds for too much: then only alerts of the same name are a group.
+/// somebody else's hand. Labels of an exporter, of a replica of Prometheus or with a value that changes say nothing either. One label
+/// alone, such as a service, holds for too much: then only alerts of the same name are a group; and of those that share a namespace, a
+/// cluster, a team and the like alone, only those of one workload.
 #[derive(Debug)]
-pub struct GroupKey<'a> {
-    text: &'a str,
+pub struct GroupKey {
+    /// The route, its matchers in an order of their own: two Alertmanagers of a pair may write them in different ones.
+    route: String,
     labels: Vec<(String, String)>,
-    /// The group of the last alert, which is mostly the next one's as well, by source and name.
-    last: Option<(SourceName, String, GroupId)>,
+    /// The group of the last alert, which is mostly the next one's as well, by what it follows from.
+    last: Option<(Follows, GroupId)>,
 }
 
-impl<'a> GroupKey<'a> {
+/// What an alert's group follows from, besides the key.
+#[derive(Debug, PartialEq, Eq)]
+struct Follows {
+    source: SourceName,
+    /// Which of the key's labels say something of it.
+    telling: Vec<bool>,
+    name: String,
+    workload: String,
+}
+
+impl GroupKey {
     /// Reads a key; `None` when it says nothing of any alert.
-    pub fn of(text: &'a str) -> Option<Self> {
-        let labels = group_labels(text)?;
-        (!labels.is_empty()).then_some(Self { text, labels, last: None })
+    pub fn of(text: &str) -> Option<Self> {
+        let (route, labels) = parts(text)?;
+        (!labels.is_empty()).then_some(Self { route, labels, last: None })
     }
 
     /// The group of an alert that came with it.
-    pub fn group_of(&mut self, alert: &Alert) -> Option<GroupId> {
+    pub fn group_of(&mut self, alert: &Alert, about: &About) -> Option<GroupId> {
         let fits = |(name, value): &(String, String)| alert.labels.get(name).is_some_and(|own| own.is(value));
         if !self.labels.iter().all(fits) {
             return None;
         }
-        let source = &alert.key.source;
-        let name = if self.labels.len() < 2 { alert.name() } else { String::new() };
-        if let Some((_, _, group)) = self.last.as_ref().filter(|last| last.0 == *source && last.1 == name) {
+        let tells = |(name, _): &(String, String)| !is_volatile(name) && !about.is_exporters(name);
+        let telling: Vec<bool> = self.labels.iter().map(tells).collect();
+        let labels = || self.labels.iter().zip(&telling).filter(|(_, tells)| **tells).map(|(label, _)| label);
+        let count = labels().count();
+        if count == 0 {
+            return None;
+        }
+        let broad = labels().all(|(name, _)| BROAD.contains(&name.as_str()));
+        let name = if count < 2 || broad { alert.name() } else { String::new() };
+        let workload = about.workload.clone().filter(|_| broad).unwrap_or_default();
+        let key = text_of(&self.route, labels());
+        let follows = Follows { source: alert.key.source.clone(), telling, name, workload };
+        if let Some((_, group)) = self.last.as_ref().filter(|(last, _)| *last == follows) {
             return Some(group.clone());
         }
-        let parts = [("key", self.text), ("name", &name), ("source", source.as_str())];
+        let Follows { source, name, workload, .. } = &follows;
+        let parts =
+            [("key", key.as_str()), ("name", name), ("source", source.as_str()), ("workload", workload)];
         let group = GroupId(Fingerprint::of(&parts.into_iter().collect::<Labels>()));
-        self.last = Some((source.clone(), name, group.clone()));
+        self.last = Some((follows, group.clone()));
         Some(group)
     }
 }
 
-/// The labels at the end of a group key; `None` when it does not have that form.
-fn group_labels(group_key: &str) -> Option<Vec<(String, String)>> {
+/// The route and labels as they are compared.
+fn text_of<'a>(route: &str, labels: impl IntoIterator<Item = &'a (String, String)>) -> String {
+    let labels = labels.into_iter().map(|(name, value)| format!("{name}={value:?}"));
+    format!("{route}:{}", labels.collect::<Vec<_>>().join(","))
+}
+
+/// The route of a group key and the labels at its end; `None` when it does not have that form.
+fn parts(group_key: &str) -> Option<(String, Vec<(String, String)>)> {
     let mut begin = None;
-    let (mut quoted, mut escaped, mut before) = (false, false, ' ');
-    for (at, character) in group_key.char_indices() {
-        if quoted {
-            quoted = escaped || character != '"';
-            escaped = !escaped && character == '\\';
-        } else {
-            quoted = character == '"';
-            if before == ':' && character == '{' {
-                begin = Some(at + 1);
-            }
+    let mut before = ' ';
+    for (at, character) in outside_quotes(group_key) {
+        if before == ':' && character == '{' {
+            begin = Some(at + 1);
         }
         before = character;
     }
-    let mut rest = group_key.get(begin?..)?.strip_suffix('}')?;
+    let begin = begin?;
+    let mut rest = group_key.get(begin..)?.strip_suffix('}')?;
     let mut labels = Vec::new();
     while !rest.is_empty() {
-        let (name, after) = rest.split_once('=')?;
+        // A name of UTF-8 may be quoted.
+        let (name, after) = match quoted_text(rest) {
+            Some((name, after)) => (name, after.strip_prefix('=')?),
+            None => rest.split_once('=').map(|(name, after)| (name.trim().to_owned(), after))?,
+        };
         let (value, after) = quoted_text(after)?;
-        labels.push((name.trim().to_owned(), value));
+        labels.push((name, value));
         rest = after.strip_prefix(',').unwrap_or(after).trim_start();
     }
-    Some(labels)
+    Some((route(group_key.get(..begin.checked_sub(2)?)?), labels))
+}
+
+/// A route's text with the matchers between each pair of braces in order.
+fn route(text: &str) -> String {
+    let mut ordered = String::with_capacity(text.len());
+    let (mut from, mut matchers) = (0, Vec::new());
+    for (at, character) in outside_quotes(text) {
+        if !matches!(character, '{' | ',' | '}') {
+            continue;
+        }
+        let part = text.get(from..at).unwrap_or_default().trim();
+        from = at + 1;
+        if character == '{' {
+            ordered.push_str(part);
+        } else {
+            matchers.push(part);
+        }
+        if character != ',' {
+            matchers.sort_unstable();
+            ordered.push_str(&matchers.join(","));
+            matchers.clear();
+            ordered.push(character);
+        }
+    }
+    ordered.push_str(text.get(from..).unwrap_or_default());
+    ordered
+}
+
+/// The characters that are not within quotes, with their places.
+fn outside_quotes(text: &str) -> impl Iterator<Item = (usize, char)> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.char_indices().filter(move |(_, character)| {
+        let inside = quoted;
+        if quoted {
+            quoted = escaped || *character != '"';
+            escaped = !escaped && *character == '\\';
+        } else {
+            quoted = *character == '"';
+        }
+        !inside
+    })
 }
 
 /// A quoted text at the beginning, and what follows it.
@@ -97,18 +192,45 @@ fn quoted_text(text: &str) -> Option<(String, &str)> {
     while let Some((at, character)) = characters.next() {
         match character {
             '"' => return Some((value, inner.get(at + 1..)?)),
-            '\\' => match characters.next()?.1 {
-                'n' => value.push('\n'),
-                't' => value.push('\t'),
-                'r' => value.push('\r'),
-                same @ ('"' | '\\') => value.push(same),
-                // Other escapes are of characters that no label in use has.
-                _ => return None,
-            },
+            '\\' => {
+                let (at, escape) = characters.next()?;
+                let (read, digits) = escaped(escape, inner.get(at + 1..)?)?;
+                value.push(read);
+                for _ in 0..digits {
+                    characters.next();
+                }
+            }
             plain => value.push(plain),
         }
     }
     None
+}
+
+/// The character that Go's `%q` wrote as an escape, and how many characters of digits follow its letter.
+fn escaped(letter: char, after: &str) -> Option<(char, usize)> {
+    let plain = match letter {
+        'a' => '\u{7}',
+        'b' => '\u{8}',
+        'f' => '\u{c}',
+        'n' => '\n',
+        'r' => '\r',
+        't' => '\t',
+        'v' => '\u{b}',
+        same @ ('"' | '\\' | '\'') => same,
+        'x' | 'u' | 'U' => {
+            let digits = match letter {
+                'x' => 2,
+                'u' => 4,
+                _ => 8,
+            };
+            let code = u32::from_str_radix(after.get(..digits)?, 16).ok()?;
+            // A byte that is no text of UTF-8 comes as a replacement in the label as well.
+            let whole = if letter == 'x' && code > 0x7f { None } else { char::from_u32(code) };
+            return Some((whole.unwrap_or(char::REPLACEMENT_CHARACTER), digits));
+        }
+        _ => return None,
+    };
+    Some((plain, 0))
 }
 
 #[cfg(test)]
@@ -119,7 +241,7 @@ mod tests {
     use crate::alert::{AlertKey, AlertStatus};
 
     fn group_of(group_key: Option<&str>, alert: &Alert) -> Option<GroupId> {
-        GroupKey::of(group_key?)?.group_of(alert)
+        GroupKey::of(group_key?)?.group_of(alert, &alert.about())
     }
 
     fn alert(labels: &[(&str, &str)]) -> Alert {
@@ -167,9 +289,60 @@ mod tests {
         assert_ne!(group_of(key, &test), group_of(key, &down));
         let mut same = GroupKey::of(text).unwrap();
         for alert in [&test, &test, &down, &test] {
-            assert_eq!(same.group_of(alert), group_of(key, alert), "whatever came before");
+            assert_eq!(same.group_of(alert, &alert.about()), group_of(key, alert), "whatever came before");
         }
         let key = Some(r#"{}:{alertname="TestIncident"}"#);
         assert!(group_of(key, &test).is_some() && group_of(key, &down).is_none());
+    }
+
+    #[test]
+    fn keys_that_are_written_differently_are_one() {
+        let one = alert(&[
+            ("alertname", "A"),
+            ("env", "prod"),
+            ("service.name", "a\u{a0}b\u{7}ä"),
+            ("prometheus_replica", "p-0"),
+        ]);
+        let keys = [
+            r#"{}/{a=~"^(?:x,}.*)$",b="1"}/{c="2"}:{alertname="A", env="prod", service.name="a\u00a0b\aä"}"#,
+            r#"{}/{b="1",a=~"^(?:x,}.*)$"}/{c="2"}:{alertname="A", env="prod", "service.name"="a\u00a0b\x07\u00e4"}"#,
+            r#"{}/{b="1", a=~"^(?:x,}.*)$"}/{c="2"}:{alertname="A", env="prod", prometheus_replica="p-0", service.name="a\U000000a0b\aä"}"#,
+        ];
+        let first = group_of(Some(keys[0]), &one);
+        assert!(first.is_some());
+        for key in keys {
+            assert_eq!(group_of(Some(key), &one), first, "{key}");
+        }
+        let other = keys[0].replace("c=\"2\"", "c=\"3\"");
+        assert_ne!(group_of(Some(&other), &one), first, "another route");
+        for broken in [r#"{}:{a="\u00"}"#, r#"{}:{a="\q"}"#, r#"{}:{a="\"}"#, r#":{a="b"}"#, r#"{"}:{a="b"}"#]
+        {
+            assert_eq!(group_of(Some(broken), &one), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn what_an_exporter_or_a_namespace_alone_says_does_not_make_two_workloads_one() {
+        let state = |labels: &[(&str, &str)]| {
+            let exporter = [
+                ("job", "kube-state-metrics"),
+                ("instance", "10.0.0.1:8080"),
+                ("component", "kube-state-metrics"),
+            ];
+            alert(&[&exporter, labels].concat())
+        };
+        let cart =
+            state(&[("alertname", "KubePodCrashLooping"), ("namespace", "shop"), ("pod", "cart-6c9f-x2x4z")]);
+        let again =
+            state(&[("alertname", "KubePodCrashLooping"), ("namespace", "shop"), ("pod", "cart-6c9f-aaaa2")]);
+        let mail =
+            state(&[("alertname", "KubePodCrashLooping"), ("namespace", "shop"), ("pod", "mail-6c9f-x2x4z")]);
+        let by_exporter = Some(r#"{}:{component="kube-state-metrics", instance="10.0.0.1:8080"}"#);
+        assert_eq!(group_of(by_exporter, &cart), None);
+        let by_namespace = Some(r#"{}:{job="kube-state-metrics", namespace="shop"}"#);
+        assert_eq!(group_of(by_namespace, &cart), group_of(by_namespace, &again));
+        assert_ne!(group_of(by_namespace, &cart), group_of(by_namespace, &mail));
+        let by_name = Some(r#"{}:{alertname="KubePodCrashLooping", namespace="shop"}"#);
+        assert_eq!(group_of(by_name, &cart), group_of(by_name, &mail), "a source that says one name is one");
     }
 }

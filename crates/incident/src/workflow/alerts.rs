@@ -46,6 +46,8 @@ pub struct FiredAlert {
     pub joined: Option<JoinedBy>,
     /// The group of its source, when that says something.
     pub group: Option<GroupId>,
+    /// What it is about, where a site's own labels are to say so.
+    pub affected: Option<String>,
 }
 
 /// The first events of an incident that alerts open together. `settle` is how long it settles at least, as its class has taught.
@@ -98,7 +100,7 @@ fn fired_events(
     in_sample: impl Fn(&AlertKey) -> bool,
     mut room: usize,
 ) -> Vec<Event> {
-    if let [FiredAlert { alert, joined: None, group: None }] = fired[..]
+    if let [FiredAlert { alert, joined: None, group: None, affected: None }] = fired[..]
         && (room > 0 || in_sample(&alert.key))
     {
         return vec![Event::AlertFired { alert: Box::new(Alert::clone(alert)) }];
@@ -109,35 +111,55 @@ fn fired_events(
     }
     let mut events = Vec::new();
     for ((joined, group), alerts) in by_reason {
-        let (mut full, mut counted, mut services, mut bytes) = (Vec::new(), Vec::new(), BTreeSet::new(), 0);
-        let mut say =
-            |full: &mut Vec<Arc<Alert>>, counted: &mut Vec<Member>, services: &mut BTreeSet<String>| {
-                let (full, counted) = (std::mem::take(full), std::mem::take(counted));
-                let services = std::mem::take(services).into_iter().collect();
-                if !full.is_empty() || !counted.is_empty() {
-                    let (joined, group) = (joined.clone(), group.clone());
-                    events.push(Event::AlertsJoined { full, counted, joined, group, services });
-                }
-            };
-        for FiredAlert { alert, .. } in alerts {
+        let mut next = Joining::default();
+        for FiredAlert { alert, affected, .. } in alerts {
             let known = in_sample(&alert.key);
             let own_bytes = bytes_of(alert);
             if own_bytes <= FULL_BYTES_MAX / 10 && (known || room > 0) {
                 room -= usize::from(!known);
-                bytes += own_bytes;
-                full.push(Arc::clone(alert));
+                next.bytes += own_bytes;
+                next.full.push(Arc::clone(alert));
+                next.affected.extend(affected.clone());
             } else {
-                counted.push(Member::firing(alert.key.clone(), alert.starts_at));
-                services.extend(services_of(alert));
+                next.counted.push(Member::firing(alert.key.clone(), alert.starts_at));
+                next.services.extend(services_of(alert));
             }
-            if full.len() + counted.len() >= ALERTS_PER_EVENT_MAX || bytes >= FULL_BYTES_MAX {
-                say(&mut full, &mut counted, &mut services);
-                bytes = 0;
+            if next.full.len() + next.counted.len() >= ALERTS_PER_EVENT_MAX || next.bytes >= FULL_BYTES_MAX {
+                events.extend(std::mem::take(&mut next).event(joined, group));
             }
         }
-        say(&mut full, &mut counted, &mut services);
+        events.extend(next.event(joined, group));
     }
     events
+}
+
+/// The alerts of the next event.
+#[derive(Default)]
+struct Joining {
+    full: Vec<Arc<Alert>>,
+    counted: Vec<Member>,
+    /// One for each that is there in full, where a site's own labels say what alerts are about.
+    affected: Vec<String>,
+    /// What those that are only counted name as their service.
+    services: BTreeSet<String>,
+    bytes: usize,
+}
+
+impl Joining {
+    fn event(self, joined: &Option<JoinedBy>, group: &Option<GroupId>) -> Option<Event> {
+        let Self { full, counted, mut affected, services, .. } = self;
+        if full.is_empty() && counted.is_empty() {
+            return None;
+        }
+        let told = !affected.is_empty();
+        affected.retain(|system| !system.is_empty());
+        affected.sort();
+        affected.dedup();
+        let affected = told.then_some(affected);
+        let services = services.into_iter().collect();
+        let (joined, group) = (joined.clone(), group.clone());
+        Some(Event::AlertsJoined { full, counted, joined, group, services, affected })
+    }
 }
 
 fn bytes_of(alert: &Alert) -> usize {
@@ -157,7 +179,7 @@ pub(super) fn cleared_events(cleared: Vec<Cleared>) -> Vec<Event> {
 
 impl Looking<'_> {
     pub(super) fn alert_firing(&self, alert: &Alert) -> Result<Vec<Event>, Refused> {
-        let fired = FiredAlert { alert: Arc::new(alert.clone()), joined: None, group: None };
+        let fired = FiredAlert { alert: Arc::new(alert.clone()), joined: None, group: None, affected: None };
         self.alerts(&AlertBatch { fired: vec![fired], ..AlertBatch::default() })
     }
 

@@ -14,10 +14,15 @@ pub(super) fn apply(incident: &mut Incident, event: &Event, at: Timestamp) -> bo
     match event {
         Event::AlertFired { alert } => {
             fired(incident, &Arc::new((**alert).clone()));
+            affects(incident, alert.about().name);
             true
         }
-        Event::AlertsJoined { full, counted, group, services, .. } => {
+        Event::AlertsJoined { full, counted, group, services, affected, .. } => {
             full.iter().for_each(|alert| fired(incident, alert));
+            match affected {
+                Some(affected) => affected.iter().for_each(|system| affects(incident, system.clone())),
+                None => full.iter().for_each(|alert| affects(incident, alert.about().name)),
+            }
             counted.iter().for_each(|member| put(incident, member.clone()));
             services.iter().for_each(|service| incident.said.add_service(service));
             if let Some(group) = group
@@ -75,8 +80,13 @@ fn fired(incident: &mut Incident, alert: &Arc<Alert>) {
     }
     let state = AlertState { alert: Arc::clone(alert), cleared_at: None, suppressed_by: None };
     incident.alerts.insert(alert.key.clone(), state);
-    let system = alert.affected_system();
-    if !incident.affected_systems.contains(&system) && incident.affected_systems.len() < SAMPLE_MAX {
+}
+
+fn affects(incident: &mut Incident, system: String) {
+    if !system.is_empty()
+        && !incident.affected_systems.contains(&system)
+        && incident.affected_systems.len() < SAMPLE_MAX
+    {
         incident.affected_systems.push(system);
     }
 }

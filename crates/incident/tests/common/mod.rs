@@ -176,7 +176,7 @@ impl Case {
         let key = alert.key.clone();
         let draft = Draft {
             head: Mapping::default().head(&alert),
-            affected_systems: vec![alert.affected_system()],
+            affected_systems: vec![alert.about().name],
             origin: "alertmanager".to_owned(),
             linked_to: None,
             context: None,

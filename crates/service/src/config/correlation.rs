@@ -14,6 +14,8 @@ pub struct Correlation {
     pub group_window: Period,
     /// Labels by which alerts join, looked at in this order after the group, and before `coordinator.correlate_by`.
     pub rules: Vec<CorrelationRule>,
+    /// Alerts on one workload of a cluster, or on its pods, are one incident while that is under way.
+    pub same_workload: bool,
     /// What is done about alerts that fire and clear again and again.
     pub flapping: FlappingSettings,
     /// The longest that an incident settles because its class mostly heals by itself; never for P0. 0s: history says nothing.
@@ -25,10 +27,23 @@ impl Default for Correlation {
         Self {
             group_window: Period::seconds(5 * 60),
             rules: Vec::new(),
+            same_workload: true,
             flapping: FlappingSettings::default(),
             self_healing_within: Period::seconds(2 * 60),
         }
     }
+}
+
+/// What a site's alerts say in words and labels of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlertWords {
+    /// Severity words of the site's own, each with a known one that it means: `{wakeup: critical, lunch: low}`.
+    pub severities: BTreeMap<String, String>,
+    /// Labels whose value is what is broken, the most telling first; before all that are known anyway.
+    pub subject_labels: Vec<String>,
+    /// Words in a `job`, `container` or `service` of which the labels of the scrape name an exporter and not what is broken.
+    pub exporters: Vec<String>,
 }
 
 /// Alerts with the same values of these labels are one incident.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::correlation::{Correlation, Window};
+use super::correlation::{AlertWords, Correlation, Window};
 use super::sources::{HealthCheckEntry, LanguageModelSettings, SourceChoices};
 use super::values::{BaseUrl, Period, Secret, listen, optional};
 
@@ -69,6 +69,8 @@ pub struct Coordinator {
     /// The alert mapping; by default the shipped one.
     #[serde(deserialize_with = "optional")]
     pub alert_mapping_file: Option<PathBuf>,
+    /// What the site's alerts say in words and labels of its own.
+    pub alerts: AlertWords,
     /// Labels by which an alert joins an incident that is under way: all of them there and equal, and of the same source. Short for a
     /// last rule of `correlation` without a window. Empty: nothing joins by labels alone.
     pub correlate_by: Vec<String>,
@@ -114,6 +116,7 @@ impl Default for Coordinator {
             tokens: Vec::new(),
             signing_key_file: None,
             alert_mapping_file: None,
+            alerts: AlertWords::default(),
             correlate_by: vec!["instance".to_owned(), "component".to_owned()],
             lease: Period::seconds(6),
             correlation: Correlation::default(),

@@ -20,7 +20,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use correlation::{Correlation, CorrelationRule, FlappingSettings, Schedule, Weekday, Window};
+pub use correlation::{
+    AlertWords, Correlation, CorrelationRule, FlappingSettings, Schedule, Weekday, Window,
+};
 pub use daemons::{
     Autonomy, AutonomyOverride, Coordinator, Diagnostic, PollPrometheus, Reconcile, Resolution, Retention,
     Scope, Simulator, TokenEntry, Workflow,

@@ -25,6 +25,7 @@ fn opened(folder: &std::path::Path) -> EmbeddedStore {
 fn over(number: u128) -> Append {
     let incident_id = IncidentId(Uuid::from_u128(number));
     let head = Head {
+        unknown_severity: None,
         title: "Disk full".to_owned(),
         description: String::new(),
         alert_name: "DiskFull".to_owned(),

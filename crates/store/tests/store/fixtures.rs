@@ -101,7 +101,7 @@ pub(crate) fn open(number: u64, priority: Priority, at: Timestamp) -> Append {
     head.priority = priority;
     let draft = Draft {
         head,
-        affected_systems: vec![alert.affected_system()],
+        affected_systems: vec![alert.about().name],
         origin: "alertmanager".to_owned(),
         linked_to: None,
         context: None,

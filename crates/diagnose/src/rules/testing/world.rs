@@ -84,7 +84,7 @@ pub(super) fn request(case: &CaseText) -> Option<DiagnoseRequest> {
             alert_name: "RuleTest".to_owned(),
             priority: Priority::P2,
             severity: Severity::High,
-            affected_systems: vec![alert.affected_system()],
+            affected_systems: vec![alert.about().name],
             started_at,
             alerts: vec![alert],
             labels,
