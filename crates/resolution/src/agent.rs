@@ -11,7 +11,7 @@ use quell_a2a::{
     TaskOptions,
 };
 use quell_remedy::{Agent, FaultHook, Ledger, LedgerSettings, PlanSettings};
-use quell_service::{AuthError, Clock, Config, FaultPoints, IdSource, Scope, TokenTable, bind};
+use quell_service::{AuthError, Clock, Config, Door, FaultPoints, IdSource, Scope, TokenTable, bind};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -97,6 +97,9 @@ pub async fn start(setup: Setup) -> Result<Handle, StartError> {
     let manager = TaskManager::new(skills(&shared), options).map_err(assembly)?;
 
     let tokens = TokenTable::new(&config.resolution.tokens);
+    let hosts = &config.resolution.allowed_hosts;
+    let door = Door::new("resolution.allowed_hosts", hosts, &tokens, Arc::clone(&clock));
+    metrics.register(&door);
     let card = card(address, agent.ledger().identity(), tokens.is_required());
     let access = match tokens.is_required() {
         true => Access::Tokens(Arc::new(Callers(tokens))),
@@ -106,6 +109,7 @@ pub async fn start(setup: Setup) -> Result<Handle, StartError> {
     let draining = server.draining.clone();
     let router = quell_a2a::router(Arc::new(manager.clone()), card, server).map_err(assembly)?;
     let router = router.merge(pages::router(Pages { agent, metrics, draining: draining.clone() }));
+    let router = door.before(router);
     let stopping = CancellationToken::new();
     let stopped = stopping.clone().cancelled_owned();
     let serving = tokio::spawn(quell_a2a::serve_with(listener, router, ServeOptions::default(), stopped));
@@ -140,10 +144,12 @@ impl quell_service::Handle for Handle {
         let knowledge = knowledge::load(&config).map_err(words)?;
         let source = SourceSettings::of(&config).map_err(words)?;
         if config.resolution.listen != self.config.resolution.listen
+            || config.resolution.allowed_hosts != self.config.resolution.allowed_hosts
             || config.resolution.data_dir != self.config.resolution.data_dir
             || config.resolution.tokens != self.config.resolution.tokens
         {
-            return Err("resolution.listen, data_dir and tokens take effect only at a start".to_owned());
+            let settings = "resolution.listen, allowed_hosts, data_dir and tokens";
+            return Err(format!("{settings} take effect only at a start"));
         }
         if source != self.source {
             self.shared.replace_reads(source.open(&self.shared.clock).map_err(words)?);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::ConnectInfo;
 use axum::serve::Listener;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -62,12 +63,14 @@ pub struct ServeReport {
 pub async fn serve<L>(listener: L, router: Router, shutdown: impl Future<Output = ()>) -> ServeReport
 where
     L: Listener,
+    L::Addr: Clone + Sync + 'static,
 {
     serve_with(listener, router, ServeOptions::default(), shutdown).await
 }
 
 /// Serves until `shutdown` is done. Then it accepts no more, lets calls under way end within `drain_within`,
-/// and cuts the rest. Any [`Listener`] will do: a `TcpListener`, or one that adds TLS.
+/// and cuts the rest. Any [`Listener`] will do: a `TcpListener`, or one that adds TLS. Each request carries the address of its peer
+/// as [`ConnectInfo`].
 pub async fn serve_with<L>(
     mut listener: L,
     router: Router,
@@ -76,6 +79,7 @@ pub async fn serve_with<L>(
 ) -> ServeReport
 where
     L: Listener,
+    L::Addr: Clone + Sync + 'static,
 {
     let room = Arc::new(Semaphore::new(options.connections_max.min(Semaphore::MAX_PERMITS)));
     let (drain, cut) = (CancellationToken::new(), CancellationToken::new());
@@ -84,9 +88,9 @@ where
     loop {
         let accepted = async {
             let permit = Arc::clone(&room).acquire_owned().await;
-            (permit, listener.accept().await.0)
+            (permit, listener.accept().await)
         };
-        let (permit, io) = tokio::select! {
+        let (permit, (io, peer)) = tokio::select! {
             () = &mut shutdown => break,
             accepted = accepted => accepted,
         };
@@ -95,7 +99,7 @@ where
             let _permit = permit;
             tokio::select! {
                 () = cut.cancelled() => {}
-                () = connection(io, router, &options, &drain) => {}
+                () = connection(io, ConnectInfo(peer), router, &options, &drain) => {}
             }
         });
     }
@@ -113,9 +117,15 @@ where
     ServeReport { connections_cut }
 }
 
-async fn connection<IO>(io: IO, router: Router, options: &ServeOptions, drain: &CancellationToken)
-where
+async fn connection<IO, A>(
+    io: IO,
+    peer: ConnectInfo<A>,
+    router: Router,
+    options: &ServeOptions,
+    drain: &CancellationToken,
+) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    A: Clone + Send + Sync + 'static,
 {
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(options.first_request_within);
@@ -130,8 +140,9 @@ where
     // A peer that connects and says nothing, or half a preface, is not covered by the protocol's own timers.
     let spoken = Arc::new(AtomicBool::new(false));
     let heard = Arc::clone(&spoken);
-    let service = router.map_request(move |request| {
+    let service = router.map_request(move |mut request: http::Request<_>| {
         heard.store(true, Ordering::Relaxed);
+        request.extensions_mut().insert(peer.clone());
         request
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(service)));
