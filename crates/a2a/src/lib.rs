@@ -59,12 +59,16 @@ mod types;
 
 pub use client::{Client, ClientError, ClientOptions, fetch_card};
 pub use error::{A2aError, ERROR_DOMAIN, ErrorKind, FieldViolation};
-pub use server::{Access, Agent, Authenticate, Caller, EventStream, ServerOptions, card_router, router};
+pub use server::{
+    Access, Agent, Authenticate, Caller, EventStream, ServerOptions, calls, card_router, router,
+};
 pub use tasks::{Outcome, Skill, SkillError, TaskLimits, TaskManager, TaskOptions, Updates, Work, paginate};
 pub use types::*;
 
 /// The protocol's version on the wire.
 pub const PROTOCOL_VERSION: &str = "1.0";
+/// What the paths of all calls of A2A begin with; health and reflection are elsewhere.
+pub const CALLS: &str = "/lf.a2a.v1.A2AService/";
 /// Where an agent's public card is found.
 pub const AGENT_CARD_PATH: &str = "/.well-known/agent-card.json";
 

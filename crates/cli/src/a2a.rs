@@ -34,13 +34,13 @@ impl Responder {
         let endpoint = match given {
             Some(given) => given.to_owned(),
             None => {
-                let url = context.coordinator.url();
+                let (url, shown) = (context.coordinator.url(), context.coordinator.shown());
                 let card = fetch_card(&context.coordinator.http, url)
                     .await
                     .map_err(|error| no_card(context, &error))?;
                 let Some(interface) = card.grpc_interface() else {
                     let what = format!(
-                        "the agent card of {url} names no gRPC address of A2A {}",
+                        "the agent card of {shown} names no gRPC address of A2A {}",
                         quell_a2a::PROTOCOL_VERSION
                     );
                     return Err(Failure::failed(what).next("give it with --grpc-url or QUELL_GRPC_URL"));
@@ -146,7 +146,7 @@ impl Responder {
 }
 
 fn no_card(context: &Context<'_>, error: &ClientError) -> Failure {
-    let url = context.coordinator.url();
+    let url = context.coordinator.shown();
     let what = match error {
         ClientError::Card { reason, .. } if reason.starts_with("error sending request") => {
             format!("the coordinator at {url} cannot be reached: {}", last(reason))

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use quell_service::config::shown_address;
 use reqwest::header::{HeaderMap, LINK};
 use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -76,8 +77,12 @@ impl Rest {
                 Service::Coordinator => "--url or QUELL_URL",
                 Service::Simulator => "--simulator-url or SIMULATOR_URL",
             };
-            Failure::usage(format!("{url:?} is not an address of the {}: {why}", service.name()))
-                .next(format!("write it like http://127.0.0.1:5000 in {setting}"))
+            Failure::usage(format!(
+                "{:?} is not an address of the {}: {why}",
+                shown_address(url),
+                service.name()
+            ))
+            .next(format!("write it like http://127.0.0.1:5000 in {setting}"))
         };
         let base: Url = url.trim().parse().map_err(|error| wrong(format!("{error}")))?;
         if !matches!(base.scheme(), "http" | "https") || base.host().is_none() {
@@ -99,9 +104,14 @@ impl Rest {
         Ok(Self { service, http, base, token })
     }
 
-    /// The address without a slash at its end.
+    /// The address without a slash at its end, also with secrets in it: for the client that calls it.
     pub(crate) fn url(&self) -> &str {
         self.base.as_str().trim_end_matches('/')
+    }
+
+    /// The same for people.
+    pub(crate) fn shown(&self) -> String {
+        shown_address(self.url())
     }
 
     /// The address of that resource.
@@ -176,14 +186,14 @@ impl Rest {
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
         let what = if error.is_timeout() { "does not answer in time" } else { "cannot be reached" };
         let error = cause(error);
-        Failure::failed(format!("the {} at {} {what}: {error}", self.service.name(), self.url()))
+        Failure::failed(format!("the {} at {} {what}: {error}", self.service.name(), self.shown()))
             .next(self.service.not_reachable())
     }
 
     /// Whoever listens there is not what was looked for.
     fn foreign(&self, what: &str) -> Failure {
         let name = self.service.name();
-        Failure::failed(format!("{} does not look like a {name}: {what}", self.url()))
+        Failure::failed(format!("{} does not look like a {name}: {what}", self.shown()))
             .next(self.service.not_reachable())
     }
 
@@ -195,7 +205,7 @@ impl Rest {
         let says = told.map_or_else(|| format!("the {name} answered {status}"), str::to_owned);
         match status {
             StatusCode::UNAUTHORIZED => {
-                Failure::failed(format!("the {name} at {} does not know you: {says}", self.url()))
+                Failure::failed(format!("the {name} at {} does not know you: {says}", self.shown()))
                     .next(self.service.not_known())
             }
             StatusCode::FORBIDDEN => Failure::failed(format!("your token may not do this: {says}"))

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::http::unreachable;
+use crate::http::{shown, unreachable};
 use crate::source::{Now, SourceError};
 
 /// Dependencies at the most.
@@ -135,16 +135,6 @@ fn target(settings: HealthTarget) -> Result<Target, SourceError> {
     let expected = StatusCode::from_u16(settings.expected_status)
         .map_err(|_| invalid(format!("{} is not a status", settings.expected_status)))?;
     Ok(Target { url, expected, settings })
-}
-
-/// The address without what may be a secret in it.
-fn shown(url: &Url) -> String {
-    let mut shown = url.clone();
-    // Neither can fail for an address with a host.
-    let _ = shown.set_username("");
-    let _ = shown.set_password(None);
-    shown.set_query(None);
-    shown.to_string()
 }
 
 fn spec(names: &[&str]) -> ToolSpec {

@@ -52,10 +52,9 @@ impl Access {
     /// [`SourceError::Invalid`] when that is not an `http` or `https` address.
     pub fn new(client: Client, base: &str) -> Result<Self, SourceError> {
         let invalid = |why: String| SourceError::Invalid { why };
-        let mut url =
-            Url::parse(base).map_err(|error| invalid(format!("`{base}` is not an address: {error}")))?;
+        let mut url = Url::parse(base).map_err(|error| invalid(format!("it is not an address: {error}")))?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-            return Err(invalid(format!("`{base}` is not an http or https address")));
+            return Err(invalid(format!("`{}` is not an http or https address", shown(&url))));
         }
         // Joined to later, and without a final slash the last part of the path would be lost then.
         if !url.path().ends_with('/') {
@@ -289,6 +288,17 @@ async fn read(request: RequestBuilder, limit: Limit) -> Result<Answer, SourceErr
         }
     }
     Ok(Answer { status, body, is_cut: false })
+}
+
+/// An address without what may be a secret in it: the user, the password and the query.
+pub(crate) fn shown(url: &Url) -> String {
+    let mut shown = url.clone();
+    // Neither can fail for an address with a host.
+    let _ = shown.set_username("");
+    let _ = shown.set_password(None);
+    shown.set_query(None);
+    shown.set_fragment(None);
+    shown.to_string()
 }
 
 pub(crate) fn unreachable(error: reqwest::Error) -> SourceError {

@@ -22,6 +22,7 @@ mod permits;
 mod reconcile;
 mod respond;
 mod runner;
+mod secrets;
 mod settings;
 #[cfg(test)]
 mod simulation;
@@ -48,10 +49,11 @@ use quell_connect::alertmanager::AlertmanagerClient;
 use quell_connect::prometheus::PrometheusClient;
 use quell_incident::ids::{InvalidName, SourceName};
 use quell_service::{
-    BindError, Clock, Config, ConfigError, Exit, Failure, FaultPoints, Handle, IdSource, Scope, Secret,
+    BindError, Clock, Config, ConfigError, Door, Exit, Failure, FaultPoints, Handle, IdSource, Scope, Secret,
     ServeOptions, TokenTable, bind,
 };
 use quell_store::{EmbeddedStore, IncidentStore, PostgresStore, StoreError};
+use quell_web::{Endpoint, Takes, open};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -176,8 +178,8 @@ pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
     let source = SourceName::declared(&config.coordinator.source_name)?;
     let http_client = http_client()?;
     let endpoints: Arc<[AgentEndpoint]> = [
-        AgentEndpoint { role: "diagnostic", url: config.coordinator.diagnostic_url.as_str().to_owned() },
-        AgentEndpoint { role: "resolution", url: config.coordinator.resolution_url.as_str().to_owned() },
+        AgentEndpoint { role: "diagnostic", url: config.coordinator.diagnostic_url.clone() },
+        AgentEndpoint { role: "resolution", url: config.coordinator.resolution_url.clone() },
     ]
     .into();
     let agents = Arc::new(Agents {
@@ -194,6 +196,9 @@ pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
     let grpc_address = grpc.local_addr().unwrap_or(config.coordinator.grpc_listen);
     let store = open_store(config, ids.new_id()).await?;
     let permit_key = permits::key(config)?;
+    let tokens = Arc::new(TokenTable::new(&config.coordinator.tokens));
+    let hosts = &config.coordinator.allowed_hosts;
+    let door = Door::new("coordinator.allowed_hosts", hosts, &tokens, Arc::clone(&clock));
     let site = Arc::new(Site::new(store, clock, ids, faults, config.tenant.clone(), settings, permit_key));
 
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -211,6 +216,7 @@ pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
     let mut registry = Registry::default();
     quell_service::http::register_build_info(&mut registry, "coordinator", VERSION);
     site.metrics.register(&mut registry);
+    door.register(&mut registry);
     let ground = Ground {
         site: Arc::clone(&site),
         source: source.clone(),
@@ -220,7 +226,6 @@ pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
     };
     ground.metrics.register(&mut registry);
     reconcile::start(ground, reader, prometheus, &stop, &tasks);
-    let tokens = Arc::new(TokenTable::new(&config.coordinator.tokens));
     let card = card(grpc_address);
     let mut options = ServerOptions::new(access(&tokens), site.now());
     options.draining = stop.clone();
@@ -246,6 +251,7 @@ pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
     // The handlers count the bodies that they keep.
     let http_limits = ServeOptions { request_bytes_max: None, ..limits.clone() };
     for (listener, router, limits) in [(http, routes, http_limits), (grpc, a2a, limits)] {
+        let router = door.before(router);
         let stopped = stop.clone().cancelled_owned();
         tasks.spawn(async move {
             quell_service::serve_with(listener, router, limits, stopped).await;
@@ -255,6 +261,28 @@ pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
     runner.start();
     info!(http = %http_address, grpc = %grpc_address, "the coordinator listens");
     Ok(Coordinator { started, http: http_address, grpc: grpc_address, site, stop, tasks })
+}
+
+/// What both ports answer to, and the rights that it takes: HTTP's, then gRPC's.
+///
+/// # Errors
+/// [`A2aError`] when the descriptors of A2A cannot be read.
+pub fn endpoints() -> Result<[Vec<Endpoint>; 2], A2aError> {
+    let card = Endpoint {
+        method: ::http::Method::GET,
+        path: quell_a2a::AGENT_CARD_PATH.to_owned(),
+        needs: open(),
+        takes: Takes::Nothing,
+    };
+    let call = |path: String| {
+        let needs = if path.starts_with(quell_a2a::CALLS) { "read, operate or approve" } else { open() };
+        Endpoint { method: ::http::Method::POST, path, needs, takes: Takes::Grpc }
+    };
+    let live =
+        Endpoint { method: ::http::Method::GET, path: "/live".to_owned(), needs: open(), takes: Takes::Nothing };
+    let mut http = http::endpoints();
+    http.push(card.clone());
+    Ok([http, [live, card].into_iter().chain(quell_a2a::calls()?.into_iter().map(call)).collect()])
 }
 
 impl Coordinator {
@@ -348,7 +376,7 @@ fn http_client() -> Result<reqwest::Client, StartError> {
 /// Each agent is shown its own token and no other's.
 fn agent_client(endpoint: &AgentEndpoint, token: Option<&Secret>) -> Result<AgentClient, ClientError> {
     let options = ClientOptions::default().with_bearer(token.map(Secret::expose));
-    Ok(AgentClient::new(endpoint.role, Client::connect_lazy(&endpoint.url, options)?))
+    Ok(AgentClient::new(endpoint.role, Client::connect_lazy(endpoint.url.as_str(), options)?))
 }
 
 fn alert_reader(config: &Config, client: &reqwest::Client) -> Result<Option<Arc<AlertReader>>, StartError> {

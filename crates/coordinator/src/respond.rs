@@ -34,6 +34,7 @@ use crate::alertmanager;
 use crate::correlate::ended_at;
 use crate::draft::ManualDraft;
 use crate::follow::Following;
+use crate::secrets::masked_payload;
 use crate::site::{ChangeError, Site};
 use crate::tasks;
 
@@ -383,7 +384,7 @@ fn denied_by(incident: &Incident, input: &Input) -> bool {
 fn alert_of(data: &Value, now: Timestamp) -> Result<Alert, String> {
     let source = A2A_SOURCE.parse().map_err(|error| format!("{error}"))?;
     let bytes = serde_json::to_vec(data).map_err(|error| error.to_string())?;
-    let payload = alertmanager::parse(&bytes, &source, true, now)?;
+    let payload = masked_payload(alertmanager::parse(&bytes, &source, true, now)?);
     payload.alerts.into_iter().next().ok_or_else(|| "there is no alert in it".to_owned())
 }
 

@@ -91,6 +91,7 @@ pub(crate) fn for_a_start_alone(started: &Config, new: &Config) -> Vec<&'static 
         ("infrastructure.monitoring.prometheus", monitoring(started) != monitoring(new)),
         ("coordinator.listen", old.listen != own.listen),
         ("coordinator.grpc_listen", old.grpc_listen != own.grpc_listen),
+        ("coordinator.allowed_hosts", old.allowed_hosts != own.allowed_hosts),
         ("coordinator.data_dir", old.data_dir != own.data_dir),
         ("coordinator.database_url", old.database_url != own.database_url),
         ("coordinator.enable_webhooks", old.enable_webhooks != own.enable_webhooks),

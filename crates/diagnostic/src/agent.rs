@@ -8,7 +8,9 @@ use std::time::Duration;
 use http::HeaderMap;
 use quell_a2a::{A2aError, Access, Authenticate, Caller, ErrorKind, ServerOptions, TaskManager, TaskOptions};
 use quell_incident::surroundings::{EDGES_MAX, Edge, Topology};
-use quell_service::{AuthError, Clock, Config, IdSource, Scope, ServeOptions, ServeReport, TokenTable, bind};
+use quell_service::{
+    AuthError, Clock, Config, Door, IdSource, Scope, ServeOptions, ServeReport, TokenTable, bind,
+};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -81,6 +83,9 @@ pub async fn start(setup: Setup) -> Result<Handle, StartError> {
     let manager = TaskManager::new(vec![Arc::new(skill), Arc::new(call)], options).map_err(wrong)?;
 
     let tokens = TokenTable::new(&config.diagnostic.tokens);
+    let hosts = &config.diagnostic.allowed_hosts;
+    let door = Door::new("diagnostic.allowed_hosts", hosts, &tokens, Arc::clone(&clock));
+    metrics.register(&door);
     let card = card(address, tokens.is_required());
     let access = match tokens.is_required() {
         true => Access::Tokens(Arc::new(Callers(tokens))),
@@ -91,6 +96,7 @@ pub async fn start(setup: Setup) -> Result<Handle, StartError> {
     let router = quell_a2a::router(Arc::new(manager.clone()), card, server).map_err(wrong)?;
     let pages = Pages { current: Arc::clone(&current), metrics, draining: draining.clone() };
     let router = router.merge(pages::router(pages));
+    let router = door.before(router);
     let stopping = CancellationToken::new();
     let stopped = stopping.clone().cancelled_owned();
     let limits = ServeOptions::of(&config.listeners);
@@ -142,8 +148,13 @@ impl quell_service::Handle for Handle {
         let rules = Arc::new(knowledge::load(&config).map_err(words)?);
         let settings = SourceSettings::of(&config).map_err(words)?;
         let (new, old) = (&config.diagnostic, &self.config.diagnostic);
-        if new.listen != old.listen || new.tokens != old.tokens || config.listeners != self.config.listeners {
-            return Err("diagnostic.listen, tokens and listeners take effect only at a start".to_owned());
+        if new.listen != old.listen
+            || new.allowed_hosts != old.allowed_hosts
+            || new.tokens != old.tokens
+            || config.listeners != self.config.listeners
+        {
+            let settings = "diagnostic.listen, allowed_hosts and tokens, and listeners,";
+            return Err(format!("{settings} take effect only at a start"));
         }
         let opened = match settings == self.settings {
             true => None,

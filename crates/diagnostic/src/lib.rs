@@ -25,3 +25,4 @@ pub use agent::{Handle, Setup, start};
 pub use analyzer::log_analyzer;
 pub use error::StartError;
 pub use monitor::system_monitor;
+pub use pages::endpoints;

@@ -1,6 +1,6 @@
 //! What the agent counts.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use quell_incident::evidence::EvidenceSet;
+use quell_service::Door;
 use quell_service::http::register_build_info;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -27,6 +28,11 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
+    /// Also counts who is refused at this door.
+    pub(crate) fn register(&self, door: &Door) {
+        door.register(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
     pub(crate) fn new() -> Self {
         let mut registry = Registry::default();
         register_build_info(&mut registry, "quell-diagnostic", env!("CARGO_PKG_VERSION"));

@@ -80,6 +80,15 @@ impl Labels {
         self.put(name.into().into(), value.into().into());
     }
 
+    /// Gives those another value of which `of`, which is told name and value, has one.
+    pub fn rewrite(&mut self, mut of: impl FnMut(&str, &str) -> Option<String>) {
+        for (name, value) in &mut self.0 {
+            if let Some(other) = of(name, value) {
+                *value = other.into();
+            }
+        }
+    }
+
     fn put(&mut self, name: Box<str>, value: Box<str>) {
         match self.place(&name) {
             Ok(place) => {

@@ -10,7 +10,7 @@ use http::HeaderMap;
 use quell_a2a::{A2aError, Access, Authenticate, Caller, ErrorKind, ServerOptions, TaskManager, TaskOptions};
 use quell_remedy::{Agent, FaultHook, Ledger, LedgerSettings, PlanSettings};
 use quell_service::{
-    AuthError, Clock, Config, Exit, FaultPoints, IdSource, Scope, ServeOptions, ServeReport, TokenTable, bind,
+    AuthError, Clock, Config, Door, Exit, FaultPoints, IdSource, Scope, ServeOptions, ServeReport, TokenTable, bind,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -103,6 +103,9 @@ pub async fn start(setup: Setup) -> Result<Handle, StartError> {
     let manager = TaskManager::new(skills(&shared), options).map_err(assembly)?;
 
     let tokens = TokenTable::new(&config.resolution.tokens);
+    let hosts = &config.resolution.allowed_hosts;
+    let door = Door::new("resolution.allowed_hosts", hosts, &tokens, Arc::clone(&clock));
+    metrics.register(&door);
     let card = card(address, agent.ledger().identity(), tokens.is_required());
     let access = match tokens.is_required() {
         true => Access::Tokens(Arc::new(Callers(tokens))),
@@ -112,6 +115,7 @@ pub async fn start(setup: Setup) -> Result<Handle, StartError> {
     let draining = server.draining.clone();
     let router = quell_a2a::router(Arc::new(manager.clone()), card, server).map_err(assembly)?;
     let router = router.merge(pages::router(Pages { agent, metrics, draining: draining.clone() }));
+    let router = door.before(router);
     let stopping = CancellationToken::new();
     let stopped = stopping.clone().cancelled_owned();
     let limits = ServeOptions::of(&config.listeners);
@@ -162,12 +166,13 @@ impl quell_service::Handle for Handle {
         let knowledge = knowledge::load(&config).map_err(words)?;
         let source = SourceSettings::of(&config).map_err(words)?;
         if config.resolution.listen != self.config.resolution.listen
+            || config.resolution.allowed_hosts != self.config.resolution.allowed_hosts
             || config.resolution.data_dir != self.config.resolution.data_dir
             || config.resolution.tokens != self.config.resolution.tokens
             || config.listeners != self.config.listeners
         {
-            let why = "resolution.listen, data_dir and tokens, and listeners, take effect only at a start";
-            return Err(why.to_owned());
+            let settings = "resolution.listen, allowed_hosts, data_dir and tokens, and listeners,";
+            return Err(format!("{settings} take effect only at a start"));
         }
         if source != self.source {
             self.shared.replace_reads(source.open(&self.shared.clock).map_err(words)?);

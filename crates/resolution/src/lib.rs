@@ -17,3 +17,4 @@ mod sources;
 
 pub use agent::{Handle, LEDGER_EXTENSION, Setup, start};
 pub use error::StartError;
+pub use pages::endpoints;

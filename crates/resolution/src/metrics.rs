@@ -1,12 +1,13 @@
 //! What the agent counts.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use quell_service::Door;
 use quell_service::http::register_build_info;
 
 /// What a task was and how it ended.
@@ -24,6 +25,11 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
+    /// Also counts who is refused at this door.
+    pub(crate) fn register(&self, door: &Door) {
+        door.register(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
     pub(crate) fn new() -> Self {
         let mut registry = Registry::default();
         register_build_info(&mut registry, "quell-resolution", env!("CARGO_PKG_VERSION"));

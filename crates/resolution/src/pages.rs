@@ -3,12 +3,14 @@
 use std::sync::{Arc, PoisonError};
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use axum::{Json, Router};
+use quell_a2a::{A2aError, AGENT_CARD_PATH, CALLS};
 use quell_remedy::Agent;
+use quell_service::Scope;
 use quell_service::http::metrics_response;
+use quell_web::{Endpoint, Routes, Takes, open};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -21,13 +23,35 @@ pub(crate) struct Pages {
     pub(crate) draining: CancellationToken,
 }
 
+fn routes() -> Routes<Pages> {
+    Routes::new()
+        .page("/live", open(), quell_service::http::live)
+        .page("/health", open(), health)
+        .page("/ready", open(), ready)
+        .page("/metrics", open(), metrics)
+}
+
 pub(crate) fn router(pages: Pages) -> Router {
-    Router::new()
-        .route("/live", get(quell_service::http::live))
-        .route("/health", get(health))
-        .route("/ready", get(ready))
-        .route("/metrics", get(metrics))
-        .with_state(pages)
+    routes().into_router().with_state(pages)
+}
+
+/// What the port answers to, and the rights that it takes.
+///
+/// # Errors
+/// [`A2aError`] when the descriptors of A2A cannot be read.
+pub fn endpoints() -> Result<Vec<Endpoint>, A2aError> {
+    let card = Endpoint {
+        method: Method::GET,
+        path: AGENT_CARD_PATH.to_owned(),
+        needs: open(),
+        takes: Takes::Nothing,
+    };
+    let call = |path: String| {
+        let needs = if path.starts_with(CALLS) { Scope::Agent.as_str() } else { open() };
+        Endpoint { method: Method::POST, path, needs, takes: Takes::Grpc }
+    };
+    let calls = quell_a2a::calls()?.into_iter().map(call);
+    Ok(routes().into_endpoints().into_iter().chain([card]).chain(calls).collect())
 }
 
 /// Whether the process should live.

@@ -5,6 +5,7 @@
 //! * [`telemetry`] begins the log;
 //! * [`clock`] makes time and ids inputs;
 //! * [`mod@listen`] binds addresses and serves connections;
+//! * [`door`] keeps web pages out of a port, and traces who was refused;
 //! * [`tokens`] tells who calls, and what they may do;
 //! * [`mod@http`] has errors and the metrics page;
 //! * [`faults`] has points at which tests let a process crash.
@@ -14,6 +15,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod door;
 mod exit;
 pub mod faults;
 pub mod http;
@@ -24,6 +26,7 @@ pub mod tokens;
 
 pub use clock::{Clock, CountingIds, IdSource, ManualClock, SystemClock, SystemIds};
 pub use config::{Config, ConfigError, Daemon, Environment, Loading, Period, Scope, Secret};
+pub use door::Door;
 pub use exit::{Exit, Failure};
 pub use faults::{Crashed, FaultPoints};
 pub use http::Problem;

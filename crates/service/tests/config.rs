@@ -83,7 +83,7 @@ coordinator:
     // A configuration without secrets reads back as it is; one with masks in their place is refused.
     let plain = load("", &[]).unwrap().render_effective().unwrap();
     assert_eq!(load(&plain, &[]).unwrap(), Config::default());
-    insta::assert_snapshot!(load(&shown, &[]).unwrap_err(), @"quell.yaml:6:12: `***` stands where a password was hidden; put in the password itself");
+    insta::assert_snapshot!(load(&shown, &[]).unwrap_err(), @"quell.yaml:6:12: `***` stands where a secret was hidden; put in the secret itself");
 }
 
 #[test]

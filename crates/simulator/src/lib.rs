@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use quell_web::Endpoint;
 use secrecy::SecretString;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -66,6 +67,8 @@ pub struct Config {
     pub seed: Option<u64>,
     /// What control requests must carry as a bearer token.
     pub token: Option<SecretString>,
+    /// Names by which it is called, beside those of loopback and IP addresses.
+    pub allowed_hosts: Vec<String>,
     /// A file that log lines are appended to, as JSON lines.
     pub log_file: Option<PathBuf>,
     /// A file that the bound addresses are written to, as JSON.
@@ -88,6 +91,7 @@ impl Config {
             tick: Duration::from_secs(5),
             seed: None,
             token: None,
+            allowed_hosts: Vec::new(),
             log_file: None,
             address_file: None,
             operation_time: Duration::ZERO,
@@ -196,6 +200,15 @@ impl Handle {
     }
 }
 
+/// What each of the three ports answers to.
+#[must_use]
+pub fn endpoints() -> [Vec<Endpoint>; 3] {
+    Exporter::ALL.map(|exporter| match exporter {
+        Exporter::Database => http::control_routes().into_endpoints(),
+        Exporter::Application | Exporter::Gateway => http::exporter_routes(exporter).into_endpoints(),
+    })
+}
+
 /// Starts a simulator: checks the settings, binds all ports, then lets the world run.
 ///
 /// # Errors
@@ -228,10 +241,11 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
     let stopping = CancellationToken::new();
     let mut tasks = JoinSet::new();
     for (listener, exporter) in listeners.into_iter().zip(Exporter::ALL) {
-        let router = match exporter {
-            Exporter::Database => http::control_router(Arc::clone(&shared)),
-            Exporter::Application | Exporter::Gateway => http::exporter_router(Arc::clone(&shared), exporter),
+        let routes = match exporter {
+            Exporter::Database => http::control_routes(),
+            Exporter::Application | Exporter::Gateway => http::exporter_routes(exporter),
         };
+        let router = http::guarded(routes, Arc::clone(&shared), &config.allowed_hosts);
         let stop = stopping.clone().cancelled_owned();
         tasks.spawn(async move {
             quell_service::serve(listener, router, stop).await;

@@ -44,6 +44,9 @@ pub struct Settings {
     /// Bearer token that control requests must carry
     #[arg(long, env = "SIMULATOR_TOKEN", hide_env_values = true, value_parser = secret)]
     token: Option<SecretString>,
+    /// Name by which it is called, beside localhost and IP addresses; several with commas
+    #[arg(long = "allowed-host", env = "SIMULATOR_ALLOWED_HOSTS", value_name = "NAME", value_delimiter = ',', value_parser = quell_web::host_name)]
+    allowed_hosts: Vec<String>,
     /// Append the log lines of the world to this file, as JSON lines
     #[arg(long, value_name = "PATH")]
     log_file: Option<PathBuf>,
@@ -90,6 +93,7 @@ impl Settings {
             tick: self.tick,
             seed: self.seed,
             token: present(self.token),
+            allowed_hosts: self.allowed_hosts,
             log_file: self.log_file,
             address_file: self.address_file,
             operation_time: self.operation_time,

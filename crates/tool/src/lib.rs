@@ -27,7 +27,7 @@ pub use action::{ActionCall, ActionTool, Change, Effected, ExecutionGrant, Previ
 pub use context::CallContext;
 pub use error::{RegistryError, ToolError};
 pub use read::{ReadTool, TypedRead, TypedReadTool};
-pub use redact::{MASK, redact, redact_value, truncate};
+pub use redact::{MASK, names_secret, redact, redact_value, truncate};
 pub use registry::{ActionRegistry, ReadRegistry};
 pub use schema::{check_schema, parse_input, schema_of};
 pub use spec::{Effect, ToolSpec};

@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use regex::Regex;
+use regex::{Regex, RegexSet};
 use serde_json::Value;
 
 /// What stands in the place of a secret.
@@ -15,6 +15,8 @@ const SECRET_WORD: &str = "(?:password|passwd|passphrase|pwd|secret|token|api[_-
                            |client[_-]?secret|secret[_-]?key(?:[_-]?base)?)";
 
 struct Masker {
+    /// All patterns at once: most texts have nothing to mask, and are read only once so.
+    any: RegexSet,
     replacements: Vec<(Regex, &'static str)>,
     secret_key: Regex,
 }
@@ -48,11 +50,12 @@ impl Masker {
                 "***",
             ),
         ];
+        let any = RegexSet::new(patterns.iter().map(|(pattern, _)| pattern))?;
         let replacements = patterns
             .into_iter()
             .map(|(pattern, replacement)| Ok((Regex::new(pattern)?, replacement)))
             .collect::<Result<_, regex::Error>>()?;
-        Ok(Self { replacements, secret_key: Regex::new(&format!(r"(?i)^[\w.-]*{SECRET_WORD}$"))? })
+        Ok(Self { any, replacements, secret_key: Regex::new(&format!(r"(?i)^[\w.-]*{SECRET_WORD}$"))? })
     }
 }
 
@@ -63,6 +66,9 @@ static MASKER: LazyLock<Option<Masker>> = LazyLock::new(|| Masker::new().ok());
 pub fn redact(text: &str) -> String {
     // Fail closed: without the patterns nothing can be told to be harmless.
     let Some(masker) = MASKER.as_ref() else { return MASK.to_owned() };
+    if !masker.any.is_match(text) {
+        return text.to_owned();
+    }
     let mut masked = text.to_owned();
     for (pattern, replacement) in &masker.replacements {
         if let std::borrow::Cow::Owned(changed) = pattern.replace_all(&masked, *replacement) {
@@ -70,6 +76,11 @@ pub fn redact(text: &str) -> String {
         }
     }
     masked
+}
+
+/// Whether what stands under this name is a secret by its name alone.
+pub fn names_secret(name: &str) -> bool {
+    MASKER.as_ref().is_none_or(|masker| masker.secret_key.is_match(name))
 }
 
 /// Masks secrets in every string of `value`, and whole strings under keys that name a secret.

@@ -30,11 +30,12 @@ const DIRECTIONS: &[Direction] = &[
     Direction { name: "tool", may_use: &[], why: "tools can be served and used without Quell" },
     Direction { name: "journal", may_use: &[], why: "a log of bytes does not know what they mean" },
     Direction { name: "child", may_use: &[], why: "starts programs and does not know which" },
-    Direction { name: "service", may_use: &[], why: "what daemons share has no part in what they do" },
+    Direction { name: "web", may_use: &[], why: "keeps web pages out of any port, whatever it serves" },
+    Direction { name: "service", may_use: &["web"], why: "what daemons share has no part in what they do" },
     Direction { name: "sign", may_use: &[], why: "keys and signatures do not know what is signed" },
     Direction {
         name: "simulator",
-        may_use: &["service"],
+        may_use: &["service", "web"],
         why: "the simulated world must not know who repairs it; its ports are served like any other",
     },
     Direction { name: "store", may_use: &["incident", "journal", "sign"], why: "keeps incidents in a journal" },
@@ -52,17 +53,17 @@ const DIRECTIONS: &[Direction] = &[
     Direction { name: "console", may_use: &["incident", "store"], why: "shows; no decision is made there" },
     Direction {
         name: "coordinator",
-        may_use: &["a2a", "connect", "console", "incident", "service", "sign", "store", "tool"],
+        may_use: &["a2a", "connect", "console", "incident", "service", "sign", "store", "tool", "web"],
         why: "asks agents by A2A alone: neither engines nor runbooks are linked into it",
     },
     Direction {
         name: "diagnostic",
-        may_use: &["a2a", "connect", "diagnose", "incident", "service", "tool"],
+        may_use: &["a2a", "connect", "diagnose", "incident", "service", "tool", "web"],
         why: "has nothing that acts, and no store",
     },
     Direction {
         name: "resolution",
-        may_use: &["a2a", "connect", "incident", "journal", "remedy", "service", "sign", "tool"],
+        may_use: &["a2a", "connect", "incident", "journal", "remedy", "service", "sign", "tool", "web"],
         why: "the only one with power; incidents are the coordinator's",
     },
     Direction {

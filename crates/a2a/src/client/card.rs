@@ -18,14 +18,14 @@ const CARD_BYTES_MAX: usize = 1 << 20;
 /// fields.
 pub async fn fetch_card(http: &reqwest::Client, base_url: &str) -> Result<AgentCard, ClientError> {
     let url = format!("{}{AGENT_CARD_PATH}", base_url.trim_end_matches('/'));
-    let wrong = |reason: String| ClientError::Card { url: url.clone(), reason };
+    let wrong = |reason: String| ClientError::Card { url: super::shown(&url), reason };
     let request = http.get(&url).header(ACCEPT, "application/json");
-    let mut response = request.send().await.map_err(|error| wrong(chain(&error)))?;
+    let mut response = request.send().await.map_err(|error| wrong(chain(error)))?;
     if response.status() != StatusCode::OK {
         return Err(wrong(format!("the answer is {}", response.status())));
     }
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| wrong(chain(&error)))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| wrong(chain(error)))? {
         if body.len() + chunk.len() > CARD_BYTES_MAX {
             return Err(wrong(format!("it is longer than {CARD_BYTES_MAX} bytes")));
         }
@@ -38,7 +38,7 @@ pub async fn fetch_card(http: &reqwest::Client, base_url: &str) -> Result<AgentC
     }
 }
 
-/// An HTTP error says only in its causes what happened.
-fn chain(error: &reqwest::Error) -> String {
-    crate::error::chain(error)
+/// An HTTP error says only in its causes what happened. Its address is said beside it, without secrets.
+fn chain(error: reqwest::Error) -> String {
+    crate::error::chain(&error.without_url())
 }

@@ -92,7 +92,7 @@ pub enum ClientError {
     /// The client cannot be made.
     #[error("the agent at {endpoint:?} cannot be addressed: {reason}")]
     Endpoint {
-        /// As it was given.
+        /// As it was given, without what may be a secret in it.
         endpoint: String,
         /// What is wrong with it.
         reason: String,
@@ -126,6 +126,15 @@ pub enum ClientError {
     },
 }
 
+/// An address without what may be a secret in it: the user, and the query.
+fn shown(address: &str) -> String {
+    let place = address.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = place.split_once("://").map_or(("", place), |(scheme, rest)| (scheme, rest));
+    let separator = if scheme.is_empty() { "" } else { "://" };
+    let host = rest.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}{separator}{host}")
+}
+
 /// A client of one agent. Clones share the connection, which comes up with the first call and again after it
 /// broke.
 #[derive(Clone, Debug)]
@@ -142,7 +151,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Endpoint`] when the address, the bearer token or an extension cannot be sent.
     pub fn connect_lazy(endpoint: &str, options: ClientOptions) -> Result<Self, ClientError> {
-        let wrong = |reason: String| ClientError::Endpoint { endpoint: endpoint.to_owned(), reason };
+        let wrong = |reason: String| ClientError::Endpoint { endpoint: shown(endpoint), reason };
         let url = if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") };
         if !url.starts_with("http://") {
             return Err(wrong("only http:// is spoken here; let a proxy on this machine add TLS".into()));

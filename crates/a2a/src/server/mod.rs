@@ -10,8 +10,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
 use futures::Stream;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
 use jiff::Timestamp;
+use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
 use tonic::service::interceptor::InterceptedService;
@@ -111,10 +117,47 @@ pub fn router(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(A2aError::internal)?;
-    Ok(http_card
+    let calls = axum::Router::new()
         .route_service(&path_of(&service), InterceptedService::new(service, admit))
         .route_service(&path_of(&health), health)
-        .route_service(&path_of(&reflection), reflection))
+        .route_service(&path_of(&reflection), reflection)
+        .layer(from_fn(grpc_alone));
+    Ok(http_card.merge(calls))
+}
+
+/// gRPC wants 415 for any other type. It matters: the library below would read a message that a web page sent as `text/plain`, which
+/// it may send anywhere without asking.
+async fn grpc_alone(request: Request, next: Next) -> Response {
+    let is_grpc = |value: &http::HeaderValue| value.as_bytes().starts_with(b"application/grpc");
+    let mut types = request.headers().get_all(CONTENT_TYPE).iter().peekable();
+    if types.peek().is_some() && types.all(is_grpc) {
+        return next.run(request).await;
+    }
+    StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response()
+}
+
+/// The paths of all calls that [`router`] answers to.
+///
+/// # Errors
+/// [`ErrorKind::Internal`](crate::ErrorKind::Internal) when the descriptors that this is built with cannot be read.
+pub fn calls() -> Result<Vec<String>, A2aError> {
+    let mut paths = Vec::new();
+    for set in [
+        proto::FILE_DESCRIPTOR_SET,
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+    ] {
+        let set = prost_types::FileDescriptorSet::decode(set).map_err(A2aError::internal)?;
+        for file in &set.file {
+            for service in &file.service {
+                let calls = service.method.iter();
+                paths.extend(
+                    calls.map(|call| format!("/{}.{}/{}", file.package(), service.name(), call.name())),
+                );
+            }
+        }
+    }
+    Ok(paths)
 }
 
 fn path_of<S: NamedService>(_: &S) -> String {

@@ -119,7 +119,7 @@ fn chosen(line: &str, scenarios: usize) -> Option<Choice> {
 
 fn menu_page(simulator: &Rest, scenarios: &[Value]) -> Page {
     let mut page = Page::default();
-    page.line(Line::new().bold("Simulated infrastructure").dim(format!(" at {}", simulator.url())));
+    page.line(Line::new().bold("Simulated infrastructure").dim(format!(" at {}", simulator.shown())));
     let mut table = Table::new(&["", "BREAK", "SUGGESTED", ""]);
     for (number, scenario) in (1..).zip(scenarios) {
         let cells = [

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::action::Action;
 use super::state::TargetState;
+use crate::http::shown;
 
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 /// What an error tells of an answer at the most.
@@ -37,12 +38,10 @@ pub struct DeploymentTarget {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// An endpoint is not a URL, or the name has no place in one.
-    #[error("target `{name}` cannot be operated at `{endpoint}`: {why}")]
+    #[error("target `{name}` cannot be operated at its endpoint: {why}")]
     Endpoint {
         /// The target.
         name: String,
-        /// Its endpoint.
-        endpoint: String,
         /// What is wrong.
         why: String,
     },
@@ -107,7 +106,7 @@ impl Api {
         let status = response.status();
         let body = read(response).await.map_err(|why| ToolError::Unreachable { why })?;
         if status == reqwest::StatusCode::NOT_FOUND {
-            return Err(ToolError::NotFound { what: format!("target `{target}` at {}", place.url) });
+            return Err(ToolError::NotFound { what: format!("target `{target}` at {}", shown(&place.url)) });
         }
         if !status.is_success() {
             return Err(ToolError::upstream(i32::from(status.as_u16()), &String::from_utf8_lossy(&body)));
@@ -198,7 +197,7 @@ fn by_name(mut from: Map<String, Value>, to: Map<String, Value>) -> Vec<(Option<
 
 fn place(target: DeploymentTarget) -> Result<Place, ClientError> {
     let DeploymentTarget { name, endpoint, token } = target;
-    let wrong = |why: String| ClientError::Endpoint { name: name.clone(), endpoint: endpoint.clone(), why };
+    let wrong = |why: String| ClientError::Endpoint { name: name.clone(), why };
     let mut url = Url::parse(&endpoint).map_err(|error| wrong(error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(wrong("expected an http or https URL".to_owned()));

@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::exposition::{Sample, parse};
 use super::{MetricSource, SERIES_MAX, check, selector};
-use crate::http::{answered, fetch};
+use crate::http::{answered, fetch, shown};
 use crate::source::{Now, SourceError};
 
 /// Two queries within this time share one scrape.
@@ -107,7 +107,8 @@ impl ScrapeSource {
             .iter()
             .map(|url| match Url::parse(url) {
                 Ok(parsed) if matches!(parsed.scheme(), "http" | "https") => Ok(parsed),
-                _ => Err(invalid(format!("`{url}` is not an http or https address"))),
+                Ok(parsed) => Err(invalid(format!("`{}` is not an http or https address", shown(&parsed)))),
+                Err(error) => Err(invalid(format!("one of them is not an address: {error}"))),
             })
             .collect::<Result<Vec<Url>, SourceError>>()?;
         let intervals = options.history.as_millis() / options.interval.as_millis().max(1) + 2;

@@ -83,8 +83,7 @@ impl KubernetesPlatform {
         namespaces: Vec<String>,
         guard: Guard,
     ) -> Result<Self, SourceError> {
-        let url =
-            url.parse().map_err(|_| SourceError::Invalid { why: format!("`{url}` is not an address") })?;
+        let url = url.parse().map_err(|_| SourceError::Invalid { why: "it is not an address".to_owned() })?;
         let mut config = Config::new(url);
         config.auth_info.token = token;
         Self::of(config, namespaces, guard)

@@ -259,6 +259,22 @@ struct Words {
     step: Option<String>,
 }
 
+/// People's words, and the right that each needs. Choosing a runbook stands in for the diagnosis, so it takes the right to approve.
+pub(super) const WORDS: &[(&str, Scope)] = &[
+    ("acknowledge", Scope::Operate),
+    ("approve", Scope::Approve),
+    ("deny", Scope::Approve),
+    ("take-over", Scope::Operate),
+    ("hand-back", Scope::Operate),
+    ("diagnose", Scope::Operate),
+    ("settle", Scope::Operate),
+    ("resolve", Scope::Operate),
+    ("close", Scope::Operate),
+    ("reopen", Scope::Operate),
+    ("run", Scope::Approve),
+    ("notes", Scope::Operate),
+];
+
 /// `POST /api/incidents/{id}/{word}`: a person's word. Who they are is what their token says.
 pub(super) async fn word(
     State(web): State<Web>,
@@ -267,10 +283,8 @@ pub(super) async fn word(
     body: Body,
 ) -> Result<Json<Value>, Problem> {
     let Path((id, word)) = path.map_err(path_problem)?;
-    // Choosing a runbook stands in for the diagnosis, so it takes the right to approve.
-    let approving = matches!(word.as_str(), "approve" | "deny" | "run");
-    let scope = if approving { Scope::Approve } else { Scope::Operate };
-    let principal = web.require(&headers, scope)?;
+    let known = WORDS.iter().find(|(known, _)| *known == word);
+    let principal = web.require(&headers, known.map_or(Scope::Operate, |(_, scope)| *scope))?;
     let body = body.0?;
     let id = parse_id(&id)?;
     let words: Words =
@@ -325,8 +339,9 @@ fn input_of(word: &str, words: Words, principal: &Principal) -> Result<Input, Pr
             Input::RunRunbook { by, runbook }
         }
         _ => {
-            let known = "acknowledge, approve, deny, take-over, hand-back, diagnose, settle, resolve, close, reopen, run, notes";
-            return Err(Problem::not_found(format!("`{word}` is not a word; known are {known}")));
+            let known: Vec<_> = WORDS.iter().map(|(word, _)| *word).collect();
+            let why = format!("`{word}` is not a word; known are {}", known.join(", "));
+            return Err(Problem::not_found(why));
         }
     })
 }
@@ -336,7 +351,8 @@ pub(super) async fn agents(State(web): State<Web>, headers: HeaderMap) -> Result
     web.require(&headers, Scope::Read)?;
     let mut agents = Vec::with_capacity(web.agents.len());
     for agent in web.agents.iter() {
-        let card = tokio::time::timeout(CARD_WITHIN, quell_a2a::fetch_card(&web.client, &agent.url)).await;
+        let asked = quell_a2a::fetch_card(&web.client, agent.url.as_str());
+        let card = tokio::time::timeout(CARD_WITHIN, asked).await;
         let (role, url) = (agent.role, &agent.url);
         agents.push(match card {
             Ok(Ok(card)) => json!({

@@ -11,14 +11,15 @@ pub(crate) use body::Bodies;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use axum::{Json, Router};
 use prometheus_client::registry::Registry;
 use quell_incident::ids::SourceName;
+use quell_service::config::BaseUrl;
 use quell_service::http::metrics_response;
 use quell_service::{Principal, Problem, Scope, TokenTable};
+use quell_web::{Endpoint, Routes, Takes, open};
 use serde_json::json;
 use tokio::sync::{Notify, Semaphore};
 
@@ -31,7 +32,7 @@ pub(crate) struct AgentEndpoint {
     /// `diagnostic` or `resolution`.
     pub role: &'static str,
     /// Where its card is.
-    pub url: String,
+    pub url: BaseUrl,
 }
 
 /// What the handlers work with.
@@ -73,30 +74,55 @@ impl Web {
     }
 }
 
+/// The routes but the card's. Webhooks come from senders that say all sorts of types.
+fn routes(enable_webhooks: bool) -> Routes<Web> {
+    let [webhook, read, operate] = [Scope::Webhook, Scope::Read, Scope::Operate].map(Scope::as_str);
+    let routes = Routes::new()
+        .page("/live", open(), quell_service::http::live)
+        .page("/health", open(), health)
+        .page("/ready", open(), health)
+        .page("/metrics", open(), metrics)
+        .page("/incidents", read, api::list)
+        .page("/api/incidents", read, api::list)
+        .with(Method::POST, "/api/incidents", operate, Takes::Json, api::create)
+        .page("/api/incidents/{id}", read, api::show)
+        .page("/api/incidents/{id}/evidence", read, evidence::show)
+        .page("/api/changes", read, changes::list)
+        .with(Method::POST, "/api/changes", webhook, Takes::Json, changes::tell)
+        .with(Method::POST, WORD, "operate or approve", Takes::Json, api::word)
+        .page("/api/agents", read, api::agents)
+        .page("/api/kill-switch", read, api::kill_switch)
+        .with(Method::PUT, "/api/kill-switch", operate, Takes::Json, api::set_kill_switch);
+    if !enable_webhooks {
+        return routes;
+    }
+    // A slash at the end is a common slip in an address, and a 404 would lose alerts.
+    let routes = ["/webhooks/alertmanager", "/webhooks/alertmanager/"].into_iter().fold(routes, |routes, path| {
+        routes.with(Method::POST, path, webhook, Takes::AnyType, webhooks::alertmanager)
+    });
+    ["/webhook/alert", "/webhook/alert/"].into_iter().fold(routes, |routes, path| {
+        routes.with(Method::POST, path, webhook, Takes::AnyType, webhooks::alert)
+    })
+}
+
+/// The path of people's words.
+const WORD: &str = "/api/incidents/{id}/{word}";
+
+/// What the port answers to, each of people's words by itself.
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    let (words, mut others): (Vec<_>, Vec<_>) =
+        routes(true).into_endpoints().into_iter().partition(|endpoint| endpoint.path == WORD);
+    for (word, scope) in words.iter().flat_map(|_| api::WORDS) {
+        let path = WORD.replace("{word}", word);
+        others.push(Endpoint { method: Method::POST, path, needs: scope.as_str(), takes: Takes::Json });
+    }
+    others
+}
+
 /// The routes. `card` stands at the well-known place here as well as on the gRPC port.
 pub(crate) fn router(web: Web, card: Router, enable_webhooks: bool) -> Router {
-    let mut router = Router::new()
-        .route("/live", get(quell_service::http::live))
-        .route("/health", get(health))
-        .route("/ready", get(health))
-        .route("/metrics", get(metrics))
-        .route("/incidents", get(api::list))
-        .route("/api/incidents", get(api::list).post(api::create))
-        .route("/api/incidents/{id}", get(api::show))
-        .route("/api/incidents/{id}/evidence", get(evidence::show))
-        .route("/api/changes", get(changes::list).post(changes::tell))
-        .route("/api/incidents/{id}/{word}", post(api::word))
-        .route("/api/agents", get(api::agents))
-        .route("/api/kill-switch", get(api::kill_switch).put(api::set_kill_switch));
-    if enable_webhooks {
-        // A slash at the end is a common slip in an address, and a 404 would lose alerts.
-        router = router
-            .route("/webhooks/alertmanager", post(webhooks::alertmanager))
-            .route("/webhooks/alertmanager/", post(webhooks::alertmanager))
-            .route("/webhook/alert", post(webhooks::alert))
-            .route("/webhook/alert/", post(webhooks::alert));
-    }
-    router
+    routes(enable_webhooks)
+        .into_router()
         .fallback(async || {
             Problem::not_found("nothing is here; the API is under /api, webhooks under /webhooks")
         })

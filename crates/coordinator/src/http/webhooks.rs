@@ -20,6 +20,7 @@ use super::Web;
 use super::api::store_problem;
 use super::body::Body;
 use crate::alertmanager::{self, Payload, Rejected};
+use crate::secrets::masked_payload;
 
 /// What an overloaded sender is told.
 const RETRY_AFTER_SECONDS: u64 = 2;
@@ -106,7 +107,7 @@ async fn take(web: &Web, headers: &HeaderMap, body: Body, bare: bool) -> Result<
     let source = source.ok_or_else(Problem::internal)?;
     let now = web.site.now();
     let Payload { mut alerts, group_key, truncated_alerts, rejected: unusable } =
-        alertmanager::parse(&bytes, &source, bare, now).map_err(|why| {
+        alertmanager::parse(&bytes, &source, bare, now).map(masked_payload).map_err(|why| {
             warn!(%source, why, "a webhook was rejected");
             rejected(Problem::bad_request(why))
         })?;

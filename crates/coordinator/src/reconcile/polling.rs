@@ -21,6 +21,7 @@ use super::compare::{Ended, Memory, Own};
 use super::reader::{AlertReader, Reading};
 use super::repair::Repair;
 use super::{paused, span};
+use crate::secrets::masked;
 use crate::site::Settings;
 
 /// How long the configuration and the rules are taken for what they were.
@@ -184,7 +185,7 @@ impl Poller {
         let hold = poll.known.rules.get(&name.for_people()).map_or(SignedDuration::ZERO, |times| times.hold);
         let fires_since = alert.active_at.saturating_add(hold).unwrap_or(alert.active_at);
         let source = self.repair.ground.source.clone();
-        Some(Alert {
+        let alert = Alert {
             key: AlertKey { source, fingerprint: Fingerprint::of(&labels) },
             status: AlertStatus::Firing,
             labels,
@@ -192,7 +193,8 @@ impl Poller {
             starts_at: fires_since.min(poll.at),
             ends_at: None,
             generator_url: Some(self.page.clone()),
-        })
+        };
+        Some(masked(alert).0)
     }
 
     /// The alerts that fire and that nobody else sees to.

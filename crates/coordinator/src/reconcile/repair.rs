@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::Ground;
 use super::compare::{Ended, Own, Suppression};
 use crate::alertmanager;
+use crate::secrets::masked;
 use crate::site::ChangeError;
 
 /// Alerts that are received together.
@@ -242,7 +243,7 @@ impl Repair {
             ends_at: None,
             generator_url: held.generator_url.as_ref().map(|url| url.chars().take(4_000).collect()),
         };
-        self.usable(&alert.labels, &alert.annotations).then_some(alert)
+        self.usable(&alert.labels, &alert.annotations).then(|| masked(alert).0)
     }
 
     /// Whether a webhook with these would be taken.

@@ -8,4 +8,5 @@ mod api;
 mod callers;
 mod folders;
 mod programs;
+mod secrets;
 mod webhooks;

@@ -16,7 +16,7 @@ const DAEMONS: [&str; 3] = [COORDINATOR, "quell-diagnostic", "quell-resolution"]
 
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
-    out: String,
+    pub(crate) out: String,
     pub(crate) error: String,
 }
 

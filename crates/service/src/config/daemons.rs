@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::correlation::{AlertWords, Correlation, Window};
 use super::sources::{HealthCheckEntry, LanguageModelSettings, SourceChoices};
-use super::values::{BaseUrl, Period, Secret, listen, optional};
+use super::values::{BaseUrl, Period, Secret, hosts, listen, optional};
 
 /// The simulated infrastructure, the source of everything while `use_real_data` is false.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,6 +40,9 @@ pub struct Coordinator {
     /// gRPC: A2A.
     #[serde(deserialize_with = "listen")]
     pub grpc_listen: SocketAddr,
+    /// Names by which both ports are called, beside those of loopback and IP addresses: a web page can make any other name point here.
+    #[serde(deserialize_with = "hosts")]
+    pub allowed_hosts: Vec<String>,
     /// The folder of the store; by default `quell/coordinator` in the XDG state folder.
     #[serde(deserialize_with = "optional")]
     pub data_dir: Option<PathBuf>,
@@ -105,6 +108,7 @@ impl Default for Coordinator {
         Self {
             listen: local(5000),
             grpc_listen: local(50051),
+            allowed_hosts: Vec::new(),
             data_dir: None,
             database_url: None,
             database_url_file: None,
@@ -356,6 +360,9 @@ pub struct Diagnostic {
     /// gRPC: A2A, health; and HTTP on the same port.
     #[serde(deserialize_with = "listen")]
     pub listen: SocketAddr,
+    /// Names by which it is called, beside those of loopback and IP addresses.
+    #[serde(deserialize_with = "hosts")]
+    pub allowed_hosts: Vec<String>,
     /// Who may call.
     pub tokens: Vec<TokenEntry>,
     /// The rules; by default the shipped ones.
@@ -389,6 +396,7 @@ impl Default for Diagnostic {
     fn default() -> Self {
         Self {
             listen: local(50052),
+            allowed_hosts: Vec::new(),
             tokens: Vec::new(),
             rules_file: None,
             log_files: Vec::new(),
@@ -413,6 +421,9 @@ pub struct Resolution {
     /// gRPC: A2A, health; and HTTP on the same port.
     #[serde(deserialize_with = "listen")]
     pub listen: SocketAddr,
+    /// Names by which it is called, beside those of loopback and IP addresses.
+    #[serde(deserialize_with = "hosts")]
+    pub allowed_hosts: Vec<String>,
     /// Who may call.
     pub tokens: Vec<TokenEntry>,
     /// The folder of the ledger; by default `quell/resolution` in the XDG state folder.
@@ -432,6 +443,7 @@ impl Default for Resolution {
     fn default() -> Self {
         Self {
             listen: local(50053),
+            allowed_hosts: Vec::new(),
             tokens: Vec::new(),
             data_dir: None,
             runbook_dir: None,

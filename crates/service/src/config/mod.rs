@@ -37,7 +37,7 @@ pub use site::{
     Terraform, Ticketing, Visualization,
 };
 pub use sources::{HealthCheckEntry, LanguageModelSettings, LogFields, SourceChoice, SourceChoices};
-pub use values::{BaseUrl, HIDDEN, Period, Secret, parse_listen};
+pub use values::{BaseUrl, HIDDEN, Period, Secret, parse_listen, shown_address};
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq;
 /// What is shown in the place of a secret.
 pub const HIDDEN: &str = "<hidden>";
 /// The same inside an address, which stays an address with it.
-const PASSWORD_HIDDEN: &str = "***";
+const PART_HIDDEN: &str = "***";
 
 /// A length of time in the configuration: `5s`, `10m`, `1h 30m`, or a plain number of seconds. At most 365 days.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -183,12 +183,13 @@ impl<'de> Deserialize<'de> for Secret {
 
 /// The base address of a service: `http` or `https`, with a host, without a slash at its end.
 ///
-/// A password in it is hidden wherever the address is shown.
+/// Who calls and what the query has are hidden wherever the address is shown: either may be a secret, and neither is needed to know which
+/// address is meant.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct BaseUrl(String);
 
 impl BaseUrl {
-    /// The whole address, also a password in it; for the client that calls it, not for logs.
+    /// The whole address, also secrets in it; for the client that calls it, and never for a log, an error or an answer.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -215,22 +216,26 @@ impl FromStr for BaseUrl {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim().trim_end_matches('/');
-        let refused = || format!("`{}` is not an address like `http://host:9090`", without_password(text));
-        if without_password(text) == text && text.contains(&format!(":{PASSWORD_HIDDEN}@")) {
+        let refused = || format!("`{}` is not an address like `http://host:9090`", shown_address(text));
+        if [format!("{PART_HIDDEN}@"), format!("={PART_HIDDEN}")].iter().any(|hidden| text.contains(hidden)) {
             return Err(format!(
-                "`{PASSWORD_HIDDEN}` stands where a password was hidden; put in the password itself"
+                "`{PART_HIDDEN}` stands where a secret was hidden; put in the secret itself"
             ));
         }
         let uri: http::Uri = text.parse().map_err(|_| refused())?;
         let known_scheme = matches!(uri.scheme_str(), Some("http" | "https"));
         let has_host = uri.host().is_some_and(|host| !host.is_empty());
-        if known_scheme && has_host { Ok(Self(text.to_owned())) } else { Err(refused()) }
+        if known_scheme && has_host && uri.authority().is_some_and(has_sound_port) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(refused())
+        }
     }
 }
 
 impl fmt::Display for BaseUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&without_password(&self.0))
+        formatter.write_str(&shown_address(&self.0))
     }
 }
 
@@ -252,16 +257,30 @@ impl<'de> Deserialize<'de> for BaseUrl {
     }
 }
 
-fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..authority_end].rsplit_once('@') {
-        Some((user, host)) => {
-            let name = user.split_once(':').map_or("", |(name, _)| name);
-            format!("{scheme}://{name}:{PASSWORD_HIDDEN}@{host}{}", &rest[authority_end..])
-        }
-        None => url.to_owned(),
-    }
+/// A port that there can be, or none; the reader of addresses takes any text for one.
+fn has_sound_port(authority: &http::uri::Authority) -> bool {
+    let place = authority.as_str().rsplit('@').next().unwrap_or_default();
+    place.len() == authority.host().len() || authority.port_u16().is_some()
+}
+
+/// An address, or what should have been one, without what may be a secret in it. Better too little is shown: what stands before an `@`
+/// is a user, even where a slash in a password makes it look like a path.
+pub fn shown_address(url: &str) -> String {
+    let (url, fragment) = url.split_once('#').map_or((url, ""), |(url, _)| (url, "#***"));
+    let (place, query) = url.split_once('?').map_or((url, None), |(place, query)| (place, Some(query)));
+    let (scheme, rest) = place.split_once("://").map_or(("", place), |(scheme, rest)| (scheme, rest));
+    let separator = if scheme.is_empty() { "" } else { "://" };
+    let rest = match rest.rsplit_once('@') {
+        Some((_, host)) => format!("{PART_HIDDEN}@{host}"),
+        None => rest.to_owned(),
+    };
+    let hidden = |pair: &str| match pair.split_once('=') {
+        Some((name, _)) => format!("{name}={PART_HIDDEN}"),
+        None => PART_HIDDEN.to_owned(),
+    };
+    let query = query.map(|query| query.split('&').map(hidden).collect::<Vec<_>>().join("&"));
+    let query = query.map_or_else(String::new, |query| format!("?{query}"));
+    format!("{scheme}{separator}{rest}{query}{fragment}")
 }
 
 /// An address to listen on: `127.0.0.1:5000`, `[::1]:5000`, `localhost:5000`.
@@ -279,6 +298,12 @@ pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
 /// Reads a listen address in the configuration; for `#[serde(deserialize_with)]`.
 pub(super) fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     parse_listen(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+/// Reads names of hosts; for `#[serde(deserialize_with)]`.
+pub(super) fn hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    names.iter().map(|name| quell_web::host_name(name)).collect::<Result<_, _>>().map_err(D::Error::custom)
 }
 
 /// Reads an optional value where an empty text means that it is not set, as `${NAME:-}` gives; for
@@ -344,12 +369,50 @@ mod tests {
     fn base_urls_are_checked_and_hide_passwords() {
         let url: BaseUrl = "https://me:hunter2@prometheus:9090/base/".parse().unwrap();
         assert_eq!(url.as_str(), "https://me:hunter2@prometheus:9090/base");
-        assert_eq!(url.to_string(), "https://me:***@prometheus:9090/base");
-        for text in ["", "prometheus:9090", "ftp://host", "http://", "http:// host", "/path"] {
+        assert_eq!(url.to_string(), "https://***@prometheus:9090/base");
+        for text in [
+            "",
+            "prometheus:9090",
+            "ftp://host",
+            "http://",
+            "http:// host",
+            "/path",
+            "http://host:99999",
+            "http://host:",
+        ] {
             assert!(text.parse::<BaseUrl>().is_err(), "{text}");
         }
-        assert!(url.to_string().parse::<BaseUrl>().unwrap_err().contains("put in the password itself"));
-        assert!(!"http://a:hunter2@ x".parse::<BaseUrl>().unwrap_err().contains("hunter2"));
+        assert!(url.to_string().parse::<BaseUrl>().unwrap_err().contains("put in the secret itself"));
+    }
+
+    #[test]
+    fn no_part_of_an_address_that_may_be_a_secret_is_shown() {
+        for (text, expected) in [
+            ("http://hunter2@host:1/a", "http://***@host:1/a"),
+            ("http://me:hunter2@host:1?token=hunter2&page=hunter2", "http://***@host:1?token=***&page=***"),
+            ("https://host/a?hunter2", "https://host/a?***"),
+            ("http://[::1]:9090/a", "http://[::1]:9090/a"),
+        ] {
+            let url: BaseUrl = text.parse().unwrap();
+            let json = serde_json::to_string(&url).unwrap();
+            assert_eq!(
+                (url.to_string(), format!("{url:?}"), json),
+                (expected.into(), expected.into(), format!("{expected:?}"))
+            );
+            assert_eq!(url.as_str(), text);
+            assert_eq!(url.to_string().parse::<BaseUrl>().is_err(), expected.contains("***"));
+        }
+        for text in [
+            "http://a:hunter2@ x",
+            "me:hunter2@host",
+            "ftp://me:hunter2@host/?key=hunter2",
+            "http://me:hun/ter2@host:x",
+            "//me:hunter2@host",
+            "http://host:99999/?sig=hunter2",
+        ] {
+            let error = text.parse::<BaseUrl>().unwrap_err();
+            assert!(!error.contains("hunter2") && !error.contains("ter2"), "{error}");
+        }
     }
 
     #[test]

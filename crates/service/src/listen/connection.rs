@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::response::{IntoResponse, Response};
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, StatusCode};
@@ -59,7 +60,8 @@ pub(super) async fn serve_connection(
     let standings = Standings::new(seat);
     let io = Patient::new(stream, options, Arc::clone(&standings));
     let builder = builder(options);
-    let service = hyper::service::service_fn(|request: Request<Incoming>| {
+    let service = hyper::service::service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
         let phase = if request.body().is_end_stream() { Phase::Working } else { Phase::Arriving };
         let counted = Arc::new(Counted::new(&standings, phase));
         let (shared, is_reserved) = (Arc::clone(&shared), standings.seat.is_reserved);

@@ -39,7 +39,7 @@ pub async fn serve(
 }
 
 /// Serves HTTP/1.1 and HTTP/2 with prior knowledge on one port until `shutdown` is done. Then it accepts no more, lets requests under
-/// way end within `drain_within`, and cuts the rest.
+/// way end within `drain_within`, and cuts the rest. Each request carries the address of its peer as [`axum::extract::ConnectInfo`].
 pub async fn serve_with(
     listener: impl Into<Listening>,
     router: Router,

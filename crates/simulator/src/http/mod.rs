@@ -12,8 +12,8 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch, post, put};
 use axum::{Json, Router};
+use quell_web::{Hosts, Routes, Takes, open};
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -30,55 +30,68 @@ use problem::Problem;
 const BODY_BYTES_MAX: usize = 64 * 1024;
 const KEY_BYTES_MAX: usize = 255;
 const REQUEST_SECONDS_MAX: u64 = 10;
+/// What all but scrapes need, where one is set.
+const TOKEN: &str = "the token";
 
 type Answer<T> = Result<Json<T>, Problem>;
 type World = State<Arc<Shared>>;
 
 /// The first port: the database exporter and everything that controls the world.
-pub(crate) fn control_router(shared: Arc<Shared>) -> Router {
-    let router = Router::new()
-        .route("/metrics", get(|State(shared): World| async move { metrics(&shared, Exporter::Database) }))
-        .route("/health", get(health))
-        .route("/scenarios", get(scenarios))
-        .route("/trigger/{scenario}", post(trigger))
-        .route("/resolve", post(resolve))
-        .route("/refuse", post(refuse))
-        .route("/targets", get(targets))
-        .route("/targets/{name}", get(target))
-        .route("/targets/{name}/config", patch(change_config))
-        .route("/targets/{name}/restart", post(restart))
-        .route("/targets/{name}/replicas", put(scale))
-        .route("/targets/{name}/clean", post(clean))
-        .route("/targets/{name}/renew", post(renew))
-        .route("/targets/{name}/end-idle-sessions", post(end_idle_sessions))
-        .route("/targets/{name}/stop-job", post(stop_job))
-        .route("/actions", get(actions))
-        .route("/logs", get(logs::list))
-        .layer(middleware::from_fn_with_state(Arc::clone(&shared), operation));
-    guarded(router, shared)
+pub(crate) fn control_routes() -> Routes<Arc<Shared>> {
+    let any = Takes::AnyType;
+    Routes::new()
+        .page("/live", open(), quell_service::http::live)
+        .page("/metrics", open(), |State(shared): World| async move { metrics(&shared, Exporter::Database) })
+        .page("/health", TOKEN, health)
+        .page("/scenarios", TOKEN, scenarios)
+        .with(Method::POST, "/trigger/{scenario}", TOKEN, any, trigger)
+        .with(Method::POST, "/resolve", TOKEN, any, resolve)
+        .with(Method::POST, "/refuse", TOKEN, any, refuse)
+        .page("/targets", TOKEN, targets)
+        .page("/targets/{name}", TOKEN, target)
+        .with(Method::PATCH, "/targets/{name}/config", TOKEN, any, change_config)
+        .with(Method::POST, "/targets/{name}/restart", TOKEN, any, restart)
+        .with(Method::PUT, "/targets/{name}/replicas", TOKEN, any, scale)
+        .with(Method::POST, "/targets/{name}/clean", TOKEN, any, clean)
+        .with(Method::POST, "/targets/{name}/renew", TOKEN, any, renew)
+        .with(Method::POST, "/targets/{name}/end-idle-sessions", TOKEN, any, end_idle_sessions)
+        .with(Method::POST, "/targets/{name}/stop-job", TOKEN, any, stop_job)
+        .page("/actions", TOKEN, actions)
+        .page("/logs", TOKEN, logs::list)
 }
 
 /// The second and third port: only an exporter.
-pub(crate) fn exporter_router(shared: Arc<Shared>, exporter: Exporter) -> Router {
+pub(crate) fn exporter_routes(exporter: Exporter) -> Routes<Arc<Shared>> {
     let serve = move |State(shared): World| async move { metrics(&shared, exporter) };
-    guarded(Router::new().route("/metrics", get(serve)).route("/health", get(health)), shared)
+    Routes::new()
+        .page("/live", open(), quell_service::http::live)
+        .page("/metrics", open(), serve)
+        .page("/health", TOKEN, health)
 }
 
-fn guarded(router: Router<Arc<Shared>>, shared: Arc<Shared>) -> Router {
-    router
+/// The routes as they are served. No web page gets to them, and the others by the token, if there is one.
+pub(crate) fn guarded(routes: Routes<Arc<Shared>>, shared: Arc<Shared>, allowed_hosts: &[String]) -> Router {
+    let mut hosts = Hosts::new("--allowed-host", allowed_hosts);
+    if shared.token.is_some() {
+        let shared = Arc::clone(&shared);
+        hosts = hosts.with_tokens(move |headers: &HeaderMap| is_authorized(&shared, headers));
+    }
+    let router = routes
+        .into_router()
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address") })
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take that method")
         })
+        .layer(middleware::from_fn_with_state(Arc::clone(&shared), operation))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), guard))
-        .route("/live", get(quell_service::http::live))
-        .with_state(shared)
+        .with_state(shared);
+    quell_web::guard(router, hosts)
 }
 
 /// Authenticates, and bounds how many requests run and for how long.
 async fn guard(State(shared): World, request: Request, next: Next) -> Response {
-    let scrape = request.method() == Method::GET && request.uri().path() == "/metrics";
-    if !scrape && !is_authorized(&shared, request.headers()) {
+    let open = request.method() == Method::GET && ["/live", "/metrics"].contains(&request.uri().path());
+    if !open && !is_authorized(&shared, request.headers()) {
         return Problem::new(StatusCode::UNAUTHORIZED, "a bearer token is needed").into_response();
     }
     let Ok(_permit) = shared.requests.try_acquire() else {

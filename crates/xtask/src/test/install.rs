@@ -12,6 +12,8 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("prometheus", &["prometheus", "promtool"]),
     ("prometheus-alertmanager", &["prometheus-alertmanager", "amtool"]),
     ("python3", &["python3"]),
+    // Shows pages that try to act on Quell.
+    ("chromium", &["chromium"]),
 ];
 /// Without it a Python has `venv` in name only. It has no program of its own.
 const VENV: &str = "python3-venv";
