@@ -8,7 +8,7 @@ use quell_incident::correlation::{Class, SETTLED_KEPT_MAX};
 use quell_incident::incident::{How, Outcome, Phase};
 use quell_incident::severity::Status;
 use quell_incident::{Event, Incident};
-use quell_store::{IncidentStore, ListQuery, StatusFilter, StoreError};
+use quell_store::{IncidentStore, ListQuery, Row, StatusFilter, StoreError};
 
 /// Closed incidents that are read at the start.
 const READ_AT_START_MAX: usize = 2_000;
@@ -29,10 +29,8 @@ impl History {
             limit: READ_AT_START_MAX,
             ..ListQuery::default()
         };
-        let healed = format!("resolved {}", How::Itself);
         for row in store.list(&query).await?.rows.into_iter().rev() {
-            let took = row.resolved_at.filter(|_| row.summary == healed && row.attempts == 0);
-            let took = took.map(|at| at.duration_since(row.created_at));
+            let took = healed_within(&row);
             let class = Class { source: row.origin, alert_name: row.alert_name, component: row.component };
             self.note(class, took);
         }
@@ -71,5 +69,40 @@ impl History {
         if ends.len() > SETTLED_KEPT_MAX {
             ends.pop_front();
         }
+    }
+}
+
+/// How long an incident took to heal by itself, as [`History::changed`] has it: not at all when a plan was begun.
+fn healed_within(row: &Row) -> Option<SignedDuration> {
+    let by_itself = row.summary == format!("resolved {}", How::Itself) && row.attempts == 0;
+    row.resolved_at.filter(|_| by_itself).map(|at| at.duration_since(row.created_at))
+}
+
+#[cfg(test)]
+mod tests {
+    use quell_incident::event::EVENT_VERSION;
+    use quell_incident::{Digest, Envelope, workflow};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_worked_on_did_not_heal_by_itself_after_a_restart_either() {
+        let head = json!({"title": "A", "description": "A", "alert_name": "A", "severity": "low", "priority": "P3",
+            "tags": [], "component": "", "service": ""});
+        let opened = json!({
+            "id": uuid::Uuid::nil(), "incident_id": uuid::Uuid::nil(), "revision": "1", "tenant": "t",
+            "at": "2026-01-31T12:00:00Z", "actor": "alertmanager", "policy": Digest::of_bytes(b"policy"),
+            "version": EVENT_VERSION, "type": "opened",
+            "data": {"head": head, "affected_systems": [], "origin": "alertmanager", "linked_to": null,
+                "started_at": "2026-01-31T12:00:00Z", "settle_until": "2026-01-31T12:00:05Z"},
+        });
+        let opened = Envelope::decode(opened.to_string().as_bytes()).unwrap();
+        let incident = workflow::replay([&opened]).unwrap();
+        let resolved_at = incident.created_at.checked_add(SignedDuration::from_secs(40)).ok();
+        let summary = format!("resolved {}", How::Itself);
+        let row = Row { resolved_at, summary, ..Row::of(&incident) };
+        assert_eq!(healed_within(&row), Some(SignedDuration::from_secs(40)));
+        assert_eq!(healed_within(&Row { attempts: 1, ..row }), None, "a plan was begun");
     }
 }
