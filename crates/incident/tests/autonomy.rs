@@ -39,7 +39,7 @@ fn runbook_row(name: &str, level: Autonomy) -> AutonomyOverride {
 fn joins(case: &mut Case, alert: Alert) {
     let joined = Some(JoinedBy::Rule { rule: "same-host".to_owned() });
     case.world.alerts.insert(alert.key.clone(), AlertNow::Firing);
-    let fired = vec![FiredAlert { alert: Arc::new(alert), joined, group: None }];
+    let fired = vec![FiredAlert { alert: Arc::new(alert), joined, group: None, affected: None }];
     case.must(Input::Alerts(Box::new(AlertBatch { fired, ..AlertBatch::default() })));
 }
 
@@ -157,7 +157,7 @@ fn the_services_of_alerts_that_are_only_counted_are_known() {
     let storm = (0..300).map(|number| {
         let (number, service) = (number.to_string(), if number == 299 { "order_service" } else { "cart" });
         let alert = from("alertmanager", &[("alertname", "C"), ("instance", &number), ("service", service)]);
-        FiredAlert { alert: Arc::new(alert), joined: None, group: None }
+        FiredAlert { alert: Arc::new(alert), joined: None, group: None, affected: None }
     });
     let fired = storm.collect();
     case.must(Input::Alerts(Box::new(AlertBatch { fired, ..AlertBatch::default() })));

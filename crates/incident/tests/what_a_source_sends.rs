@@ -90,7 +90,7 @@ fn sent() -> impl Strategy<Value = Vec<(Alert, u8)>> {
 fn input_of(case: &Case, alert: &Alert, how: u8) -> Input {
     let group = GroupId::of_message(&alert.key.source, Some("{}:{alertname=\"ShopSlow\"}"));
     let joined = Some(JoinedBy::Rule { rule: "same-host".to_owned() });
-    let fired = |joined, group| FiredAlert { alert: Arc::new(alert.clone()), joined, group };
+    let fired = |joined, group| FiredAlert { alert: Arc::new(alert.clone()), joined, group, affected: None };
     match how % 8 {
         0 => Input::AlertFiring(Box::new(alert.clone())),
         1 | 2 => {

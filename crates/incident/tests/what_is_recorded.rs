@@ -13,11 +13,16 @@ fn a_plan_that_is_made_anew_for_a_chosen_runbook_says_who_chose_it() {
     let mut case = Case::new(auto());
     case.reach_diagnosing();
     case.diagnose(0.9);
-    case.must(Input::TaskFailed { task: task_of(&case), why: "the agent is away".to_owned() });
+    case.must(Input::TaskFailed {
+        task: task_of(&case),
+        why: "the agent is away".to_owned(),
+        for_good: false,
+    });
     case.must(Input::TakeOver { by: "bob".to_owned() });
     let runbook = quell_incident::RunbookName::declared("mend").unwrap();
     case.must(Input::RunRunbook { by: "ann".to_owned(), runbook });
-    let failed = Input::TaskFailed { task: task_of(&case), why: "the agent is away".to_owned() };
+    let failed =
+        Input::TaskFailed { task: task_of(&case), why: "the agent is away".to_owned(), for_good: false };
     let again = case.must(failed);
     assert!(
         matches!(&again[1], Event::PlanningStarted { chosen_by: Some(by), .. } if by == "ann"),

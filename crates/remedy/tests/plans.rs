@@ -261,7 +261,7 @@ async fn a_plan_says_what_is_declared_of_its_targets() {
     let inventory = Inventory::from_yaml("inventory.yaml", &text, Some("http://127.0.0.1:1")).unwrap();
     let raise = RAISE.replace("priority: 10", "priority: 10\nlevel: suggest");
     let runbooks = Runbooks::from_texts(&[("raise.yaml", &raise)], &inventory, &actions).unwrap();
-    agent.replace_knowledge(Knowledge { inventory, runbooks, actions, guard: switched_on() });
+    agent.replace_knowledge(Knowledge { inventory, runbooks, actions, ..knowledge(&target, switched_on()) });
     let mut asked = plan_request("too_low", "beta-service");
     asked.incident.labels = [("service", "billing"), ("level", "auto")].into_iter().collect();
     let plan = plan(&agent, &asked).await;

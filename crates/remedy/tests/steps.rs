@@ -13,8 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use quell_incident::contract::{ProbeVerdict, StepOutcome, StepRequest};
 use quell_incident::{Plan, TargetName};
 use quell_remedy::{
-    Agent, FaultHook, GuardSettings, Inventory, Knowledge, Ledger, LedgerSettings, NoFaults, PlanSettings,
-    Runbooks,
+    Agent, FaultHook, GuardSettings, Knowledge, Ledger, LedgerSettings, NoFaults, PlanSettings,
 };
 use quell_tool::fake::{Behaviour, KeyValueTarget, SetValue};
 use quell_tool::{
@@ -118,7 +117,10 @@ async fn a_key_stands_for_one_step_and_a_try_for_one_key() {
     let why = site.refusal(again.clone()).await;
     assert!(why.contains(&format!("was asked for as {}", first.key)), "{why}");
     let verdict = site.probe(again).await;
-    assert!(matches!(&verdict, ProbeVerdict::CannotTell { why } if why.contains("was asked for as")), "{verdict:?}");
+    assert!(
+        matches!(&verdict, ProbeVerdict::CannotTell { why } if why.contains("was asked for as")),
+        "{verdict:?}"
+    );
     assert_eq!(site.target.effects().len(), 1);
 }
 
@@ -212,23 +214,6 @@ async fn the_allow_list_narrows_the_inventory() {
     let why = site.refusal(site.request(0, "k1", 1)).await;
     assert_eq!(why, "target `alpha` is not on the list resolution.allowed_targets");
     assert!(matches!(site.execute(site.request(1, "k2", 1)).await, StepOutcome::Done { .. }));
-}
-
-/// Whatever the coordinator says: what the agent's own files declare to be for showing only is not carried out, and may be undone.
-#[tokio::test]
-async fn a_level_below_approve_in_the_agents_own_files_forbids_the_step() {
-    let site = site().await;
-    assert!(matches!(site.execute(site.request(0, "done", 1)).await, StepOutcome::Done { .. }));
-    let text = INVENTORY.replace("{kind: service,", "{kind: service, level: suggest,");
-    let actions = tools(&site.target);
-    let inventory = Inventory::from_yaml("inventory.yaml", &text, Some("http://127.0.0.1:1")).unwrap();
-    let runbooks = Runbooks::from_texts(&[("raise.yaml", RAISE)], &inventory, &actions).unwrap();
-    site.agent.replace_knowledge(Knowledge { inventory, runbooks, actions, guard: switched_on() });
-    let why = site.refusal(site.request(1, "k1", 1)).await;
-    assert_eq!(why, "target `beta` declares the level suggest: a person carries it out, not this agent");
-    let mut undo = site.request(0, "u1", 2);
-    undo.undo = true;
-    assert!(matches!(site.execute(undo).await, StepOutcome::Done { .. }));
 }
 
 #[tokio::test]

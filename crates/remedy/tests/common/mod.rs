@@ -15,8 +15,8 @@ use quell_incident::ids::{FencingToken, RunbookName};
 use quell_incident::report::{Claim, Hypothesis, REPORT_SCHEMA, Report, Subject};
 use quell_incident::{IncidentId, Permit, PermittedSkill, Plan, Priority, Severity, SignedPermit, StepKey};
 use quell_remedy::{
-    Agent, CoordinatorKeys, FaultHook, GuardSettings, Inventory, Knowledge, Ledger, LedgerSettings, NoFaults, PlanSettings,
-    Runbooks,
+    Agent, CoordinatorKeys, FaultHook, GuardSettings, Inventory, Knowledge, Ledger, LedgerSettings, NoFaults,
+    PlanSettings, Runbooks,
 };
 use quell_sign::SigningKey;
 use quell_tool::ActionRegistry;
@@ -130,7 +130,12 @@ pub(crate) fn tools(target: &KeyValueTarget) -> ActionRegistry {
 }
 
 pub(crate) fn switched_on() -> GuardSettings {
-    GuardSettings { execute_real_commands: true, dry_run: false, require_approval: false, allowed_targets: None }
+    GuardSettings {
+        execute_real_commands: true,
+        dry_run: false,
+        require_approval: false,
+        allowed_targets: None,
+    }
 }
 
 pub(crate) fn knowledge(target: &KeyValueTarget, guard: GuardSettings) -> Knowledge {
