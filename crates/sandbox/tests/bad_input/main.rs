@@ -9,4 +9,5 @@ mod callers;
 mod folders;
 mod programs;
 mod secrets;
+mod senders;
 mod webhooks;
