@@ -12,8 +12,6 @@ mod scrape;
 
 use crate::alert::Labels;
 
-
-
 /// What a site knows better: labels that name what is broken, and jobs that speak of others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SiteLabels {

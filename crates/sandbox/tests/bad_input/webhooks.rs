@@ -7,11 +7,11 @@ use quell_sandbox::{Part, Sandbox};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::senders::field_case;
 use crate::common::{
     self, WEBHOOKS, ask, correlated, deliver, deliver_bare, firing, get, incidents, is_healthy, next_page,
     payload, post, resolved, still, with,
 };
+use crate::senders::field_case;
 
 /// Label and annotation values are at most this long.
 const VALUE_BYTES_MAX: usize = 64 * 1024;
