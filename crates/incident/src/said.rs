@@ -71,10 +71,11 @@ impl Said {
     }
 }
 
-/// The services that an alert names.
+/// The services that an alert names: the one that it is about, and all that its labels may mean by one.
 pub(crate) fn services_of(alert: &Alert) -> impl Iterator<Item = String> {
     let named = SERVICE_LABELS.iter().filter_map(|label| alert.labels.get(label));
-    named.filter(|value| value.bytes() <= WORD_BYTES_MAX).map(|value| value.for_people())
+    let named = named.filter(|value| value.bytes() <= WORD_BYTES_MAX).map(|value| value.for_people());
+    named.chain([alert.about().service]).filter(|service| !service.is_empty())
 }
 
 /// Whether telemetry's word is a declared name. It only ever lowers a level, so another spelling is no way around it.

@@ -163,6 +163,14 @@ pub enum Forbidden {
         /// The level.
         level: Autonomy,
     },
+    /// The inventory or the runbook asks for a person, and the permit names none.
+    #[error("{what} declares the level approve, and the permit names nobody who approved plan {digest}")]
+    LevelNotApproved {
+        /// What declares it.
+        what: String,
+        /// The plan.
+        digest: String,
+    },
     /// The tool does not take the call.
     #[error("the call is not one that the tools take: {why}")]
     BadCall {
@@ -325,7 +333,7 @@ pub fn check(
             }
         } else {
             check_runbook(plan, step, &knowledge.runbooks)?;
-            check_levels(plan, step, knowledge)?;
+            check_levels(request, plan, step, knowledge)?;
             if begun.is_empty() && now > plan.valid_until {
                 let digest = request.plan_digest.short();
                 return Err(Forbidden::PlanTooOld { digest, valid_until: plan.valid_until });
@@ -342,15 +350,27 @@ pub fn check(
     Ok(Allowed { step: step.clone(), call })
 }
 
-/// Neither the target nor the runbook, as they are declared here and now, is for showing only. What was begun may always be undone.
-fn check_levels(plan: &Plan, step: &Step, knowledge: &Knowledge) -> Result<(), Forbidden> {
+/// The levels that the target and the runbook declare here and now. What was begun may always be undone.
+fn check_levels(
+    request: &StepRequest,
+    plan: &Plan,
+    step: &Step,
+    knowledge: &Knowledge,
+) -> Result<(), Forbidden> {
     let target = knowledge.inventory.get(&step.target).and_then(|target| target.level);
     let runbook = knowledge.runbooks.get(&plan.runbook).and_then(|runbook| runbook.level);
     let declared =
         [(target, format!("target `{}`", step.target)), (runbook, format!("runbook `{}`", plan.runbook))];
     for (level, what) in declared {
-        if let Some(level) = level.filter(|level| *level < Autonomy::Approve) {
-            return Err(Forbidden::Level { what, level });
+        match level {
+            Some(level @ (Autonomy::Observe | Autonomy::Suggest)) => {
+                return Err(Forbidden::Level { what, level });
+            }
+            Some(Autonomy::Approve) if !is_approved(request) => {
+                let digest = request.plan_digest.short();
+                return Err(Forbidden::LevelNotApproved { what, digest });
+            }
+            Some(Autonomy::Approve | Autonomy::Auto) | None => {}
         }
     }
     Ok(())

@@ -4,7 +4,9 @@
 mod common;
 
 use common::*;
+use quell_incident::Permit;
 use quell_incident::contract::StepOutcome;
+use quell_incident::incident::Approval;
 use quell_remedy::{Agent, Inventory, Knowledge, Runbooks};
 use quell_tool::fake::KeyValueTarget;
 use serde_json::json;
@@ -51,4 +53,23 @@ async fn a_runbook_that_is_for_showing_only_is_not_carried_out() {
     let why = refusal(&agent, request(&plan, 0, "k1", 1, &clock)).await;
     assert_eq!(why, "runbook `raise` declares the level observe: a person carries it out, not this agent");
     assert!(target.effects().is_empty());
+}
+
+#[tokio::test]
+async fn a_target_that_wants_a_person_is_touched_with_a_permit_that_names_one() {
+    let (folder, target, clock) = (tempfile::tempdir().unwrap(), KeyValueTarget::new(), TestClock::new());
+    let agent = agent(folder.path(), &target, &clock);
+    let asking = INVENTORY.replace("{kind: service,", "{kind: service, level: approve,");
+    agent.replace_knowledge(with(&target, &asking, RAISE));
+    let plan = plan(&agent, &plan_request("too_low", "beta-service")).await;
+    let why = refusal(&agent, request(&plan, 0, "k1", 1, &clock)).await;
+    assert!(
+        why.starts_with("target `alpha` declares the level approve, and the permit names nobody"),
+        "{why}"
+    );
+    let step = request(&plan, 0, "k2", 1, &clock);
+    let approval = Approval { by: "mei".to_owned(), digest: step.plan_digest, at: clock.now() };
+    let permit = Permit { approvals: vec![approval], ..step.permit.clone().unwrap().permit };
+    let outcome = agent.execute(signed(step, permit, &permit_key())).await.outcome;
+    assert!(matches!(outcome, StepOutcome::Done { .. }), "{outcome:?}");
 }
