@@ -37,7 +37,7 @@ const FLAGS: [&str; 11] = [
     RESOLVER,
 ];
 /// How long a page may take.
-const WITHIN: Duration = Duration::from_secs(120);
+const WITHIN: Duration = Duration::from_secs(240);
 
 /// Where a page comes from.
 enum From {
@@ -201,7 +201,9 @@ async fn a_browser_gets_nowhere(has_tokens: bool) {
         let requests = plan(&place, &page.from).len() as u64;
         let sent = &verdict["sent"];
         let tried = |kind: &str| sent[kind].as_u64().unwrap();
-        assert!(tried("answered") >= requests && tried("frames") > 0, "{}: {verdict:#}", page.url);
+        // The browser itself keeps from a page what says that it is for its own origin; it was sent all the same.
+        let fetches = tried("answered") + tried("blocked");
+        assert!(fetches >= requests && tried("frames") > 0, "{}: {verdict:#}", page.url);
         if matches!(page.from, From::Nowhere) {
             assert_eq!(verdict["origin"], "null");
         }

@@ -130,7 +130,8 @@ impl Place {
     /// The path with something in the place of its variable parts that a call has an effect on.
     pub(crate) fn path(&self, endpoint: &Endpoint) -> String {
         let target = match endpoint.path.rsplit('/').next().unwrap() {
-            "config" | "end-idle-sessions" => "db-server-01",
+            "config" => "db-server-01",
+            "end-idle-sessions" => "postgres-01",
             "clean" => "storage-node-01",
             "renew" => "api.example.com",
             _ => "order_service",
