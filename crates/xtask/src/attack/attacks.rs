@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::http2::Connection;
 use super::measure::Probe;
-use super::sockets::{Ongoing, bodies, come_and_go, drip, open, say};
+use super::sockets::{BETWEEN, Ongoing, bodies, come_and_go, drip, open, say};
 use super::{Field, Target};
 use crate::http;
 
@@ -130,8 +130,7 @@ fn whole_call(server: SocketAddr) -> Result<()> {
 
 fn come_and_gone(field: &mut Field, target: Target) -> Result<()> {
     let begin = |server| Ok(come_and_go(server));
-    field
-        .under("connections made and dropped without a pause", target, P99_AT_WORK_MAX, begin, |_| Vec::new())
+    field.under("connections made and dropped at once", target, P99_AT_WORK_MAX, begin, |_| Vec::new())
 }
 
 /// Streams that are reset as soon as they are begun.
@@ -139,6 +138,7 @@ fn resets(field: &mut Field, target: Target) -> Result<()> {
     let begin = |server| {
         Ok(Ongoing::start(move |stop, count| {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                std::thread::sleep(BETWEEN);
                 let Ok(mut connection) = Connection::open(server, 1 << 16) else { continue };
                 let flood = |connection: &mut Connection| -> Result<()> {
                     let stream = connection.begin("GET", "/api/incidents", &[], true)?;
@@ -150,7 +150,7 @@ fn resets(field: &mut Field, target: Target) -> Result<()> {
             }
         }))
     };
-    field.under("streams begun and reset without a pause", target, P99_AT_WORK_MAX, begin, |_| Vec::new())
+    field.under("streams begun and reset at once", target, P99_AT_WORK_MAX, begin, |_| Vec::new())
 }
 
 /// Large answers that nobody reads: each on its own connection, and all on one.

@@ -11,6 +11,10 @@ use anyhow::{Context as _, Result};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const DRIP_EVERY: Duration = Duration::from_millis(500);
+/// How long a sender of a large body waits, among a hundred others.
+const LARGE_WITHIN: Duration = Duration::from_secs(30);
+/// Between two connections that come and go: each keeps a port of this machine for a while, and they are not to run out.
+pub(super) const BETWEEN: Duration = Duration::from_micros(500);
 
 /// Sockets that say this once, and nothing more.
 pub(super) fn open(server: SocketAddr, count: usize, say: &[u8]) -> Result<Vec<TcpStream>> {
@@ -68,13 +72,14 @@ pub(super) fn drip(mut sockets: Vec<TcpStream>, byte: u8) -> Ongoing {
     })
 }
 
-/// Connects and hangs up as fast as it can; counted is how often.
+/// Connects and hangs up again and again; counted is how often.
 pub(super) fn come_and_go(server: SocketAddr) -> Ongoing {
     Ongoing::start(move |stop, count| {
         while !stop.load(Ordering::Relaxed) {
             if TcpStream::connect_timeout(&server, CONNECT_WITHIN).is_ok() {
                 count.fetch_add(1, Ordering::Relaxed);
             }
+            std::thread::sleep(BETWEEN);
         }
     })
 }
@@ -94,8 +99,8 @@ pub(super) fn bodies(server: SocketAddr, at_once: usize, bytes: usize) -> Vec<On
 
 fn send_body(server: SocketAddr, bytes: usize) -> Result<()> {
     let mut stream = TcpStream::connect_timeout(&server, CONNECT_WITHIN)?;
-    stream.set_read_timeout(Some(CONNECT_WITHIN))?;
-    stream.set_write_timeout(Some(CONNECT_WITHIN))?;
+    stream.set_read_timeout(Some(LARGE_WITHIN))?;
+    stream.set_write_timeout(Some(LARGE_WITHIN))?;
     write!(
         stream,
         "POST /webhooks/alertmanager HTTP/1.1\r\nhost: {server}\r\ncontent-type: application/json\r\nconnection: close\r\n\
