@@ -29,7 +29,7 @@ pub(crate) async fn failed(store: &dyn IncidentStore) -> (Exit, String) {
 mod tests {
     use std::sync::Arc;
 
-    use quell_incident::gate::KillSwitch;
+    use quell_incident::gate::{KillSwitch, Throw};
     use quell_incident::ids::GateEpoch;
     use quell_journal::SimulatedDisk;
     use quell_store::{EmbeddedStore, Options};
@@ -51,13 +51,13 @@ mod tests {
         let soon = Duration::from_millis(50);
 
         disk.set_space_bytes(Some(10));
-        store.set_kill_switch(GateEpoch(0), Some(switch())).await.unwrap_err();
+        store.set_kill_switch(GateEpoch(0), Throw::Engage(switch())).await.unwrap_err();
         assert!(tokio::time::timeout(soon, failed(&store)).await.is_err(), "it heals by itself");
         disk.set_space_bytes(None);
-        store.set_kill_switch(GateEpoch(0), Some(switch())).await.unwrap();
+        store.set_kill_switch(GateEpoch(0), Throw::Engage(switch())).await.unwrap();
 
         disk.fail_sync_after(0);
-        store.set_kill_switch(GateEpoch(1), None).await.unwrap_err();
+        store.set_kill_switch(GateEpoch(1), Throw::Release(switch())).await.unwrap_err();
         let (exit, why) = failed(&store).await;
         assert_eq!(exit, Exit::Storage);
         assert!(why.contains("restart the process once the disk is sound"), "{why}");

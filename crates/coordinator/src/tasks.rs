@@ -86,12 +86,7 @@ async fn matching(site: &Site, query: &ListTasks) -> Result<Vec<Place>, A2aError
 fn wanted(query: &ListTasks, row: &Row) -> bool {
     query.status_timestamp_after.is_none_or(|after| row.updated_at >= after)
         && query.status.is_none_or(|state| state == state_of_row(row))
-        && (query.context_id.is_empty() || query.context_id == context_of_row(row))
-}
-
-/// [`context_of`](crate::respond::context_of) of an incident in a list.
-pub(crate) fn context_of_row(row: &Row) -> String {
-    row.linked_to.unwrap_or(row.id).to_string()
+        && (query.context_id.is_empty() || row.context == Row::context_of(&query.context_id))
 }
 
 /// [`state_of`](crate::respond::state_of) an incident in a list.

@@ -228,6 +228,8 @@ impl StoreError {
             | Self::TooLarge { .. }
             | Self::Record { .. }
             | Self::NewerSchema { .. }
+            | Self::Lost { .. }
+            | Self::NothingLost { .. }
             | Self::NotEmpty { .. }
             | Self::MessageTaken { .. } => true,
             // These pass: with the load, the rebuild, the space, the restart, the database, the next decision.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use quell_incident::ids::{IncidentId, Revision};
+use quell_incident::ids::{Digest, IncidentId, Revision};
 use quell_incident::incident::Outcome;
 use quell_incident::severity::{Priority, Severity, Status, UnknownWord};
 use quell_incident::{Incident, Phase, view};
@@ -18,6 +18,8 @@ const LIST_LIMIT_DEFAULT: usize = 1_000;
 /// A row's JSON is shorter than this, so that it stays in the index's pages.
 pub(crate) const ROW_BYTES_MAX: usize = 4_000;
 const ROW_NAMES_MAX: usize = 8;
+/// A longer context stands in a row as its digest.
+const CONTEXT_BYTES_MAX: usize = 128;
 
 /// Which incidents are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,8 +188,8 @@ pub struct Row {
     pub closed_at: Option<Timestamp>,
     /// How it was closed; none while it is not.
     pub closed_as: Option<ClosedAs>,
-    /// The first incident of those that it belongs to.
-    pub linked_to: Option<IncidentId>,
+    /// The A2A context that it belongs to, as [`Row::context_of`] shortens it.
+    pub context: String,
 }
 
 /// How an incident was closed.
@@ -215,6 +217,15 @@ impl Row {
             row = Self::cut(incident, text_max, name_max);
         }
         row
+    }
+
+    /// A context as rows have it: a long one as its digest, so that it is told apart from others all the same.
+    pub fn context_of(text: &str) -> String {
+        if text.len() <= CONTEXT_BYTES_MAX {
+            text.to_owned()
+        } else {
+            Digest::of_bytes(text.as_bytes()).to_string()
+        }
     }
 
     /// Its place in lists.
@@ -252,9 +263,15 @@ impl Row {
             resolved_at: incident.resolved_at,
             closed_at: incident.closed_at,
             closed_as: closed_as(incident),
-            linked_to: incident.linked_to,
+            context: context(incident),
         }
     }
+}
+
+/// The caller's own, or else that of the first incident.
+fn context(incident: &Incident) -> String {
+    let own = || incident.linked_to.unwrap_or(incident.id).to_string();
+    incident.context.as_deref().map_or_else(own, Row::context_of)
 }
 
 fn closed_as(incident: &Incident) -> Option<ClosedAs> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quell_incident::ids::StepKey;
 use quell_incident::{AlertKey, AlertStatus, Event, Incident, Phase, workflow};
-use quell_store::{IncidentStore as _, ListQuery};
+use quell_store::{IncidentStore as _, ListQuery, Row};
 
 use super::world::World;
 use crate::{respond, tasks};
@@ -26,7 +26,7 @@ pub(super) async fn incidents(world: &World) -> Vec<std::sync::Arc<Incident>> {
             let incident = world.disk.incident(row.id).await.unwrap().unwrap();
             if incident.revision == row.revision {
                 assert_eq!(tasks::state_of_row(row), respond::state_of(&incident), "{}", row.phase);
-                assert_eq!(tasks::context_of_row(row), respond::context_of(&incident));
+                assert_eq!(row.context, Row::context_of(&respond::context_of(&incident)));
             }
         }
         match page.next {

@@ -11,6 +11,9 @@ use quell_journal::{FILE_MODE, FOLDER_MODE};
 use super::loss::ASIDE_PREFIX;
 use super::{DOCUMENTS_FOLDER, INDEX_FOLDER, JOURNAL_FOLDER, change_records, witness};
 
+/// What a coordinator keeps beside its store, in the same folder.
+const PERMIT_KEY: &str = "permit.key";
+
 /// Creates a folder and its parents, or closes one that is there.
 pub(super) fn folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)?;
@@ -48,8 +51,14 @@ pub(super) fn close_data_folder(path: &Path) -> io::Result<()> {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        let ours =
-            [JOURNAL_FOLDER, INDEX_FOLDER, DOCUMENTS_FOLDER, change_records::FOLDER, witness::ACCEPTANCE];
+        let ours = [
+            JOURNAL_FOLDER,
+            INDEX_FOLDER,
+            DOCUMENTS_FOLDER,
+            change_records::FOLDER,
+            witness::ACCEPTANCE,
+            PERMIT_KEY,
+        ];
         let prefixes = [ASIDE_PREFIX, "index.bad-"];
         if ours.contains(&&*name) || prefixes.iter().any(|prefix| name.starts_with(prefix)) {
             close(&entry.path(), if entry.file_type()?.is_dir() { FOLDER_MODE } else { FILE_MODE })?;

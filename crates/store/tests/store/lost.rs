@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use quell_incident::gate::KillSwitch;
+use quell_incident::gate::{KillSwitch, Throw};
 use quell_incident::ids::GateEpoch;
 use quell_store::audit::{self, IndexState};
 use quell_store::{
@@ -447,6 +447,6 @@ async fn an_empty_folder_and_an_unused_store_are_no_loss() {
     let store = try_open(data.path()).unwrap();
     assert!(store.report().journal.created);
     let switch = KillSwitch { by: "person-1".to_owned(), why: "a drill".to_owned(), at: at(60) };
-    store.set_kill_switch(GateEpoch(0), Some(switch)).await.unwrap();
+    store.set_kill_switch(GateEpoch(0), Throw::Engage(switch)).await.unwrap();
     assert!(store.received_after(ReceivedPosition::default(), 1).await.unwrap().is_empty());
 }
