@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde_json::Value;
 
-use crate::contract::{DiagnoseRequest, PlanRequest, StepRequest, VerificationReport, VerifyRequest};
+use crate::contract::{DiagnoseRequest, Introduction, PlanRequest, StepRequest, VerificationReport, VerifyRequest};
 use crate::report::{REPORT_SCHEMA, Report};
 
 /// A `T` that is read from a JSON object only. Serde reads a struct from an array as well, by the order of its fields: a list would be
@@ -49,6 +49,9 @@ impl Document for PlanRequest {
 }
 impl Document for StepRequest {
     const SCHEMA: &'static str = "quell/step/v1";
+}
+impl Document for Introduction {
+    const SCHEMA: &'static str = "quell/introduction/v1";
 }
 impl Document for VerifyRequest {
     const SCHEMA: &'static str = "quell/verify/v1";

@@ -117,7 +117,6 @@ pub(super) fn evidence(case: &CaseText, rules: &RuleSet) -> Result<EvidenceSet, 
             query,
             series: series(case)?,
             truncated: false,
-            left_out: Vec::new(),
         });
     }
     if let Some(lines) = &case.lines {
