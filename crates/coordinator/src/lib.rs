@@ -19,6 +19,7 @@ mod http;
 mod metrics;
 mod observe;
 mod permits;
+mod planning;
 mod reconcile;
 mod respond;
 mod runner;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
-use quell_incident::contract::{ProbeVerdict, StepOutcome, StepRequest};
+use quell_incident::contract::{PlanAnswer, PlanRequest, ProbeVerdict, StepOutcome, StepRequest};
 use quell_incident::severity::Status;
 use quell_incident::workflow::{self, Duty, DutyKind, Input};
 use quell_incident::{Incident, IncidentId, TaskKey, Untrusted};
@@ -26,6 +26,7 @@ use crate::agents::{AgentError, Workers};
 use crate::diagnosis;
 use crate::observe::{self, AlertSource};
 use crate::permits;
+use crate::planning;
 use crate::site::{By, ChangeError, Site};
 use crate::tenure::{Tenure, Term};
 
@@ -376,19 +377,7 @@ impl Runner {
                 };
                 self.tell(holder, id, input, "diagnostic").await;
             }
-            DutyKind::Plan(request) => {
-                let within = self.before_deadline(incident);
-                self.site.faults.reach("coordinator.plan.before").await;
-                let answer = self.agents.plan(&duty.key, request, within, self.site.now()).await;
-                self.site.faults.reach("coordinator.plan.after").await;
-                let Ok(task) = duty.key.parse() else { return };
-                self.count(&answer);
-                let input = match answer {
-                    Ok(answer) => Input::Plan { task, answer },
-                    Err(error) => failed(task, &error),
-                };
-                self.tell(holder, id, input, "resolution").await;
-            }
+            DutyKind::Plan(request) => self.plan(holder, incident, duty, request).await,
             DutyKind::LookAtGates { read_checks } => self.look_at_gates(holder, incident, *read_checks).await,
             DutyKind::Step(request) | DutyKind::Probe(request) => {
                 match permits::permitted(&self.site.permit_key, incident, request) {
@@ -410,6 +399,36 @@ impl Runner {
                 }
                 self.pause(self.site.settings().policy.verify_interval).await;
             },
+        }
+    }
+
+    /// Asks for a plan, again and again while another incident is worked on with the one that this would have.
+    async fn plan(&self, holder: &Holder, incident: &Incident, duty: &Duty, request: &PlanRequest) {
+        let Ok(task) = duty.key.parse::<TaskKey>() else { return };
+        let mut key = duty.key.clone();
+        let mut within = self.before_deadline(incident);
+        loop {
+            self.site.faults.reach("coordinator.plan.before").await;
+            let answer = planning::ask(&self.site, &*self.agents, incident, &key, request, within).await;
+            self.site.faults.reach("coordinator.plan.after").await;
+            self.count(&answer);
+            let taken = match &answer {
+                Ok(PlanAnswer::Taken { incident_id, runbook, until, .. }) => {
+                    Some((*incident_id, runbook.clone(), *until))
+                }
+                _ => None,
+            };
+            let task = task.clone();
+            let input = match answer {
+                Ok(answer) => Input::Plan { task, answer },
+                Err(error) => failed(task, &error),
+            };
+            self.tell(holder, incident.id, input, "resolution").await;
+            let Some((other, runbook, until)) = taken else { return };
+            planning::wait(&self.site, incident, other, &runbook, until).await;
+            // A question of its own: the answer to the last one was that there is nothing yet.
+            key = format!("{}/{}", duty.key, self.site.ids.new_id());
+            within = self.site.settings().policy.planning.unsigned_abs();
         }
     }
 

@@ -73,6 +73,9 @@ pub struct PlanRequest {
     /// The runbook that a person chose, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runbook: Option<RunbookName>,
+    /// Incidents whose open plans do not count any more: they are over, or nobody here knows them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub despite: Vec<IncidentId>,
 }
 
 /// The answer to a [`PlanRequest`].
@@ -83,6 +86,17 @@ pub enum PlanAnswer {
     Plan {
         /// The plan.
         plan: Box<Plan>,
+    },
+    /// A plan of the same runbook for the same targets is open for another incident. It is made once, and what comes of it is waited for.
+    Taken {
+        /// The other incident.
+        incident_id: IncidentId,
+        /// The runbook.
+        runbook: RunbookName,
+        /// The targets of its steps, in order.
+        targets: Vec<TargetName>,
+        /// When that plan can begin no more.
+        until: Timestamp,
     },
     /// No runbook fits, or the one that fits cannot be previewed.
     NoPlan {

@@ -253,6 +253,15 @@ pub enum Event {
         /// Who chose it.
         chosen_by: Option<String>,
     },
+    /// The plan that it would have is open for another incident: what comes of that is waited for.
+    PlanningWaits {
+        /// The other incident.
+        on: IncidentId,
+        /// One sentence for people.
+        because: String,
+        /// A person is asked after this.
+        give_up_at: Timestamp,
+    },
     /// There is a plan; its gates are looked at next.
     Planned {
         /// The plan.
@@ -481,6 +490,7 @@ impl Event {
             Self::TaskFailed { .. } => "task_failed",
             Self::Diagnosed { .. } => "diagnosed",
             Self::PlanningStarted { .. } => "planning_started",
+            Self::PlanningWaits { .. } => "planning_waits",
             Self::Planned { .. } => "planned",
             Self::GatesClosed { .. } => "gates_closed",
             Self::ApprovalAsked { .. } => "approval_asked",

@@ -12,7 +12,7 @@ use crate::gate::CoolDown;
 use crate::ids::{Digest, FencingToken, IncidentId, Revision, RunbookName, StepKey, TargetName};
 use crate::members::Members;
 pub use crate::phase::{
-    Approval, Asking, Doubt, How, Outcome, Phase, Proposal, Run, Settlement, Stop, UnknownStep, Why,
+    Approval, Asking, Doubt, How, Outcome, Phase, Proposal, Run, Settlement, Stop, UnknownStep, Waits, Why,
 };
 use crate::plan::{Change, Plan};
 use crate::report::Report;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::{IncidentBrief, TargetLock, VerificationReport};
 use crate::gate::ClosedGate;
-use crate::ids::{Digest, RunbookName, StepKey, TaskKey};
+use crate::ids::{Digest, IncidentId, RunbookName, StepKey, TaskKey};
 use crate::plan::Plan;
 use crate::workflow::AutonomyDecision;
 
@@ -27,6 +27,8 @@ pub enum Phase {
         asking: Asking,
         /// The runbook that a person chose.
         runbook: Option<RunbookName>,
+        /// Why it waits for another incident, if it does.
+        waits: Option<Waits>,
     },
     /// There is a plan, and its gates are looked at.
     Held {
@@ -143,6 +145,15 @@ pub struct Asking {
     /// What the agent is told of the incident: as it was when the request was decided, whatever has happened to it since. An agent
     /// that knows the key refuses another content under it.
     pub brief: Arc<IncidentBrief>,
+}
+
+/// Another incident is worked on with the plan that this one would have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waits {
+    /// Which.
+    pub on: IncidentId,
+    /// One sentence for people.
+    pub because: String,
 }
 
 /// A plan with its digest and who agreed to it.

@@ -140,6 +140,7 @@ pub fn summary(incident: &Incident) -> String {
         }
         Phase::Settling { .. } => "taken; waits a moment for what belongs to it".to_owned(),
         Phase::Diagnosing(_) => "looking for the root cause".to_owned(),
+        Phase::Planning { waits: Some(waits), .. } => waits.because.clone(),
         Phase::Planning { .. } => "making a plan".to_owned(),
         Phase::Held { closed, .. } if closed.is_empty() => "a plan is ready".to_owned(),
         Phase::Held { closed, .. } => {
@@ -286,6 +287,7 @@ pub fn describe(event: &Event) -> String {
                 report.abstained.as_deref().unwrap_or("the evidence supports none")
             ),
         },
+        Event::PlanningWaits { because, .. } => because.clone(),
         Event::PlanningStarted { attempt: 1, runbook: Some(runbook), chosen_by: Some(by), .. } => {
             format!("the resolution agent is asked for a plan of runbook {runbook}, which {by} chose")
         }

@@ -493,3 +493,38 @@ fn while_it_flaps_only_a_person_acts() {
     case.gates();
     assert_eq!(started(&case), [(0, false)]);
 }
+
+#[test]
+fn an_incident_waits_for_the_plan_of_another_one_and_says_so_once() {
+    let mut case = Case::new(auto());
+    case.reach_diagnosing();
+    case.diagnose(0.9);
+    let other = quell_incident::IncidentId(uuid::Uuid::from_u128(77));
+    let taken = |case: &Case| {
+        let Phase::Planning { asking, .. } = &case.incident.phase else {
+            panic!("{:?}", case.incident.phase)
+        };
+        let answer = PlanAnswer::Taken {
+            incident_id: other,
+            runbook: "mend".parse().unwrap(),
+            targets: vec!["alpha".parse().unwrap()],
+            until: case.now,
+        };
+        Input::Plan { task: asking.task.clone(), answer }
+    };
+    let said = case.must(taken(&case));
+    assert!(matches!(&said[..], [Event::PlanningWaits { on, .. }] if *on == other), "{said:?}");
+    assert!(
+        quell_incident::view::summary(&case.incident).contains(&format!("incident {other} has the plan"))
+    );
+    // However often it hears of it, and however long it takes.
+    for _ in 0..10 {
+        case.pass(60);
+        assert!(case.must(taken(&case)).is_empty());
+    }
+    // A person is asked in the end.
+    case.pass(3_600);
+    case.must(Input::Deadline);
+    let Phase::Escalated { why, .. } = &case.incident.phase else { panic!("{:?}", case.incident.phase) };
+    assert!(why.to_string().contains("waited too long: incident"), "{why}");
+}

@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use quell_incident::TargetName;
 use quell_incident::contract::{
     PlanAnswer, PlanRequest, ProbeAnswer, ProbeVerdict, StepAnswer, StepOutcome, StepRequest,
 };
 use quell_incident::ids::Digest;
 use quell_incident::permit::PermittedSkill;
+use quell_incident::{IncidentId, TargetName};
 use quell_tool::{CallContext, ExecutionGrant, ToolError, redact};
 use serde::Serialize;
 use tokio_util::task::TaskTracker;
 
 use crate::call;
 use crate::guard::{self, Allowed, Forbidden, Knowledge};
-use crate::ledger::{About, Asked, Begin, Ledger, LedgerError, Ticket, ended};
-use crate::planner::{Planner, build_plan};
+use crate::ledger::{About, Asked, Begin, Ledger, LedgerError, Likeness, Ticket, ended};
+use crate::planner::{Planner, build_plan, outline};
 
 /// What a tool's output may be at the most, in a step's outcome.
 pub const OUTPUT_BYTES_MAX: usize = 64 << 10;
@@ -89,7 +89,21 @@ pub struct Agent {
     faults: Arc<dyn FaultHook>,
     plans: PlanSettings,
     targets: Mutex<HashMap<TargetName, Arc<tokio::sync::Mutex<()>>>>,
+    /// Plans that are being made, and for which incident.
+    making: Mutex<HashMap<Likeness, IncidentId>>,
     tasks: TaskTracker,
+}
+
+/// A plan of this kind is being made. Dropped when it is in the ledger, or nothing came of it.
+struct Making<'a> {
+    all: &'a Mutex<HashMap<Likeness, IncidentId>>,
+    likeness: Likeness,
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.likeness);
+    }
 }
 
 /// What makes two requests with one key the same: what they would do, not when or under which holding of the lock.
@@ -117,6 +131,7 @@ impl Agent {
             faults,
             plans,
             targets: Mutex::default(),
+            making: Mutex::default(),
             tasks: TaskTracker::new(),
         })
     }
@@ -161,11 +176,41 @@ impl Agent {
             valid_for: self.plans.valid_for,
             preview_timeout: self.plans.preview_timeout,
         };
+        // What a person chose is made for them, whatever else there is.
+        let outline = outline(request, &planner).filter(|_| request.runbook.is_none());
+        let _making = match outline {
+            None => None,
+            Some((runbook, digest, targets)) => match self.claim(request, (digest, targets.clone())) {
+                Ok(making) => Some(making),
+                Err((incident_id, until)) => {
+                    return Ok(PlanAnswer::Taken { incident_id, runbook, targets, until });
+                }
+            },
+        };
         let answer = build_plan(request, &planner, (self.clock)()).await;
         if let PlanAnswer::Plan { plan } = &answer {
             self.ledger.record_plan(plan, (self.clock)()).await?;
         }
         Ok(answer)
+    }
+
+    /// The right to make a plan of this kind; or the incident for which one is open or being made, and until when that counts.
+    fn claim(
+        &self,
+        request: &PlanRequest,
+        likeness: Likeness,
+    ) -> Result<Making<'_>, (IncidentId, Timestamp)> {
+        let (own, now) = (request.incident.id, (self.clock)());
+        let mut making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(other) = making.get(&likeness).filter(|other| **other != own) {
+            return Err((*other, now.saturating_add(self.plans.valid_for).unwrap_or(now)));
+        }
+        let open = self.ledger.plan_like(&likeness, own, now);
+        if let Some(plan) = open.filter(|plan| !request.despite.contains(&plan.incident_id)) {
+            return Err((plan.incident_id, plan.valid_until));
+        }
+        making.insert(likeness.clone(), own);
+        Ok(Making { all: &self.making, likeness })
     }
 
     /// Executes a step, or its inverse when `request.undo`. The same key again gets the recorded outcome; it is never begun twice.

@@ -28,7 +28,7 @@ pub use execute::{
 };
 pub use guard::{Forbidden, GuardSettings, Knowledge};
 pub use inventory::{Inventory, Match, NotSelected, TARGETS_MAX, Target};
-pub use ledger::{Ledger, LedgerError, LedgerSettings};
+pub use ledger::{Ledger, LedgerError, LedgerSettings, PlanFileError};
 pub use permit::CoordinatorKeys;
 pub use planner::{Planner, build_plan};
 pub use runbook::{CHECKS_MAX, Runbook, RunbookStep, STEP_TIMEOUT_DEFAULT, StepTarget, UndoRule};

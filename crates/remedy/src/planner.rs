@@ -8,7 +8,7 @@ use quell_incident::about::About;
 use quell_incident::contract::{PlanAnswer, PlanRequest};
 use quell_incident::plan::{AgentIdentity, PLAN_SCHEMA, Plan, Step, StepPreview, Undo};
 use quell_incident::report::Subject;
-use quell_incident::{Labels, TargetName};
+use quell_incident::{Digest, Labels, RunbookName, TargetName};
 use quell_tool::{ActionRegistry, CallContext, Preview};
 
 use crate::book::Runbooks;
@@ -34,6 +34,16 @@ pub struct Planner<'a> {
 
 /// Labels that name a part of a service, in the order in which they are asked.
 const PART_LABELS: [&str; 4] = ["part", "mountpoint", "database", "consumergroup"];
+
+/// What the plan for a request would be made of, as far as it can be told without trying anything: its runbook, by name and digest,
+/// and the targets of its steps.
+pub(crate) fn outline(
+    request: &PlanRequest,
+    planner: &Planner<'_>,
+) -> Option<(RunbookName, Digest, Vec<TargetName>)> {
+    let (runbook, targets, _) = planner.choose(request).ok()?;
+    Some((runbook.name.clone(), runbook.digest, targets))
+}
 
 /// Makes the plan for a request at `now`, or says why there is none. Nothing is changed by it.
 pub async fn build_plan(request: &PlanRequest, planner: &Planner<'_>, now: Timestamp) -> PlanAnswer {

@@ -15,8 +15,8 @@ use serde_json::json;
 
 async fn why_not(agent: &quell_remedy::Agent, request: &quell_incident::contract::PlanRequest) -> String {
     match agent.plan(request).await.unwrap() {
-        PlanAnswer::Plan { plan } => panic!("a plan: {plan:?}"),
         PlanAnswer::NoPlan { why } => why,
+        other => panic!("a plan: {other:?}"),
     }
 }
 

@@ -29,6 +29,9 @@ const INSTANCE: &str = "quell-resolution";
 /// How often the ledger's journal is asked whether it still takes records.
 const LEDGER_LOOK: Duration = Duration::from_secs(1);
 
+/// How often what is old is forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+
 /// What an agent is started with.
 pub struct Setup {
     /// The configuration.
@@ -120,6 +123,7 @@ pub async fn start(setup: Setup) -> Result<Handle, StartError> {
     let stopped = stopping.clone().cancelled_owned();
     let limits = ServeOptions::of(&config.listeners);
     let serving = tokio::spawn(quell_service::serve_with(listener, router, limits, stopped));
+    tokio::spawn(forget_now_and_then(Arc::clone(&shared), stopping.clone()));
     let stopping = stopping.drop_guard();
     Ok(Handle {
         address,
@@ -132,6 +136,15 @@ pub async fn start(setup: Setup) -> Result<Handle, StartError> {
         stopping,
         serving,
     })
+}
+
+/// Plans that never began go soon after their time, also when no other is asked for.
+async fn forget_now_and_then(shared: Arc<Shared>, stopping: CancellationToken) {
+    while stopping.run_until_cancelled(tokio::time::sleep(FORGET_EVERY)).await.is_some() {
+        if let Err(error) = shared.agent.ledger().forget(shared.clock.now()).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "old plans could not be forgotten");
+        }
+    }
 }
 
 impl Handle {

@@ -107,6 +107,7 @@ impl Skill for ResolutionSkill {
                 let outcome = match &answer {
                     PlanAnswer::Plan { .. } => "plan",
                     PlanAnswer::NoPlan { .. } => "no_plan",
+                    PlanAnswer::Taken { .. } => "taken",
                 };
                 metrics.answered("plan", outcome);
                 data("plan", &answer)

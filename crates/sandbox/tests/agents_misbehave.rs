@@ -575,7 +575,7 @@ async fn ask<T: DeserializeOwned>(agent: SocketAddr, skill: &str, request: &impl
 #[tokio::test(flavor = "multi_thread")]
 async fn the_resolution_agent_does_what_its_own_coordinator_permits_and_nothing_else() {
     let site = Sandbox::start(Options::default()).await.unwrap();
-    let agent = site.agent(quell_sandbox::Part::Resolution).unwrap();
+    let agent = site.agent(Part::Resolution).unwrap();
     let pinned = site.folder().join("resolution").join("coordinator.pub");
     quell_sandbox::until("the coordinator to introduce itself", WITHIN, async || {
         if pinned.exists() { Ok(()) } else { Err("no key is pinned".to_owned()) }
@@ -726,4 +726,73 @@ async fn a_step_that_nobody_can_vouch_for_is_settled_by_a_person_and_then_the_ta
         let token = |request: &Value| request["lock"]["token"].as_str().unwrap().parse::<u64>().unwrap();
         assert!(asked.len() < 2 || token(&asked[1]) > token(&asked[0]), "{asked:#?}");
     }
+}
+
+/// As it ships, nothing is executed, and every plan would be shown to a person.
+#[tokio::test(flavor = "multi_thread")]
+async fn three_hundred_alerts_with_one_cause_get_one_plan() {
+    let diagnostic = Scripts::default()
+        .with("diagnose", |_, request| {
+            let mut report = report(request);
+            report["root_cause"]["cause"] = json!("memory_leak");
+            report["root_cause"]["subject"] =
+                json!({"service": "order_service", "instance": "app-server-01:9090"});
+            Says::Data(report)
+        })
+        .serve()
+        .await;
+    let options = Options {
+        automatic: false,
+        parts: vec![Part::Resolution, Part::Coordinator],
+        ..Options::default()
+    };
+    let site = Sandbox::start(options.agent_at(Part::Diagnostic, diagnostic.address)).await.unwrap();
+    let alert = |number: usize, status: &str| {
+        let labels = json!({"alertname": format!("Slow{number}"), "severity": "critical", "instance": format!("host-{number}:1")});
+        let ends_at = if status == "firing" {
+            "0001-01-01T00:00:00Z".to_owned()
+        } else {
+            common::fake::now().to_string()
+        };
+        json!({"status": status, "labels": labels, "annotations": {}, "startsAt": "2026-01-01T00:00:00Z", "endsAt": ends_at})
+    };
+    let storm: Vec<_> = (0..300).map(|number| alert(number, "firing")).collect();
+    common::deliver(&site, common::WEBHOOKS[0], &storm).await;
+    let all = async || {
+        let all = site.get("/api/incidents?view=full&limit=1000").await.map_err(|error| error.to_string())?;
+        Ok::<_, String>(all.as_array().cloned().unwrap_or_default())
+    };
+    let waits = |incident: &&Value| {
+        incident["phase"] == "planning"
+            && incident["summary"].as_str().unwrap_or_default().contains("has the plan")
+    };
+    quell_sandbox::until("one to have the plan and the others to wait for it", WITHIN, async || {
+        let all = all().await?;
+        let waiting = all.iter().filter(waits).count();
+        if waiting == 299 { Ok(()) } else { Err(format!("{waiting} of {} wait", all.len())) }
+    })
+    .await
+    .unwrap();
+    let page = format!("http://{}/metrics", site.agent(Part::Resolution).unwrap());
+    let page = site.client().get(page).send().await.unwrap().text().await.unwrap();
+    let one = r#"quell_resolution_answers_total{skill="plan",outcome="plan"} 1"#;
+    assert!(page.lines().any(|line| line == one), "{page}");
+    let id = all().await.unwrap().iter().find(waits).unwrap()["id"].as_str().unwrap().to_owned();
+    let waiting = site.get(&format!("/api/incidents/{id}")).await.unwrap();
+    let said = waiting["timeline"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|line| line["type"] == "planning_waits")
+        .count();
+    assert_eq!(said, 1, "{waiting}");
+    // With their alerts they are over.
+    let storm: Vec<_> = (0..300).map(|number| alert(number, "resolved")).collect();
+    common::deliver(&site, common::WEBHOOKS[0], &storm).await;
+    quell_sandbox::until("all to be over", WITHIN, async || {
+        let left = all().await?.iter().filter(|one| one["phase"] == "planning").count();
+        if left == 0 { Ok(()) } else { Err(format!("{left} are left")) }
+    })
+    .await
+    .unwrap();
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use crate::contract::{StepEnd, TargetLock};
 use crate::event::{Envelope, Event};
 use crate::ids::{IncidentId, Revision};
-use crate::incident::{ActionRecord, Asking, Attempt, Doubt, Incident, Outcome, Phase, Proposal, Run, Stop};
+use crate::incident::{
+    ActionRecord, Asking, Attempt, Doubt, Incident, Outcome, Phase, Proposal, Run, Stop, Waits,
+};
 use crate::members::Members;
 use crate::plan::Plan;
 use crate::said::Said;
@@ -204,9 +206,17 @@ fn apply_event(incident: &mut Incident, envelope: &Envelope) -> bool {
                 deadline: *deadline,
                 brief: Arc::new(incident.brief()),
             };
-            incident.phase = Phase::Planning { asking, runbook: runbook.clone() };
+            incident.phase = Phase::Planning { asking, runbook: runbook.clone(), waits: None };
             from
         }
+        Event::PlanningWaits { on, because, give_up_at } => match &mut incident.phase {
+            Phase::Planning { asking, waits, .. } => {
+                asking.deadline = *give_up_at;
+                *waits = Some(Waits { on: *on, because: because.clone() });
+                true
+            }
+            _ => false,
+        },
         Event::Planned { plan, digest, autonomy, give_up_at } => {
             let from = matches!(incident.phase, Phase::Planning { .. });
             incident.plan = Some((*digest, (**plan).clone()));

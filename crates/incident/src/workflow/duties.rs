@@ -75,13 +75,15 @@ pub fn duties(incident: &Incident) -> Vec<Duty> {
             };
             due(asking.task.to_string(), asking.not_before, DutyKind::Diagnose(Box::new(request)))
         }
-        Phase::Planning { asking, runbook } => {
+        Phase::Planning { asking, runbook, .. } => {
             let request = PlanRequest {
                 schema: "quell/plan-request/v1".to_owned(),
                 incident: IncidentBrief::clone(&asking.brief),
                 report: incident.report.clone(),
                 exclude: if runbook.is_some() { Vec::new() } else { excluded(incident) },
                 runbook: runbook.clone(),
+                // Who carries the duty out knows them.
+                despite: Vec::new(),
             };
             due(asking.task.to_string(), asking.not_before, DutyKind::Plan(Box::new(request)))
         }

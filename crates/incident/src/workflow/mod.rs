@@ -32,6 +32,7 @@ pub use apply::{Illegal, apply, opened, replay};
 pub use autonomy::{Autonomy, AutonomyDecision, AutonomyOverride, AutonomyReason};
 pub use duties::{Duty, DutyKind, duties, next_deadline, step_request};
 pub use policy::Policy;
+pub use tasks::waits_for;
 
 use crate::alert::{Alert, AlertKey};
 use crate::contract::{PlanAnswer, ProbeVerdict, StepOutcome, TargetLock, VerificationReport};

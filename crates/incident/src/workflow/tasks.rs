@@ -2,11 +2,11 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Looking, Refused, later};
+use super::{Autonomy, Looking, Policy, Refused, later};
 use crate::contract::PlanAnswer;
 use crate::event::Event;
-use crate::ids::TaskKey;
-use crate::incident::{Approval, Asking, Phase, UnknownStep, Why};
+use crate::ids::{IncidentId, RunbookName, TargetName, TaskKey};
+use crate::incident::{Approval, Asking, Incident, Phase, UnknownStep, Why};
 use crate::plan::{Plan, STEPS_MAX};
 use crate::report::Report;
 
@@ -17,6 +17,16 @@ pub(crate) fn next_reminder(asked_at: Timestamp, expires_at: Timestamp, now: Tim
         later(asked_at, SignedDuration::from_millis_i128(span.as_millis() * i128::from(percent) / 100))
     };
     [50, 80].into_iter().map(at_percent).find(|&at| at > now && at < expires_at)
+}
+
+/// Whether an incident waits for what comes of another one's plan, which is the plan that it would have itself: as long as that one is not
+/// over, and unless it may only show what this one may do.
+pub fn waits_for(own: &Incident, other: &Incident, runbook: &RunbookName, policy: &Policy) -> bool {
+    let may_act = |incident: &Incident| {
+        policy.execution_enabled && policy.autonomy_for(incident, runbook) >= Autonomy::Approve
+    };
+    let is_over = matches!(other.phase, Phase::Resolved { .. } | Phase::Closed { .. });
+    !is_over && other.id != own.id && (may_act(other) || !may_act(own))
 }
 
 impl Looking<'_> {
@@ -55,6 +65,9 @@ impl Looking<'_> {
         }
         let plan = match answer {
             PlanAnswer::NoPlan { why } => return Ok(self.no_plan(why)),
+            PlanAnswer::Taken { incident_id, runbook, targets, .. } => {
+                return Ok(self.wait_for(*incident_id, runbook, targets).into_iter().collect());
+            }
             PlanAnswer::Plan { plan } => plan,
         };
         if self.incident.chosen_by.is_none() && super::gates::excluded(self.incident).contains(&plan.runbook)
@@ -77,6 +90,25 @@ impl Looking<'_> {
             }]),
             Err(why) => Ok(self.give_up(asking, &format!("the plan cannot be used: {why}"))),
         }
+    }
+
+    /// Said once for each incident that is waited for; however many there are in turn, a person is asked at the same time.
+    fn wait_for(&self, on: IncidentId, runbook: &RunbookName, targets: &[TargetName]) -> Option<Event> {
+        let Phase::Planning { asking, waits, .. } = &self.incident.phase else { return None };
+        if waits.as_ref().is_some_and(|waits| waits.on == on) {
+            return None;
+        }
+        let mut targets: Vec<_> = targets.iter().map(TargetName::as_str).collect();
+        targets.dedup();
+        let because = format!(
+            "incident {on} has the plan that this one would have, {runbook} on {}: what comes of it is waited for",
+            targets.join(", ")
+        );
+        let give_up_at = match waits {
+            Some(_) => asking.deadline,
+            None => later(self.now, self.policy.hold_max),
+        };
+        Some(Event::PlanningWaits { on, because, give_up_at })
     }
 
     /// With an attempt behind it "no plan" means that nothing else is left to try.
@@ -170,6 +202,10 @@ impl Looking<'_> {
                 } else {
                     vec![self.start_diagnosis(1)]
                 }
+            }
+            Phase::Planning { asking, waits: Some(waits), .. } if past(&asking.deadline) => {
+                let because = format!("waited too long: {}", waits.because);
+                self.escalate(Why::GatesClosed { because }, None)
             }
             Phase::Diagnosing(asking) | Phase::Planning { asking, .. } if past(&asking.deadline) => {
                 self.ask_again(asking, "no answer in time")

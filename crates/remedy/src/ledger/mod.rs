@@ -3,6 +3,7 @@
 //! A key goes from unseen to running to ended; or it is sealed while unseen. A process that died between the intent and the outcome
 //! finds the key as lost, and nobody ever starts it again: only a probe of the target can tell what became of it.
 
+mod plans;
 mod record;
 mod state;
 
@@ -14,13 +15,15 @@ use jiff::{SignedDuration, Timestamp};
 use quell_incident::contract::StepOutcome;
 use quell_incident::ids::{Digest, FencingToken, StepName};
 use quell_incident::plan::AgentIdentity;
-use quell_incident::{Plan, StepKey, TargetName};
+use quell_incident::{IncidentId, Plan, StepKey, TargetName};
 use quell_journal::{Journal, MissingMark, OpenReport, Options};
 use tokio::sync::watch;
 
+pub use plans::PlanFileError;
+use plans::PlanFiles;
 pub(crate) use record::About;
 use record::Record;
-pub(crate) use state::Running;
+pub(crate) use state::{Likeness, Running};
 use state::{Phase, State};
 
 /// Records read back before what is too old is forgotten again.
@@ -29,17 +32,25 @@ const REPLAYED_BEFORE_FORGETTING: u64 = 1000;
 /// Limits of a ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LedgerSettings {
-    /// How long a key and a plan are remembered after their last time.
+    /// How long a key, and a plan that has begun, are remembered after their last time.
     pub keep: SignedDuration,
+    /// How long a plan that never began is remembered after its last moment to begin.
+    pub keep_unused: SignedDuration,
     /// Keys remembered at the most; when it is full of young ones, nothing new is begun.
     pub keys_max: usize,
-    /// Plans remembered at the most.
-    pub plans_max: usize,
+    /// Plans that have not begun, at the most: a further one takes the place of the oldest of them. Those that have begun are fewer than
+    /// the keys.
+    pub unused_plans_max: usize,
 }
 
 impl Default for LedgerSettings {
     fn default() -> Self {
-        Self { keep: SignedDuration::from_hours(24 * 7), keys_max: 100_000, plans_max: 10_000 }
+        Self {
+            keep: SignedDuration::from_hours(24 * 7),
+            keep_unused: SignedDuration::from_mins(10),
+            keys_max: 100_000,
+            unused_plans_max: 1_000,
+        }
     }
 }
 
@@ -66,14 +77,17 @@ pub enum LedgerError {
     /// A record has no JSON form.
     #[error("a record of the ledger has no JSON form")]
     Json(#[from] serde_json::Error),
-    /// It is full of young entries.
+    /// A plan that has not begun cannot be kept.
+    #[error("a plan cannot be kept")]
+    Plan(#[from] PlanFileError),
+    /// Writing a plan ended in a defect, which is in the log.
+    #[error("writing a plan did not end")]
+    Thread,
+    /// It is full of young keys.
     #[error(
-        "the ledger is full: {what} of the last days take all its room, and no other is taken before they are old"
+        "the ledger is full: keys of the last days take all its room, and no other is taken before they are old"
     )]
-    Full {
-        /// Keys or plans.
-        what: &'static str,
-    },
+    Full,
 }
 
 impl From<quell_journal::Error> for LedgerError {
@@ -93,6 +107,7 @@ impl From<quell_journal::Error> for LedgerError {
 /// The ledger.
 pub struct Ledger {
     journal: Journal,
+    plans: PlanFiles,
     state: Mutex<State>,
     identity: AgentIdentity,
 }
@@ -170,7 +185,10 @@ impl Ledger {
     ) -> Result<(Self, OpenReport), LedgerError> {
         // Nobody else would notice that its end was cut off, and with it keys that must never be started again.
         let options = Options { missing_mark: MissingMark::Refuse, ..options };
+        let disk = Arc::clone(&options.disk);
         let (journal, report) = Journal::open(folder, options)?;
+        // After the journal, which alone knows whether another process has the folder.
+        let plans = PlanFiles::open(disk, folder.join("plans"))?;
         let mut state = State::new(settings);
         for entry in journal.iter_from(1) {
             let entry = entry?;
@@ -182,9 +200,12 @@ impl Ledger {
                 state.forget(now);
             }
         }
-        state.forget(now);
+        for (digest, plan) in plans.read()? {
+            plans.remove(&state.unused_plan(digest, Arc::new(plan)));
+        }
+        plans.remove(&state.forget(now));
         let identity = AgentIdentity { instance: instance.to_owned(), ledger: journal.id().to_string() };
-        Ok((Self { journal, state: Mutex::new(state), identity }, report))
+        Ok((Self { journal, plans, state: Mutex::new(state), identity }, report))
     }
 
     /// Who has this ledger.
@@ -215,25 +236,55 @@ impl Ledger {
         self.lock().plan(digest)
     }
 
-    /// Records a plan; only steps of recorded plans are ever carried out.
+    /// Keeps a plan; only steps of plans that are kept are ever carried out.
     ///
     /// # Errors
     /// When it cannot be made durable: then the plan must not be shown.
     pub async fn record_plan(&self, plan: &Plan, now: Timestamp) -> Result<Digest, LedgerError> {
         let digest = plan.digest()?;
-        {
-            let mut state = self.lock();
-            if state.plan(&digest).is_some() {
-                return Ok(digest);
-            }
-            if !state.has_room_for_plan(now) {
-                return Err(LedgerError::Full { what: "plans" });
-            }
+        self.forget(now).await?;
+        if self.lock().plan(&digest).is_some() {
+            return Ok(digest);
         }
-        let record = Record::Planned { digest, plan: Box::new(plan.clone()), at: now };
-        self.write(&record).await?;
-        self.lock().planned(digest, Arc::new(plan.clone()), now);
+        let (text, files) = (serde_json::to_vec(plan)?, self.plans.clone());
+        self.on_disk(move || files.write(&digest, &text)).await??;
+        let superfluous = self.lock().unused_plan(digest, Arc::new(plan.clone()));
+        self.remove(superfluous).await?;
         Ok(digest)
+    }
+
+    /// Forgets what is old, in memory and on disk: above all plans that never began.
+    ///
+    /// # Errors
+    /// [`LedgerError::Thread`]
+    pub async fn forget(&self, now: Timestamp) -> Result<(), LedgerError> {
+        let over = self.lock().forget(now);
+        self.remove(over).await
+    }
+
+    async fn remove(&self, plans: Vec<Digest>) -> Result<(), LedgerError> {
+        if plans.is_empty() {
+            return Ok(());
+        }
+        let files = self.plans.clone();
+        self.on_disk(move || files.remove(&plans)).await
+    }
+
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        tokio::task::spawn_blocking(work).await.map_err(|_| LedgerError::Thread)
+    }
+
+    /// An open plan of the same runbook for the same targets that was made for another incident, if there is one.
+    pub(crate) fn plan_like(
+        &self,
+        likeness: &Likeness,
+        own: IncidentId,
+        now: Timestamp,
+    ) -> Option<Arc<Plan>> {
+        self.lock().plan_like(likeness, own, now)
     }
 
     /// Whether it knows anything of a key.
@@ -308,7 +359,7 @@ impl Ledger {
                         return Ok(Asked::OtherKey(other));
                     }
                     if !state.has_room_for_key(now) {
-                        return Err(LedgerError::Full { what: "keys" });
+                        return Err(LedgerError::Full);
                     }
                     let sealed = Phase::Sealed { durable: false };
                     let entry = state.entry(about.content, sealed, now.max(about.not_after));
@@ -345,12 +396,16 @@ impl Ledger {
     }
 
     async fn write(&self, record: &Record) -> Result<(), LedgerError> {
-        let encoded = record.encode()?;
-        let ticket = match self.journal.submit(vec![encoded.clone()]) {
+        self.write_all(vec![record.encode()?]).await
+    }
+
+    /// All of them, or none.
+    async fn write_all(&self, encoded: Vec<quell_journal::Record>) -> Result<(), LedgerError> {
+        let ticket = match self.journal.submit(encoded.clone()) {
             Err(quell_journal::Error::Full { .. }) => {
                 // Memory holds nothing that was promised and is not on disk, so it agrees with the durable head.
                 self.journal.resume()?;
-                self.journal.submit(vec![encoded])?
+                self.journal.submit(encoded)?
             }
             other => other?,
         };
@@ -385,11 +440,23 @@ impl Ticket {
     ) -> Result<(), LedgerError> {
         let (key, about) = (self.key.clone(), self.about.clone());
         let record = Record::Intent { key, about, plan, step: step.clone(), undo, at: now };
-        self.ledger.write(&record).await?;
-        let mut state = self.ledger.lock();
-        state.begun(plan, step, undo);
-        if let Some(entry) = state.keys.get_mut(&self.key) {
-            entry.began_at = Some(now);
+        // A plan's first step takes it into the journal.
+        let first = self.ledger.lock().unused(&plan);
+        let planned =
+            first.map(|whole| Record::Planned { digest: plan, plan: Box::new((*whole).clone()), at: now });
+        let is_first = planned.is_some();
+        let records = planned.iter().chain([&record]).map(Record::encode).collect::<Result<_, _>>()?;
+        self.ledger.write_all(records).await?;
+        {
+            let mut state = self.ledger.lock();
+            state.begun(plan, step, undo, now);
+            if let Some(entry) = state.keys.get_mut(&self.key) {
+                entry.began_at = Some(now);
+            }
+        }
+        if is_first {
+            // Without an error of its own: what is left behind the next start takes away.
+            let _ = self.ledger.remove(vec![plan]).await;
         }
         Ok(())
     }

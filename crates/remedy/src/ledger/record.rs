@@ -14,7 +14,7 @@ const KIND: u16 = 1;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum Record {
-    /// A plan was made here.
+    /// A plan of this agent begins: the intent of its first step follows.
     Planned { digest: Digest, plan: Box<Plan>, at: Timestamp },
     /// From here on the key may have taken effect.
     Intent { key: StepKey, about: About, plan: Digest, step: StepName, undo: bool, at: Timestamp },

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use quell_incident::contract::StepOutcome;
 use quell_incident::ids::{Digest, FencingToken, StepName};
-use quell_incident::{Plan, StepKey, TargetName};
+use quell_incident::{IncidentId, Plan, StepKey, TargetName};
 use tokio::sync::watch;
 
 use super::LedgerSettings;
@@ -41,8 +41,13 @@ struct Planned {
     plan: Arc<Plan>,
     /// The steps that were begun.
     begun: BTreeSet<StepName>,
+    /// Whether it stands in the journal, as those do that have begun, or in a file of its own.
+    in_journal: bool,
     keep_until: Timestamp,
 }
+
+/// What makes two plans the same for people: one runbook, as it is written, on the same targets.
+pub(crate) type Likeness = (Digest, Vec<TargetName>);
 
 pub(crate) struct State {
     pub(crate) keys: HashMap<StepKey, Entry>,
@@ -50,21 +55,33 @@ pub(crate) struct State {
     tries: HashMap<(Digest, u32), StepKey>,
     tokens: HashMap<TargetName, FencingToken>,
     plans: HashMap<Digest, Planned>,
+    /// Those that have not begun, from the oldest to the youngest.
+    unused: BTreeSet<(Timestamp, Digest)>,
+    /// The youngest of each kind.
+    alike: HashMap<Likeness, Arc<Plan>>,
     settings: LedgerSettings,
 }
 
 impl State {
     pub(crate) fn new(settings: LedgerSettings) -> Self {
-        Self { keys: HashMap::new(), tries: HashMap::new(), tokens: HashMap::new(), plans: HashMap::new(), settings }
+        Self {
+            keys: HashMap::new(),
+            tries: HashMap::new(),
+            tokens: HashMap::new(),
+            plans: HashMap::new(),
+            unused: BTreeSet::new(),
+            alike: HashMap::new(),
+            settings,
+        }
     }
 
     /// Takes up a record that was read back. A key with an intent and no outcome is left as lost.
     pub(crate) fn replay(&mut self, record: Record) {
         match record {
-            Record::Planned { digest, plan, at } => self.planned(digest, Arc::new(*plan), at),
+            Record::Planned { digest, plan, at } => self.in_journal(digest, Arc::new(*plan), at),
             Record::Intent { key, about, plan, step, undo, at } => {
                 self.see_token(&about.target, about.token);
-                self.begun(plan, &step, undo);
+                self.begun(plan, &step, undo, at);
                 let entry = self.entry(about.content, Phase::Lost, at.max(about.not_after));
                 self.remember(key, Entry { began_at: Some(at), ..entry });
             }
@@ -101,19 +118,63 @@ impl State {
         Entry { content, phase, began_at: None, keep_until: later(last_at, self.settings.keep) }
     }
 
-    pub(crate) fn planned(&mut self, digest: Digest, plan: Arc<Plan>, at: Timestamp) {
+    fn in_journal(&mut self, digest: Digest, plan: Arc<Plan>, at: Timestamp) {
         let keep_until = later(at.max(plan.valid_until), self.settings.keep);
-        self.plans.entry(digest).or_insert(Planned { plan, begun: BTreeSet::new(), keep_until });
+        let planned = Planned { plan, begun: BTreeSet::new(), in_journal: true, keep_until };
+        // Two steps that were the first at once have both brought it.
+        self.plans.entry(digest).or_insert(planned);
+    }
+
+    /// Takes up a plan that has not begun; returns those that it takes the place of.
+    pub(crate) fn unused_plan(&mut self, digest: Digest, plan: Arc<Plan>) -> Vec<Digest> {
+        if let Some(known) = self.plans.get(&digest) {
+            // Of one that has begun a file was left behind.
+            return if known.in_journal { vec![digest] } else { Vec::new() };
+        }
+        self.alike.insert(likeness(&plan), Arc::clone(&plan));
+        self.unused.insert((plan.made_at, digest));
+        let keep_until = later(plan.valid_until, self.settings.keep_unused);
+        self.plans.insert(digest, Planned { plan, begun: BTreeSet::new(), in_journal: false, keep_until });
+        let superfluous = self.unused.len().saturating_sub(self.settings.unused_plans_max);
+        let oldest: Vec<_> = (0..superfluous).filter_map(|_| self.unused.pop_first()).collect();
+        oldest
+            .into_iter()
+            .map(|(_, digest)| {
+                self.plans.remove(&digest);
+                digest
+            })
+            .collect()
+    }
+
+    /// The plan, if it has not begun.
+    pub(crate) fn unused(&self, digest: &Digest) -> Option<Arc<Plan>> {
+        self.plans.get(digest).filter(|planned| !planned.in_journal).map(|planned| Arc::clone(&planned.plan))
+    }
+
+    /// An open plan like it that was made for another incident.
+    pub(crate) fn plan_like(
+        &self,
+        likeness: &Likeness,
+        own: IncidentId,
+        now: Timestamp,
+    ) -> Option<Arc<Plan>> {
+        let open = self.alike.get(likeness).filter(|plan| plan.valid_until >= now);
+        open.filter(|plan| plan.incident_id != own).cloned()
     }
 
     pub(crate) fn plan(&self, digest: &Digest) -> Option<Arc<Plan>> {
         self.plans.get(digest).map(|planned| Arc::clone(&planned.plan))
     }
 
-    pub(crate) fn begun(&mut self, plan: Digest, step: &StepName, undo: bool) {
-        if let Some(planned) = self.plans.get_mut(&plan)
-            && !undo
-        {
+    pub(crate) fn begun(&mut self, plan: Digest, step: &StepName, undo: bool, at: Timestamp) {
+        let keep = self.settings.keep;
+        let Some(planned) = self.plans.get_mut(&plan) else { return };
+        if !planned.in_journal {
+            planned.in_journal = true;
+            self.unused.remove(&(planned.plan.made_at, plan));
+        }
+        planned.keep_until = planned.keep_until.max(later(at.max(planned.plan.valid_until), keep));
+        if !undo {
             planned.begun.insert(step.clone());
         }
     }
@@ -139,25 +200,36 @@ impl State {
     /// Whether there is room for another key, after forgetting what is old enough.
     pub(crate) fn has_room_for_key(&mut self, now: Timestamp) -> bool {
         if self.keys.len() >= self.settings.keys_max {
-            self.forget(now);
+            self.forget_keys(now);
         }
         self.keys.len() < self.settings.keys_max
     }
 
-    /// Whether there is room for another plan, after forgetting what is old enough.
-    pub(crate) fn has_room_for_plan(&mut self, now: Timestamp) -> bool {
-        if self.plans.len() >= self.settings.plans_max {
-            self.forget(now);
-        }
-        self.plans.len() < self.settings.plans_max
+    /// Forgets keys and plans whose time is over. A forgotten key cannot start again: its not-after has long passed.
+    /// Returns the plans that have files.
+    pub(crate) fn forget(&mut self, now: Timestamp) -> Vec<Digest> {
+        self.forget_keys(now);
+        self.alike.retain(|_, plan| plan.valid_until >= now);
+        let mut over = Vec::new();
+        let unused = &mut self.unused;
+        self.plans.retain(|digest, planned| {
+            if planned.keep_until <= now && !planned.in_journal {
+                unused.remove(&(planned.plan.made_at, *digest));
+                over.push(*digest);
+            }
+            planned.keep_until > now
+        });
+        over
     }
 
-    /// Forgets keys and plans whose time is over. A forgotten key cannot start again: its not-after has long passed.
-    pub(crate) fn forget(&mut self, now: Timestamp) {
+    fn forget_keys(&mut self, now: Timestamp) {
         self.keys.retain(|_, entry| matches!(entry.phase, Phase::Running(_)) || entry.keep_until > now);
         self.tries.retain(|_, key| self.keys.contains_key(key));
-        self.plans.retain(|_, planned| planned.keep_until > now);
     }
+}
+
+fn likeness(plan: &Plan) -> Likeness {
+    (plan.runbook_digest, plan.steps.iter().map(|step| step.target.clone()).collect())
 }
 
 fn later(at: Timestamp, by: SignedDuration) -> Timestamp {

@@ -222,6 +222,7 @@ pub(crate) fn plan_request(cause: &str, service: &str) -> PlanRequest {
         report: Some(report(cause, 0.9, subject(service))),
         exclude: Vec::new(),
         runbook: None,
+        despite: Vec::new(),
     }
 }
 
@@ -232,7 +233,7 @@ pub(crate) fn runbook(name: &str) -> RunbookName {
 pub(crate) async fn plan(agent: &Agent, request: &PlanRequest) -> Plan {
     match agent.plan(request).await.unwrap() {
         PlanAnswer::Plan { plan } => *plan,
-        PlanAnswer::NoPlan { why } => panic!("no plan: {why}"),
+        other => panic!("no plan: {other:?}"),
     }
 }
 

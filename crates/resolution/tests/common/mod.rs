@@ -109,9 +109,17 @@ impl Asker {
     }
 
     pub(crate) async fn plan(&self, request: &PlanRequest) -> Plan {
-        match self.ask("plan", request).await.unwrap() {
-            PlanAnswer::Plan { plan } => *plan,
-            PlanAnswer::NoPlan { why } => panic!("no plan: {why}"),
+        let mut request = request.clone();
+        loop {
+            match self.ask("plan", &request).await.unwrap() {
+                PlanAnswer::Plan { plan } => return *plan,
+                // As the coordinator does when the other incident is over.
+                PlanAnswer::Taken { incident_id, .. } => {
+                    assert!(!request.despite.contains(&incident_id), "{incident_id} counts all the same");
+                    request.despite.push(incident_id);
+                }
+                PlanAnswer::NoPlan { why } => panic!("no plan: {why}"),
+            }
         }
     }
 
@@ -196,6 +204,7 @@ pub(crate) fn plan_request(cause: &str, subject: Subject) -> PlanRequest {
         }),
         exclude: Vec::new(),
         runbook: None,
+        despite: Vec::new(),
     }
 }
 
