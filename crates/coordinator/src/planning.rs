@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use quell_incident::contract::{PlanAnswer, PlanRequest};
 use quell_incident::workflow;
-use quell_incident::{Incident, IncidentId, RunbookName};
+use quell_incident::{Incident, IncidentId};
 use tokio::time::sleep;
 use tracing::info;
 
@@ -28,9 +28,9 @@ pub(crate) async fn ask(
     let (mut key, mut request) = (key.to_owned(), request.clone());
     loop {
         let answer = agents.plan(&key, &request, within, site.now()).await?;
-        let PlanAnswer::Taken { incident_id, runbook, .. } = &answer else { return Ok(answer) };
+        let PlanAnswer::Taken { incident_id, .. } = &answer else { return Ok(answer) };
         let again = request.despite.contains(incident_id) || request.despite.len() >= DESPITE_MAX;
-        if again || is_waited_for(site, incident, *incident_id, runbook).await {
+        if again || is_waited_for(site, incident, *incident_id).await {
             return Ok(answer);
         }
         info!(incident_id = %incident.id, other = %incident_id, "its open plan does not count, asking for one all the same");
@@ -44,20 +44,19 @@ pub(crate) async fn wait(
     site: &Site,
     incident: &Incident,
     other: IncidentId,
-    runbook: &RunbookName,
     until: Timestamp,
 ) {
     loop {
         sleep(site.settings().policy.hold_look_again.unsigned_abs().max(Duration::from_millis(20))).await;
-        if site.now() > until || !is_waited_for(site, incident, other, runbook).await {
+        if site.now() > until || !is_waited_for(site, incident, other).await {
             return;
         }
     }
 }
 
-async fn is_waited_for(site: &Site, own: &Incident, other: IncidentId, runbook: &RunbookName) -> bool {
+async fn is_waited_for(site: &Site, own: &Incident, other: IncidentId) -> bool {
     match site.store.incident(other).await {
-        Ok(Some(other)) => workflow::waits_for(own, &other, runbook, &site.settings().policy),
+        Ok(Some(other)) => workflow::waits_for(own, &other, &site.settings().policy),
         Ok(None) => false,
         // Not known now: the next look tells.
         Err(_) => true,

@@ -413,9 +413,7 @@ impl Runner {
             self.site.faults.reach("coordinator.plan.after").await;
             self.count(&answer);
             let taken = match &answer {
-                Ok(PlanAnswer::Taken { incident_id, runbook, until, .. }) => {
-                    Some((*incident_id, runbook.clone(), *until))
-                }
+                Ok(PlanAnswer::Taken { incident_id, until, .. }) => Some((*incident_id, *until)),
                 _ => None,
             };
             let task = task.clone();
@@ -424,8 +422,8 @@ impl Runner {
                 Err(error) => failed(task, &error),
             };
             self.tell(holder, incident.id, input, "resolution").await;
-            let Some((other, runbook, until)) = taken else { return };
-            planning::wait(&self.site, incident, other, &runbook, until).await;
+            let Some((other, until)) = taken else { return };
+            planning::wait(&self.site, incident, other, until).await;
             // A question of its own: the answer to the last one was that there is nothing yet.
             key = format!("{}/{}", duty.key, self.site.ids.new_id());
             within = self.site.settings().policy.planning.unsigned_abs();
