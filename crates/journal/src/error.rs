@@ -83,7 +83,7 @@ pub enum Error {
         segment: u64,
     },
     /// Stored bytes are not what was acknowledged; nothing was changed.
-    #[error("journal is damaged: {0}; nothing was changed")]
+    #[error("journal is damaged: {0}")]
     Corrupt(Damage),
     /// The file that should hold a sequence is not there.
     #[error(
