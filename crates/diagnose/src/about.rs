@@ -60,7 +60,7 @@ fn belongs_to_object(metric: &str, name: &str) -> bool {
         }
         "service" => metric.starts_with("kube_service_"),
         "endpoint" => metric.starts_with("kube_endpoint"),
-        "node" => true,
+        "node" => metric.starts_with("kube_node_") || metric == "kube_pod_info",
         _ => false,
     }
 }
