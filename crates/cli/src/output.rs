@@ -249,11 +249,11 @@ fn is_harmful(character: char) -> bool {
     if is_selector || is_filler || character.is_control() {
         return true;
     }
+    if character.is_ascii() || (character.is_whitespace() && !matches!(character, '\u{2028}' | '\u{2029}')) {
+        return false;
+    }
     // A letter before it, since a mark that stands alone is escaped although it is seen.
-    character != ' '
-        && !character.is_whitespace()
-        && ['a', character].iter().collect::<String>().escape_debug().count() > 3
-        || matches!(character, '\u{2028}' | '\u{2029}')
+    ['a', character].iter().collect::<String>().escape_debug().count() > 2
 }
 
 /// Text for a terminal, on one line: blanks become spaces, harmful characters go.

@@ -186,9 +186,11 @@ fn colour(rest: &str) -> Option<&str> {
 
 /// By what the standard library escapes behind a letter, where a combining mark is seen; selectors of variants and tags are not.
 fn is_seen(character: char) -> bool {
+    if character.is_ascii() {
+        return !character.is_ascii_control();
+    }
     let is_hidden = matches!(character, '\u{fe00}'..='\u{fe0f}' | '\u{e0000}'..='\u{e0fff}');
-    let quoted = matches!(character, '"' | '\'' | '\\');
-    !is_hidden && (quoted || ['a', character].iter().collect::<String>().escape_debug().count() == 2)
+    !is_hidden && ['a', character].iter().collect::<String>().escape_debug().count() == 2
 }
 
 #[cfg(test)]

@@ -208,8 +208,9 @@ fn of_token(token: &Token<'_>, is_first: bool, only_numbers: bool) -> Option<&'s
         // PostgreSQL's ordinary messages.
         return Some(INFO);
     }
-    if is_upper(bare) || is_first || (word.ends_with(':') && bare == last) {
-        return of_word(bare);
+    let is_written_like_one = is_upper(bare) || is_first || (word.ends_with(':') && bare == last);
+    if is_written_like_one && let Some(level) = of_word(bare) {
+        return Some(level);
     }
     if is_upper(last) && word.ends_with(':') {
         return of_word(last);

@@ -115,6 +115,7 @@ pub(super) const INSTANCE: &[&str] = &[
     "host.name",
     "host.hostname",
     "resource.attributes.host.name",
+    "attributes.host.name",
     "node",
     "node_name",
     "k8s.node.name",

@@ -82,7 +82,7 @@ pub(super) fn of_line<'a>(line: &'a str, missing: &Missing) -> Option<(Timestamp
         if let Some((at, after)) = leading(rest, missing) {
             return Some((at, without(line, start, after)));
         }
-        let word = rest.find(char::is_whitespace)?;
+        let Some(word) = rest.find(char::is_whitespace) else { break };
         let next = rest.get(word..)?;
         start += word + next.len() - next.trim_start_matches(opens).len();
     }
