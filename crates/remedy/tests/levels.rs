@@ -19,7 +19,7 @@ fn with(target: &KeyValueTarget, inventory: &str, runbook: &str) -> Knowledge {
     Knowledge { inventory, runbooks, actions, ..knowledge(target, switched_on()) }
 }
 
-async fn refusal(agent: &Agent, request: quell_incident::contract::StepRequest) -> String {
+async fn refusal(agent: &std::sync::Arc<Agent>, request: quell_incident::contract::StepRequest) -> String {
     match agent.execute(request).await.outcome {
         StepOutcome::Refused { why } => why,
         other => panic!("not refused: {other:?}"),
