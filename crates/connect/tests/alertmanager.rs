@@ -150,13 +150,15 @@ async fn groups_say_which_intervals_mute_them_where_they_say_anything() {
     let fake = Fake::saying(200, include_str!("fixtures/alertmanager-v2-alert-groups.json")).await;
     let client = AlertmanagerClient::new(fake.access().with_tenant(Some("shop")).unwrap());
     let old = client.groups_named(&[], &context()).await.unwrap();
-    assert_eq!(fake.asked(), ["/api/v2/alerts/groups?active=true&silenced=true&inhibited=true&muted=true of shop"]);
+    assert_eq!(
+        fake.asked(),
+        ["/api/v2/alerts/groups?active=true&silenced=true&inhibited=true&muted=true of shop"]
+    );
     assert_eq!((old.len(), &old[0]), (3, &grouped("4fbce442ddbd975b", "hook", None)));
 
     // As 0.28 says it.
     let alert = |fingerprint: &str, muted_by: &[&str]| {
-        let status =
-            json!({"inhibitedBy": [], "mutedBy": muted_by, "silencedBy": [], "state": "suppressed"});
+        let status = json!({"inhibitedBy": [], "mutedBy": muted_by, "silencedBy": [], "state": "suppressed"});
         json!({"fingerprint": fingerprint, "status": status})
     };
     let body = json!([

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use quell_a2a::{A2aError, Client, ClientError, ErrorKind, Message, Part, PartContent, Task, TaskState};
 use quell_incident::contract::{
-    DiagnoseRequest, Introduced, Introduction, PlanAnswer, PlanRequest, ProbeAnswer, StepAnswer, StepRequest, VerificationReport,
-    VerifyRequest,
+    DiagnoseRequest, Introduced, Introduction, PlanAnswer, PlanRequest, ProbeAnswer, StepAnswer, StepRequest,
+    VerificationReport, VerifyRequest,
 };
 use quell_incident::document::{self, Document};
 use quell_incident::ids::Digest;

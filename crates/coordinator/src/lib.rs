@@ -279,8 +279,12 @@ pub fn endpoints() -> Result<[Vec<Endpoint>; 2], A2aError> {
         let needs = if path.starts_with(quell_a2a::CALLS) { "read, operate or approve" } else { open() };
         Endpoint { method: ::http::Method::POST, path, needs, takes: Takes::Grpc }
     };
-    let live =
-        Endpoint { method: ::http::Method::GET, path: "/live".to_owned(), needs: open(), takes: Takes::Nothing };
+    let live = Endpoint {
+        method: ::http::Method::GET,
+        path: "/live".to_owned(),
+        needs: open(),
+        takes: Takes::Nothing,
+    };
     let mut http = http::endpoints();
     http.push(card.clone());
     Ok([http, [live, card].into_iter().chain(quell_a2a::calls()?.into_iter().map(call)).collect()])

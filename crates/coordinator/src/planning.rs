@@ -40,12 +40,7 @@ pub(crate) async fn ask(
 }
 
 /// Waits until there may be something else to do than to wait for the other incident: at least one pause between two looks.
-pub(crate) async fn wait(
-    site: &Site,
-    incident: &Incident,
-    other: IncidentId,
-    until: Timestamp,
-) {
+pub(crate) async fn wait(site: &Site, incident: &Incident, other: IncidentId, until: Timestamp) {
     loop {
         sleep(site.settings().policy.hold_look_again.unsigned_abs().max(Duration::from_millis(20))).await;
         if site.now() > until || !is_waited_for(site, incident, other).await {

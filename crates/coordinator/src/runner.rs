@@ -385,7 +385,9 @@ impl Runner {
                         self.probe(holder, incident, &request).await;
                     }
                     Ok(request) => self.step(holder, incident, &request).await,
-                    Err(error) => error!(incident_id = %id, %error, "a step cannot be permitted, trying again"),
+                    Err(error) => {
+                        error!(incident_id = %id, %error, "a step cannot be permitted, trying again")
+                    }
                 }
             }
             DutyKind::Verify(request) => loop {

@@ -7,7 +7,9 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde_json::Value;
 
-use crate::contract::{DiagnoseRequest, Introduction, PlanRequest, StepRequest, VerificationReport, VerifyRequest};
+use crate::contract::{
+    DiagnoseRequest, Introduction, PlanRequest, StepRequest, VerificationReport, VerifyRequest,
+};
 use crate::report::{REPORT_SCHEMA, Report};
 
 /// A `T` that is read from a JSON object only. Serde reads a struct from an array as well, by the order of its fields: a list would be

@@ -359,7 +359,11 @@ mod tests {
                 all(&format!("2/{short}/{step}")),
                 format!("{short}/{step}/31"),
             ] {
-                assert_eq!(StepKey::declared(&odd).unwrap().numbers(incident, &plan, &step, false), None, "{odd}");
+                assert_eq!(
+                    StepKey::declared(&odd).unwrap().numbers(incident, &plan, &step, false),
+                    None,
+                    "{odd}"
+                );
             }
         }
     }

@@ -64,7 +64,8 @@ impl Plan {
     /// The last moment at which a step of it may start once it has begun: what its dry run showed grows old also then. There is room for
     /// two tries of every step and for gates that close in between.
     pub fn steps_until(&self) -> Timestamp {
-        let steps = self.steps.iter().fold(SignedDuration::ZERO, |sum, step| sum.saturating_add(step.timeout));
+        let steps =
+            self.steps.iter().fold(SignedDuration::ZERO, |sum, step| sum.saturating_add(step.timeout));
         let room = steps.saturating_mul(2).saturating_add(OVERRUN);
         self.valid_until.checked_add(room).unwrap_or(Timestamp::MAX)
     }

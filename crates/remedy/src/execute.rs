@@ -256,7 +256,8 @@ impl Agent {
                 return unknown("this key came with another step before; a key stands for one step");
             }
             Begin::OtherKey(key) => {
-                let why = format!("this try of the step was asked for as {key}; a try is begun under one key");
+                let why =
+                    format!("this try of the step was asked for as {key}; a try is begun under one key");
                 return StepOutcome::Refused { why };
             }
             Begin::Full => {

@@ -102,7 +102,10 @@ async fn a_permit_for_anything_else_does_nothing_and_leaves_no_trace() {
     for (field, request) in refused {
         let (outcome, verdict) = site.says(request).await;
         let wanted = format!("they differ in `{field}`");
-        assert!(matches!(&outcome, StepOutcome::Refused { why } if why.contains(&wanted)), "{field}: {outcome:?}");
+        assert!(
+            matches!(&outcome, StepOutcome::Refused { why } if why.contains(&wanted)),
+            "{field}: {outcome:?}"
+        );
         // To a question it is a permit for another skill, whatever else is wrong.
         assert!(matches!(&verdict, ProbeVerdict::CannotTell { .. }), "{field}: {verdict:?}");
     }
@@ -127,11 +130,19 @@ async fn a_signature_is_of_the_coordinators_key_over_every_byte() {
         .map(|(field, permit)| (field, with(&|signed| signed.permit = permit.clone()), "signature"))
         .collect();
     refused.extend([
-        ("approvals", with(&|one| one.permit.approvals.push(approval(site.plan.digest().unwrap()))), "signature"),
+        (
+            "approvals",
+            with(&|one| one.permit.approvals.push(approval(site.plan.digest().unwrap()))),
+            "signature",
+        ),
         ("none", with(&|one| one.signature = String::new()), "signature"),
         ("no key", with(&|one| one.public_key = "00".to_owned()), "signature"),
         ("its key", with(&|one| one.public_key = other_key().public().to_string()), "signature"),
-        ("another key", signed(fitting.clone(), site.permit(0, "k1"), &other_key()), "coordinator_public_keys"),
+        (
+            "another key",
+            signed(fitting.clone(), site.permit(0, "k1"), &other_key()),
+            "coordinator_public_keys",
+        ),
         ("no permit", StepRequest { permit: None, ..fitting.clone() }, "carries no permit"),
     ]);
     for at in 0..64 {
@@ -142,8 +153,14 @@ async fn a_signature_is_of_the_coordinators_key_over_every_byte() {
     }
     for (what, request, wanted) in refused {
         let (outcome, verdict) = site.says(request).await;
-        assert!(matches!(&outcome, StepOutcome::Refused { why } if why.contains(wanted)), "{what}: {outcome:?}");
-        assert!(matches!(&verdict, ProbeVerdict::CannotTell { why } if why.contains(wanted)), "{what}: {verdict:?}");
+        assert!(
+            matches!(&outcome, StepOutcome::Refused { why } if why.contains(wanted)),
+            "{what}: {outcome:?}"
+        );
+        assert!(
+            matches!(&verdict, ProbeVerdict::CannotTell { why } if why.contains(wanted)),
+            "{what}: {verdict:?}"
+        );
     }
     assert_eq!(site.agent.ledger().sizes().0, 0);
     assert!(site.target.effects().is_empty());
@@ -158,9 +175,15 @@ async fn a_permit_is_worth_nothing_after_its_time() {
     let question = signed(question, permit, &permit_key());
     site.clock.advance(91);
     let outcome = site.agent.execute(step).await.outcome;
-    assert!(matches!(&outcome, StepOutcome::Refused { why } if why.contains("not to begin after")), "{outcome:?}");
+    assert!(
+        matches!(&outcome, StepOutcome::Refused { why } if why.contains("not to begin after")),
+        "{outcome:?}"
+    );
     let verdict = site.agent.probe(question).await.verdict;
-    assert!(matches!(&verdict, ProbeVerdict::CannotTell { why } if why.contains("not to begin after")), "{verdict:?}");
+    assert!(
+        matches!(&verdict, ProbeVerdict::CannotTell { why } if why.contains("not to begin after")),
+        "{verdict:?}"
+    );
 }
 
 #[tokio::test]
@@ -214,7 +237,10 @@ async fn a_plan_that_has_begun_still_grows_old() {
     let left = site.plan.steps_until().duration_since(site.clock.now()).as_secs();
     site.clock.advance(left + 1);
     let outcome = site.agent.execute(site.request(1, "k2")).await.outcome;
-    assert!(matches!(&outcome, StepOutcome::Refused { why } if why.contains("has begun, and no further")), "{outcome:?}");
+    assert!(
+        matches!(&outcome, StepOutcome::Refused { why } if why.contains("has begun, and no further")),
+        "{outcome:?}"
+    );
     // What was done is taken back however old it is.
     let outcome = site.agent.execute(undo_of(site.request(0, "k3"))).await.outcome;
     assert!(matches!(outcome, StepOutcome::Done { .. }), "{outcome:?}");
@@ -233,11 +259,15 @@ async fn a_probe_of_a_plan_that_is_not_known_here_poisons_no_target() {
 }
 
 fn pinned(site: &Site, file: &Path) -> Knowledge {
-    Knowledge { coordinator: CoordinatorKeys::pinned(file).unwrap(), ..knowledge(&site.target, switched_on()) }
+    Knowledge {
+        coordinator: CoordinatorKeys::pinned(file).unwrap(),
+        ..knowledge(&site.target, switched_on())
+    }
 }
 
 #[tokio::test]
-async fn the_first_coordinator_is_pinned_over_restarts_and_another_is_refused_by_the_name_of_what_to_change() {
+async fn the_first_coordinator_is_pinned_over_restarts_and_another_is_refused_by_the_name_of_what_to_change()
+{
     let site = site().await;
     let file = site.folder.path().join("coordinator.pub");
     site.agent.replace_knowledge(pinned(&site, &file));
@@ -281,7 +311,9 @@ async fn a_key_is_exchanged_by_listing_the_new_one_beside_the_old_one() {
         signed(request, permit, key)
     };
     for (number, (keys, old_counts, new_counts)) in
-        [(vec![old], true, false), (vec![old, new], true, true), (vec![new], false, true)].into_iter().enumerate()
+        [(vec![old], true, false), (vec![old, new], true, true), (vec![new], false, true)]
+            .into_iter()
+            .enumerate()
     {
         let coordinator = CoordinatorKeys::listed(keys);
         site.agent.replace_knowledge(Knowledge { coordinator, ..knowledge(&site.target, switched_on()) });

@@ -89,7 +89,10 @@ fn run(acts: &[Act]) -> Result<(), TestCaseError> {
                     let acted = target.effects().len() > before;
                     let seen = highest.get(&on).copied().unwrap_or(0);
                     prop_assert!(!(acted && (late || *token < seen)), "{act:?} acted: {outcome:?}");
-                    prop_assert!(!(acted && settled.contains(&(*key, *step, *undo))), "{act:?} acted on a settled key");
+                    prop_assert!(
+                        !(acted && settled.contains(&(*key, *step, *undo))),
+                        "{act:?} acted on a settled key"
+                    );
                     prop_assert!(!(acted && matches!(outcome, StepOutcome::Refused { .. })), "{outcome:?}");
                     if acted {
                         highest.insert(on, seen.max(*token));

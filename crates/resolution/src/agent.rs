@@ -10,7 +10,8 @@ use http::HeaderMap;
 use quell_a2a::{A2aError, Access, Authenticate, Caller, ErrorKind, ServerOptions, TaskManager, TaskOptions};
 use quell_remedy::{Agent, FaultHook, Ledger, LedgerSettings, PlanSettings};
 use quell_service::{
-    AuthError, Clock, Config, Door, Exit, FaultPoints, IdSource, Scope, ServeOptions, ServeReport, TokenTable, bind,
+    AuthError, Clock, Config, Door, Exit, FaultPoints, IdSource, Scope, ServeOptions, ServeReport,
+    TokenTable, bind,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};

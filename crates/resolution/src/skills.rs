@@ -5,7 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use async_trait::async_trait;
 use quell_a2a::{A2aError, Message, Outcome, Skill, SkillError, Work};
 use quell_incident::contract::{
-    Introduced, Introduction, PlanAnswer, PlanRequest, ProbeVerdict, StepOutcome, StepRequest, Verdict, VerifyRequest,
+    Introduced, Introduction, PlanAnswer, PlanRequest, ProbeVerdict, StepOutcome, StepRequest, Verdict,
+    VerifyRequest,
 };
 use quell_incident::document::{self, Document};
 use quell_remedy::{Agent, verify};
@@ -192,9 +193,9 @@ fn read<T: Document>(message: &Message) -> Result<T, A2aError> {
 /// The key by which a coordinator introduces itself.
 fn introduced(message: &Message) -> Result<PublicKey, A2aError> {
     let Introduction { public_key, .. } = read(message)?;
-    public_key.parse().map_err(|error: NotAKey| {
-        A2aError::invalid("message.parts.data.public_key", error.to_string())
-    })
+    public_key
+        .parse()
+        .map_err(|error: NotAKey| A2aError::invalid("message.parts.data.public_key", error.to_string()))
 }
 
 fn data<T: Serialize>(name: &str, answer: &T) -> Result<Outcome, SkillError> {

@@ -6,9 +6,7 @@ mod common;
 use common::*;
 use quell_a2a::{ClientOptions, fetch_card};
 use quell_incident::PermittedSkill;
-use quell_incident::contract::{
-    Introduced, PlanAnswer, ProbeAnswer, ProbeVerdict, StepAnswer, StepOutcome,
-};
+use quell_incident::contract::{Introduced, PlanAnswer, ProbeAnswer, ProbeVerdict, StepAnswer, StepOutcome};
 use quell_incident::incident::Approval;
 use quell_resolution::{LEDGER_EXTENSION, Setup, StartError, start};
 use quell_service::config::{Scope, TokenEntry};

@@ -741,11 +741,8 @@ async fn three_hundred_alerts_with_one_cause_get_one_plan() {
         })
         .serve()
         .await;
-    let options = Options {
-        automatic: false,
-        parts: vec![Part::Resolution, Part::Coordinator],
-        ..Options::default()
-    };
+    let options =
+        Options { automatic: false, parts: vec![Part::Resolution, Part::Coordinator], ..Options::default() };
     let site = Sandbox::start(options.agent_at(Part::Diagnostic, diagnostic.address)).await.unwrap();
     let alert = |number: usize, status: &str| {
         let labels = json!({"alertname": format!("Slow{number}"), "severity": "critical", "instance": format!("host-{number}:1")});

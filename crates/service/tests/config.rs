@@ -388,15 +388,20 @@ fn each_agent_has_a_credential_of_its_own() {
         "`agents.resolution.token`: is the token of `agents.diagnostic.token` too; give each agent one of its own"
     );
     assert!(
-        refused("", &[("QUELL_DIAGNOSTIC_TOKEN", "one-and-the-same"), ("QUELL_RESOLUTION_TOKEN", "one-and-the-same")])
-            .starts_with("`agents.resolution.token`")
+        refused(
+            "",
+            &[("QUELL_DIAGNOSTIC_TOKEN", "one-and-the-same"), ("QUELL_RESOLUTION_TOKEN", "one-and-the-same")]
+        )
+        .starts_with("`agents.resolution.token`")
     );
     let entry = "tokens: [{name: coordinator, token: one-and-the-same, scopes: [agent]}]";
     assert_eq!(
         refused(&format!("diagnostic: {{{entry}}}\nresolution: {{{entry}}}\n"), &[]),
         "`resolution.tokens[0].token`: is a token of `diagnostic.tokens` too; give each agent one of its own"
     );
-    let apart = load("agents: {diagnostic: {token: the-first-one}, resolution: {token: the-other-one}}\n", &[]).unwrap();
+    let apart =
+        load("agents: {diagnostic: {token: the-first-one}, resolution: {token: the-other-one}}\n", &[])
+            .unwrap();
     assert_eq!(apart.agents.resolution.token.unwrap().expose(), "the-other-one");
     for key in ["", "00", &"0".repeat(63), &"g".repeat(64)] {
         let text = format!("agents: {{resolution: {{coordinator_public_keys: [\"{key}\"]}}}}\n");

@@ -27,11 +27,8 @@ pub struct Use {
 }
 
 /// The coordinator's permits, which the resolution agent checks.
-pub const PERMITS: Use = Use {
-    name: "permit",
-    signs: "permits",
-    made_by: "take the file away, and the next start makes one",
-};
+pub const PERMITS: Use =
+    Use { name: "permit", signs: "permits", made_by: "take the file away, and the next start makes one" };
 
 /// Signed notes of how far the coordinator's log went.
 pub const AUDIT_ANCHORS: Use =
@@ -295,7 +292,8 @@ mod tests {
         assert!(key.public().has_signed(b"text", &signature));
         assert!(!key.public().has_signed(b"texts", &signature));
         assert!(!SigningKey::generate().unwrap().public().has_signed(b"text", &signature));
-        for damaged in ["", "zz", &signature[2..], &signature.replacen(|_| true, "f", 1).to_uppercase()[..4]] {
+        for damaged in ["", "zz", &signature[2..], &signature.replacen(|_| true, "f", 1).to_uppercase()[..4]]
+        {
             assert!(!key.public().has_signed(b"text", damaged), "{damaged}");
         }
     }
@@ -319,7 +317,11 @@ mod tests {
         let (found, is_new) = SigningKey::read_or_make(&path, &HERE).unwrap();
         assert!(!is_new);
         assert_eq!(found.public(), made.public());
-        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "something was left behind");
+        assert_eq!(
+            std::fs::read_dir(path.parent().unwrap()).unwrap().count(),
+            1,
+            "something was left behind"
+        );
     }
 
     #[test]

@@ -38,7 +38,11 @@ const DIRECTIONS: &[Direction] = &[
         may_use: &["service", "web"],
         why: "the simulated world must not know who repairs it; its ports are served like any other",
     },
-    Direction { name: "store", may_use: &["incident", "journal", "sign"], why: "keeps incidents in a journal" },
+    Direction {
+        name: "store",
+        may_use: &["incident", "journal", "sign"],
+        why: "keeps incidents in a journal",
+    },
     Direction { name: "diagnose", may_use: &["incident"], why: "pure engines: evidence in, report out" },
     Direction {
         name: "remedy",

@@ -67,7 +67,9 @@ fn main() -> ExitCode {
         Task::Soak(args) => soak::run(&args),
         Task::Codegen(args) => codegen::run(&args),
         Task::CheckDeps => check_deps::run(),
-        Task::Deny => deny::run().map(|skipped| skipped.into_iter().for_each(|reason| println!("skipped: {reason}"))),
+        Task::Deny => {
+            deny::run().map(|skipped| skipped.into_iter().for_each(|reason| println!("skipped: {reason}")))
+        }
         Task::Bench(bench) => bench::run(&bench),
     };
     match done {

@@ -151,7 +151,9 @@ fn take<'a>(node: &'a Node, labels: &Labels, taken: &mut Vec<Route<'a>>) -> bool
 
 fn node(wire: WireRoute, parent: &Node, depth: usize, left: &mut usize) -> Result<Node, String> {
     if depth > DEPTH_MAX || *left == 0 {
-        return Err(format!("it has more than {ROUTES_MAX} routes, or they are nested deeper than {DEPTH_MAX}"));
+        return Err(format!(
+            "it has more than {ROUTES_MAX} routes, or they are nested deeper than {DEPTH_MAX}"
+        ));
     }
     *left -= 1;
     let span = |text: Option<String>, inherited: SignedDuration| match text {
@@ -205,7 +207,9 @@ impl Matcher {
 
 fn expression(text: &str) -> Result<Value, String> {
     let anchored = Regex::new(&format!("^(?:{text})$"));
-    anchored.map(Value::Expression).map_err(|error| format!("the expression `{text}` cannot be read: {error}"))
+    anchored
+        .map(Value::Expression)
+        .map_err(|error| format!("the expression `{text}` cannot be read: {error}"))
 }
 
 /// One matcher, or several as `{a="b",c=~"d"}` or `a="b",c=~"d"`.

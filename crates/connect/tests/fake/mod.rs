@@ -41,7 +41,8 @@ impl Fake {
                 let shown =
                     authorization.map_or_else(String::new, |value| format!(" {}", value.to_str().unwrap()));
                 let tenant = request.headers().get("x-scope-orgid");
-                let tenant = tenant.map_or_else(String::new, |name| format!(" of {}", name.to_str().unwrap()));
+                let tenant =
+                    tenant.map_or_else(String::new, |name| format!(" of {}", name.to_str().unwrap()));
                 seen.lock().unwrap().push(format!("{uri}{shown}{tenant}"));
                 answer(&uri)
             }

@@ -97,9 +97,10 @@ fn routes(enable_webhooks: bool) -> Routes<Web> {
         return routes;
     }
     // A slash at the end is a common slip in an address, and a 404 would lose alerts.
-    let routes = ["/webhooks/alertmanager", "/webhooks/alertmanager/"].into_iter().fold(routes, |routes, path| {
-        routes.with(Method::POST, path, webhook, Takes::AnyType, webhooks::alertmanager)
-    });
+    let routes =
+        ["/webhooks/alertmanager", "/webhooks/alertmanager/"].into_iter().fold(routes, |routes, path| {
+            routes.with(Method::POST, path, webhook, Takes::AnyType, webhooks::alertmanager)
+        });
     ["/webhook/alert", "/webhook/alert/"].into_iter().fold(routes, |routes, path| {
         routes.with(Method::POST, path, webhook, Takes::AnyType, webhooks::alert)
     })

@@ -121,7 +121,8 @@ impl Memory {
             Told::Always { after } => fired >= missed_after.saturating_add(after),
             Told::Open { after } => {
                 let open = self.open.get(&held.alert.fingerprint);
-                fired >= missed_after && open.is_some_and(|since| age(*since) >= missed_after.saturating_add(after))
+                fired >= missed_after
+                    && open.is_some_and(|since| age(*since) >= missed_after.saturating_add(after))
             }
             Told::Muted { .. } | Told::Unsaid => false,
         }

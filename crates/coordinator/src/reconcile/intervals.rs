@@ -53,9 +53,11 @@ impl Says {
     pub(super) fn told(&self, alert: &HeldAlert, receivers: &[String]) -> Told {
         let ours = |receiver: &str| receivers.is_empty() || receivers.iter().any(|name| name == receiver);
         let routes = self.status.as_ref().and_then(|status| status.routes.as_ref().ok());
-        let routes: Option<Vec<Route<'_>>> = routes
-            .map(|routes| routes.taken_by(&alert.labels).into_iter().filter(|route| ours(route.receiver)).collect());
-        let always = routes.iter().flatten().filter(|route| !route.has_intervals).map(|route| route.group_wait);
+        let routes: Option<Vec<Route<'_>>> = routes.map(|routes| {
+            routes.taken_by(&alert.labels).into_iter().filter(|route| ours(route.receiver)).collect()
+        });
+        let always =
+            routes.iter().flatten().filter(|route| !route.has_intervals).map(|route| route.group_wait);
         if let Some(after) = always.min() {
             return Told::Always { after };
         }
@@ -97,7 +99,9 @@ impl Told {
             (muted @ Self::Muted { .. }, _) | (_, muted @ Self::Muted { .. }) => muted,
             (Self::Open { after }, Self::Open { after: other }) => Self::Open { after: after.max(other) },
             (open @ Self::Open { .. }, _) | (_, open @ Self::Open { .. }) => open,
-            (Self::Always { after }, Self::Always { after: other }) => Self::Always { after: after.max(other) },
+            (Self::Always { after }, Self::Always { after: other }) => {
+                Self::Always { after: after.max(other) }
+            }
             (Self::Unsaid, _) | (_, Self::Unsaid) => Self::Unsaid,
         }
     }

@@ -29,12 +29,12 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use self::compare::{Limits, Listing, Memory, compare, receivers_of};
+#[cfg(test)]
+pub(crate) use self::intervals::Told;
 pub(crate) use self::metrics::ReconcileMetrics;
 use self::polling::Poller;
 #[cfg(test)]
 pub(crate) use self::reader::NoAnswer;
-#[cfg(test)]
-pub(crate) use self::intervals::Told;
 pub(crate) use self::reader::Reading;
 pub(crate) use self::reader::{AlertReader, Answer, Held};
 use self::repair::Repair;

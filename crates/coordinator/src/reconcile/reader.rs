@@ -11,7 +11,9 @@ use futures::StreamExt as _;
 use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use quell_connect::SourceError;
-use quell_connect::alertmanager::{AlertState, AlertmanagerClient, Grouped, HeldAlert, INTERVAL, Silence, Status};
+use quell_connect::alertmanager::{
+    AlertState, AlertmanagerClient, Grouped, HeldAlert, INTERVAL, Silence, Status,
+};
 use quell_incident::Untrusted;
 use quell_tool::CallContext;
 use tokio::sync::Mutex as AsyncMutex;
@@ -70,7 +72,10 @@ impl Reading {
         let kept_back = move |held: &Held| {
             held.alert.state != AlertState::Firing || held.told == Told::Unsaid || others(held)
         };
-        self.alerts.iter().filter(move |(_, held)| kept_back(held)).map(|(fingerprint, _)| fingerprint.as_str())
+        self.alerts
+            .iter()
+            .filter(move |(_, held)| kept_back(held))
+            .map(|(fingerprint, _)| fingerprint.as_str())
     }
 }
 

@@ -185,7 +185,10 @@ impl ReadAlerts for Alertmanager {
                 state,
                 processed: true,
             };
-            reading.alerts.insert(fingerprint, Held { alert: held, by: None, told: Told::Always { after: SignedDuration::ZERO } });
+            reading.alerts.insert(
+                fingerprint,
+                Held { alert: held, by: None, told: Told::Always { after: SignedDuration::ZERO } },
+            );
         }
         Ok(Arc::new(reading))
     }

@@ -222,7 +222,8 @@ impl Resolution {
             None => Some("carries no permit".to_owned()),
             Some(signed) => {
                 let bytes = signed.permit.signed_bytes().unwrap();
-                let fits = signed.permit.differs_in(request, skill).map(|field| format!("differs in {field}"));
+                let fits =
+                    signed.permit.differs_in(request, skill).map(|field| format!("differs in {field}"));
                 let signs = key.has_signed(&bytes, &signed.signature);
                 fits.or_else(|| (!signs).then(|| "has a signature that is wrong".to_owned()))
             }

@@ -135,7 +135,8 @@ impl SourceSettings {
         if let Some((url, Loki { token, username, password, tenant, selector, service_label, fields, .. })) =
             &self.loki
         {
-            let access = self.access(client, url, LOKI)?.with_tenant(tenant.as_deref()).map_err(wrong(LOKI))?;
+            let access =
+                self.access(client, url, LOKI)?.with_tenant(tenant.as_deref()).map_err(wrong(LOKI))?;
             let access = match token {
                 Some(token) => access.with_bearer(secret(token)),
                 None => basic(access, username.as_deref(), password.as_ref()),

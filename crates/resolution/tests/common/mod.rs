@@ -9,13 +9,13 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use quell_a2a::{Client, ClientOptions, Message, Part, TaskState};
 use quell_incident::contract::{
-    IncidentBrief, Introduced, Introduction, PlanAnswer, PlanRequest, ProbeAnswer, StepAnswer, StepOutcome, StepRequest, TargetLock,
-    Verdict, VerificationReport, VerifyRequest,
+    IncidentBrief, Introduced, Introduction, PlanAnswer, PlanRequest, ProbeAnswer, StepAnswer, StepOutcome,
+    StepRequest, TargetLock, Verdict, VerificationReport, VerifyRequest,
 };
 use quell_incident::ids::FencingToken;
+use quell_incident::incident::Approval;
 use quell_incident::plan::Undo;
 use quell_incident::report::{Claim, Hypothesis, REPORT_SCHEMA, Report, Subject};
-use quell_incident::incident::Approval;
 use quell_incident::{
     IncidentId, Labels, Permit, PermittedSkill, Plan, Priority, Severity, SignedPermit, StepKey,
 };

@@ -143,12 +143,15 @@ fn versions() -> Vec<(Programs, bool)> {
         println!("skipped: what a real Alertmanager keeps back: there is none");
     }
     if found.len() == 1 {
-        println!("skipped: what Alertmanager 0.28 keeps back: only one version is there; `cargo xtask test` fetches it on Debian 12");
+        println!(
+            "skipped: what Alertmanager 0.28 keeps back: only one version is there; `cargo xtask test` fetches it on Debian 12"
+        );
     }
     found
         .into_iter()
         .map(|programs| {
-            let output = std::process::Command::new(programs.alertmanager()).arg("--version").output().unwrap();
+            let output =
+                std::process::Command::new(programs.alertmanager()).arg("--version").output().unwrap();
             let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
             let version = said.split("version 0.").nth(1).unwrap_or_default();
             let minor: u32 = version.split('.').next().unwrap_or_default().parse().unwrap_or(0);

@@ -256,7 +256,10 @@ fn check_agents(config: &Config) -> Result<(), ConfigError> {
             let why = format!(
                 "expected {PUBLIC_KEY_DIGITS} hexadecimal digits, as `quell-coordinator --print-public-key` prints them"
             );
-            return Err(ConfigError::setting(format!("agents.resolution.coordinator_public_keys[{at}]"), why));
+            return Err(ConfigError::setting(
+                format!("agents.resolution.coordinator_public_keys[{at}]"),
+                why,
+            ));
         }
     }
     Ok(())

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use quell_store::audit::{self, KeyError, Anchor, AnchorError, AnchorFile, Anchors, Finding, PublicKey, SigningKey};
+use quell_store::audit::{
+    self, Anchor, AnchorError, AnchorFile, Anchors, Finding, KeyError, PublicKey, SigningKey,
+};
 use quell_store::{EmbeddedStore, IncidentStore};
 
 use crate::embedded::{fill, options, reopened};

@@ -50,7 +50,8 @@ fn fetch(scratch: &Path, folder: &Path) -> Result<()> {
         fs::create_dir_all(scratch.join(below))?;
     }
     let mirror = mirror().context("the system's sources name no mirror of bookworm")?;
-    let source = format!("Types: deb\nURIs: {mirror}\nSuites: trixie\nComponents: main\nSigned-By: {KEYRING}\n");
+    let source =
+        format!("Types: deb\nURIs: {mirror}\nSuites: trixie\nComponents: main\nSigned-By: {KEYRING}\n");
     fs::write(scratch.join("sources/trixie.sources"), source)?;
     let options = [
         "-oDir::Etc::sourcelist=/dev/null".to_owned(),

@@ -112,12 +112,7 @@ pub(super) fn evidence(case: &CaseText, rules: &RuleSet) -> Result<EvidenceSet, 
     let mut evidence = EvidenceSet::default();
     if !case.unavailable.contains(&SourceText::Metrics) {
         let (source, query) = ("test".to_owned(), "all series".to_owned());
-        evidence.metrics.push(SeriesSet {
-            source,
-            query,
-            series: series(case)?,
-            truncated: false,
-        });
+        evidence.metrics.push(SeriesSet { source, query, series: series(case)?, truncated: false });
     }
     if let Some(lines) = &case.lines {
         let mut all = Vec::new();
