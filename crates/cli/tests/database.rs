@@ -142,7 +142,7 @@ async fn tampering_ends_with_four_and_names_the_record() {
     tampered with or damaged: postgres://postgres@127.0.0.1:[PORT]/site
       records    4
       chain      8c15afe83191d09a2a145e46f1bbfcc85b1e1b39d447c32966c07e575dde335c
-      anchors    none given: a cut end would not be seen
+      anchors    none given: what was rewritten as a whole would not be seen
       first bad  record 5
       what       record 5 was changed: the payload does not match its digest
     --- error

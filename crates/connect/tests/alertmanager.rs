@@ -193,7 +193,7 @@ async fn an_alert_takes_the_routes_that_alertmanager_would_choose() {
           active_time_intervals: [office]
     - matchers: ['{ "service.name"!="" , host!~"test-.*" }']
       receiver: dotted
-    - matchers: [quoted="a\\"b\\\\c,d"]
+    - matchers: ['quoted="a\"b\\c,d"']
       receiver: quoted
     - matchers: 'single=x'
       receiver: single

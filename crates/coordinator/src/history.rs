@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn what_was_worked_on_did_not_heal_by_itself_after_a_restart_either() {
-        let head = json!({"title": "A", "description": "A", "alert_name": "A", "severity": "low", "priority": "P3",
+        let head = json!({"title": "A", "description": "A", "alert_name": "A", "severity": "warning", "priority": "P3",
             "tags": [], "component": "", "service": ""});
         let opened = json!({
             "id": uuid::Uuid::nil(), "incident_id": uuid::Uuid::nil(), "revision": "1", "tenant": "t",
