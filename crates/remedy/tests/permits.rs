@@ -157,11 +157,19 @@ async fn a_signature_is_of_the_coordinators_key_over_every_byte() {
             matches!(&outcome, StepOutcome::Refused { why } if why.contains(wanted)),
             "{what}: {outcome:?}"
         );
+        // A permit to execute, however it is signed, is none to probe.
         assert!(
-            matches!(&verdict, ProbeVerdict::CannotTell { why } if why.contains(wanted)),
+            matches!(&verdict, ProbeVerdict::CannotTell { why } if why.contains(wanted) || why.contains("`skill`")),
             "{what}: {verdict:?}"
         );
     }
+    let question = asking(site.request(0, "k1"));
+    let permit = question.permit.clone().unwrap().permit;
+    let (_, verdict) = site.says(signed(question, permit, &other_key())).await;
+    assert!(
+        matches!(&verdict, ProbeVerdict::CannotTell { why } if why.contains("coordinator_public_keys")),
+        "{verdict:?}"
+    );
     assert_eq!(site.agent.ledger().sizes().0, 0);
     assert!(site.target.effects().is_empty());
 }
