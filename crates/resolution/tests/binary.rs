@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use quell_a2a::{Client, ClientOptions};
+use quell_incident::PermittedSkill;
 use quell_incident::contract::{ProbeVerdict, StepOutcome};
 use serde_json::Value;
 
@@ -121,7 +122,7 @@ async fn it_serves_reloads_and_ends_by_signals() {
 async fn killed_while_a_step_is_under_way_it_begins_it_no_second_time() {
     let (simulator, folder) = (simulator().await, tempfile::tempdir().unwrap());
     // In front of the simulator something takes the connection and never answers: the step is under way when the process is killed.
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let config = configuration(&simulator, folder.path(), false);
     let process = spawn(&config, folder.path());
     let clean = plan_request("disk_filled_by_logs", subject("", "storage-node-01:9090", "/data"));
@@ -136,11 +137,10 @@ async fn killed_while_a_step_is_under_way_it_begins_it_no_second_time() {
 
     let request = step_request(&plan, 0, 1, false, 1);
     let asker = process.asker();
-    let asked = request.clone();
+    let asked = permitted(&request, PermittedSkill::Execute, approved(&request), &permit_key());
     let asking = tokio::spawn(async move { asker.ask::<Value>("execute", &asked).await });
     // The connection is there: the intent was on disk before it.
-    let taken = tokio::task::spawn_blocking(move || silent.accept().map(|(stream, _)| (stream, silent)));
-    let held = tokio::time::timeout(DEADLINE, taken).await.unwrap().unwrap().unwrap();
+    let held = tokio::time::timeout(DEADLINE, silent.accept()).await.unwrap().unwrap();
     assert_eq!(get(format!("http://{}/ready", process.address)).await["steps_running"], 1);
     drop(process);
     asking.abort();
