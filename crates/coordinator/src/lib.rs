@@ -168,6 +168,19 @@ pub struct Coordinator {
     tasks: TaskTracker,
 }
 
+/// Whether a coordinator could start with this configuration, as far as that can be told without opening anything.
+///
+/// # Errors
+/// What [`start`] would say.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    settings::of(config)?;
+    SourceName::declared(&config.coordinator.source_name)?;
+    let client = http_client()?;
+    alert_reader(config, &client)?;
+    prometheus(config, &client)?;
+    Ok(())
+}
+
 /// Starts a coordinator: everything is bound and opened before any work begins.
 ///
 /// # Errors

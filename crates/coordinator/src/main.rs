@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use quell_coordinator::{Setup, print_public_key, start};
+use quell_coordinator::{Setup, check, print_public_key, start};
 use quell_service::{
     ArgsCommon, Config, Daemon, Environment, FaultPoints, SystemClock, SystemIds, run_daemon,
 };
@@ -65,6 +65,7 @@ fn main() -> ExitCode {
         &args.common,
         Environment::of_process(),
         flags,
+        check,
         start,
     )
 }

@@ -21,7 +21,7 @@ mod skill;
 mod sources;
 mod time_range;
 
-pub use agent::{Handle, Setup, start};
+pub use agent::{Handle, Setup, check, start};
 pub use analyzer::log_analyzer;
 pub use error::StartError;
 pub use monitor::system_monitor;

@@ -38,5 +38,13 @@ fn main() -> ExitCode {
         quell_diagnostic::start(Setup { config, clock, ids })
     };
     let environment = Environment::of_process();
-    run_daemon(Daemon::Diagnostic, env!("CARGO_PKG_VERSION"), &common, environment, flags, start)
+    run_daemon(
+        Daemon::Diagnostic,
+        env!("CARGO_PKG_VERSION"),
+        &common,
+        environment,
+        flags,
+        quell_diagnostic::check,
+        start,
+    )
 }

@@ -58,6 +58,16 @@ pub struct Handle {
     serving: JoinHandle<ServeReport>,
 }
 
+/// Whether the agent could start with this configuration, as far as that can be told without opening anything.
+///
+/// # Errors
+/// What [`start`] would say.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    knowledge::load(config)?;
+    SourceSettings::of(config)?;
+    Ok(())
+}
+
 /// Starts the agent: loads everything, opens the ledger, binds, then serves.
 ///
 /// # Errors

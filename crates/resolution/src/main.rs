@@ -38,5 +38,13 @@ fn main() -> ExitCode {
         quell_resolution::start(Setup { config, clock, ids, faults: FaultPoints::disabled() })
     };
     let environment = Environment::of_process();
-    run_daemon(Daemon::Resolution, env!("CARGO_PKG_VERSION"), &common, environment, flags, start)
+    run_daemon(
+        Daemon::Resolution,
+        env!("CARGO_PKG_VERSION"),
+        &common,
+        environment,
+        flags,
+        quell_resolution::check,
+        start,
+    )
 }

@@ -59,5 +59,5 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let flags =
         |config: &mut Config| config.diagnostic.listen = args.listen.unwrap_or(config.diagnostic.listen);
-    run_daemon(Daemon::Diagnostic, VERSION, &args.common, Environment::of_process(), flags, start)
+    run_daemon(Daemon::Diagnostic, VERSION, &args.common, Environment::of_process(), flags, |_| Ok(()), start)
 }

@@ -250,14 +250,16 @@ fn write_addresses(file: &Path, addresses: &[(&'static str, SocketAddr)]) -> std
 
 /// Everything that `main` does after it has parsed its flags.
 ///
-/// `flags` puts the daemon's own flags into the configuration, on every load. Log lines go to standard error; only
-/// `--check` prints.
+/// `flags` puts the daemon's own flags into the configuration, on every load. `sound` says what a start would refuse that the types do not
+/// say, such as a window, a rule or a runbook: `--check` asks it, and a start finds it itself. Log lines go to standard error; only `--check`
+/// prints.
 pub fn run_daemon<H, E, F>(
     daemon: Daemon,
     version: &str,
     args: &ArgsCommon,
     environment: Environment,
     flags: impl Fn(&mut Config) + Send + Sync,
+    sound: impl FnOnce(&Config) -> Result<(), E>,
     start: impl FnOnce(Config) -> F,
 ) -> ExitCode
 where
@@ -275,7 +277,10 @@ where
         Err(error) => return refuse(daemon, &error),
     };
     if args.check {
-        return check(daemon, &loading, &config);
+        return match sound(&config) {
+            Ok(()) => check(daemon, &loading, &config),
+            Err(error) => refuse(daemon, &error),
+        };
     }
     if let Err(error) = log.install() {
         return refuse(daemon, &error);

@@ -70,6 +70,12 @@ async fn a_configuration_that_cannot_be_used_is_told_why() {
             vec!["coordinator.tokens[0].token"],
         ),
         ("coordinator: {tokens: [{name: a, token: secret-1, scopes: [all]}]}", vec!["all", "webhook"]),
+        // What only a start used to find.
+        (
+            "coordinator: {freezes: [{name: nights, starts_at: tomorrow}]}",
+            vec!["coordinator.freezes[0]", "nights"],
+        ),
+        ("coordinator: {diagnostic_url: 'http://127.0.0.1:99999'}", vec!["99999"]),
     ] {
         std::fs::write(&file, text).unwrap();
         let ran = run(COORDINATOR, folder.path(), &["--config", "quell.yaml", "--check"]).await;
