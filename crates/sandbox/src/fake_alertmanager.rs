@@ -413,7 +413,7 @@ async fn expire(State(inside): State<Shared>, Path(id): Path<String>) -> Respons
 async fn status(State(inside): State<Shared>) -> Response {
     let inside = lock(&inside);
     let original = format!(
-        "global:\n  resolve_timeout: {}ms\nroute:\n  receiver: hook\nreceivers:\n- name: hook\n  webhook_configs:\n  - url: {}\n",
+        "global:\n  resolve_timeout: {}ms\nroute:\n  receiver: hook\n  group_wait: 0s\nreceivers:\n- name: hook\n  webhook_configs:\n  - url: {}\n",
         inside.resolve_timeout.as_millis(),
         inside.receiver_url,
     );

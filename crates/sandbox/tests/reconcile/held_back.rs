@@ -14,7 +14,7 @@ route:
   receiver: hook
   group_by: [alertname]
   group_wait: 100ms
-  group_interval: 500ms
+  group_interval: 2s
   repeat_interval: 1h
   routes:
     - matchers: ['alertname="Muted"']
@@ -66,6 +66,8 @@ const KEPT_BACK: [&str; 8] = [
     "Elsewhere",
 ];
 const LOST: [&str; 2] = ["Plain", "TwoWays"];
+/// Groups that are muted: each alert is one, and of `TwoWays` one of two.
+const MUTED_GROUPS: usize = 6;
 /// Its route has an interval that lets it through, which only newer Alertmanagers say.
 const LET_THROUGH: &str = "LetThrough";
 
@@ -114,6 +116,16 @@ async fn only_lost_ones_open_incidents(urls: &[String], tells_of_intervals: bool
             let suppressed = alerts.iter().filter(|one| one["status"]["state"] == "suppressed").count();
             if suppressed != 2 {
                 return Err(format!("{alerts:#?}"));
+            }
+            // What the groups say is as of the last time that they were due: with the coordinator's patience of nothing but that they
+            // have to have been due once.
+            let groups = peer.asking.get(&format!("{}/api/v2/alerts/groups", peer.url)).await;
+            let groups = groups.map_err(|error| error.to_string())?;
+            let muted = groups.as_array().into_iter().flatten().filter(|group| {
+                group["alerts"][0]["status"]["mutedBy"].as_array().is_some_and(|by| !by.is_empty())
+            });
+            if tells_of_intervals && muted.count() != MUTED_GROUPS {
+                return Err(format!("{groups:#?}"));
             }
         }
         Ok(())
