@@ -13,13 +13,17 @@ use serde_json::{Value, json};
 use crate::common::{correlated, deliver, firing, payload, still};
 
 /// What a caller with every right shows, where tokens are set.
-pub(crate) const TOKEN: &str = "token-of-everybody";
+const TOKEN: &str = "token-of-everybody";
+/// The same at the resolution agent: two agents have no token in common.
+const RESOLUTION_TOKEN: &str = "token-of-everybody-else";
 
 /// A port and what it answers to.
 #[derive(Clone)]
 pub(crate) struct Port {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
+    /// What shows a caller with every right there.
+    pub(crate) token: &'static str,
     pub(crate) endpoints: Vec<Endpoint>,
 }
 
@@ -51,14 +55,17 @@ pub(crate) fn tables() -> Vec<(&'static str, Vec<Endpoint>)> {
 impl Place {
     pub(crate) async fn start(has_tokens: bool) -> Self {
         let mut options = Options { parts: Part::ALL.to_vec(), ..still() };
-        let entry = format!(
-            "tokens: [{{name: everybody, token: {TOKEN}, scopes: [webhook, read, operate, approve, agent]}}]"
-        );
+        let entry = |token: &str| {
+            format!(
+                "tokens: [{{name: everybody, token: {token}, scopes: [webhook, read, operate, approve, agent]}}]"
+            )
+        };
         if has_tokens {
+            let (own, other) = (entry(TOKEN), entry(RESOLUTION_TOKEN));
             options = options
-                .replacing("  autonomy:", &format!("  {entry}\n  autonomy:"))
-                .replacing("diagnostic: {", &format!("diagnostic: {{{entry}, "))
-                .replacing("resolution: {listen", &format!("resolution: {{{entry}, listen"));
+                .replacing("  autonomy:", &format!("  {own}\n  autonomy:"))
+                .replacing("diagnostic: {", &format!("diagnostic: {{{own}, "))
+                .replacing("resolution: {listen", &format!("resolution: {{{other}, listen"));
         }
         let sandbox = Sandbox::start(options).await.unwrap();
         let mut config = Config::new(Arc::new(|| SystemClock.now()));
@@ -71,7 +78,11 @@ impl Place {
             [Part::Diagnostic, Part::Resolution].map(|part| sandbox.agent(part).unwrap());
         let addresses = [http, sandbox.grpc(), diagnostic, resolution, control, application, gateway];
         let ports = tables().into_iter().zip(addresses);
-        let ports = ports.map(|((name, endpoints), address)| Port { name, address, endpoints }).collect();
+        let ports = ports.map(|((name, endpoints), address)| {
+            let token = if name.starts_with("resolution") { RESOLUTION_TOKEN } else { TOKEN };
+            Port { name, address, token, endpoints }
+        });
+        let ports = ports.collect();
         let mut place = Self { sandbox, ports, has_tokens, incident: String::new(), _simulator: simulator };
         let opened = place.trusted("POST", http, "/api/incidents", Some(json!({"title": "Mine"}))).await;
         place.incident = opened["id"].as_str().unwrap().to_owned();
@@ -114,7 +125,7 @@ impl Place {
         state["timeline"] =
             self.trusted("GET", http.address, &format!("/api/incidents/{}", self.incident), None).await;
         for port in [grpc, diagnostic, resolution] {
-            let options = ClientOptions::default().with_bearer(self.has_tokens.then_some(TOKEN));
+            let options = ClientOptions::default().with_bearer(self.has_tokens.then_some(port.token));
             let client = Client::connect_lazy(&port.address.to_string(), options).unwrap();
             let tasks = client.list_tasks(ListTasks::default()).await.unwrap();
             state[port.name]["tasks"] = json!(tasks.tasks.len());
@@ -161,7 +172,7 @@ impl Place {
 
 /// A body that would be taken.
 pub(crate) fn body(endpoint: &Endpoint) -> Vec<u8> {
-    let json = match endpoint.path.as_str() {
+    let json = match endpoint.path.trim_end_matches('/') {
         "/webhooks/alertmanager" => payload(&[firing("Evil", &[])]),
         "/webhook/alert" => firing("EvilToo", &[]),
         "/api/incidents" => json!({"title": "Evil"}),
@@ -170,12 +181,14 @@ pub(crate) fn body(endpoint: &Endpoint) -> Vec<u8> {
         path => match path.rsplit('/').next().unwrap() {
             "notes" => json!({"text": "evil"}),
             "run" => json!({"runbook": "restart"}),
+            "settle" => json!({"happened": true, "why": "evil"}),
             "approve" => json!({"plan_digest": "0".repeat(64)}),
             "{scenario}" => json!({"duration": 60}),
             "config" => json!({"pool_size": 11}),
             "replicas" => json!({"replicas": 5}),
             "clean" => json!({"path": "/data"}),
             "stop-job" => json!({"job": "report"}),
+            "refuse" => json!({"target": "order_service", "times": 0}),
             _ => json!({}),
         },
     };

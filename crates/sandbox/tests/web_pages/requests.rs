@@ -3,7 +3,7 @@
 use quell_web::{Endpoint, Takes};
 use reqwest::{Method, Response};
 
-use crate::ports::{Place, Port, TOKEN, body, tables};
+use crate::ports::{Place, Port, body, tables};
 
 const BROWSER: (&str, &str) = ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:60.0) Gecko/20100101");
 
@@ -92,7 +92,7 @@ async fn every_endpoint_refuses_every_page(has_tokens: bool) {
                 if attack.by_type && endpoint.method.is_safe() {
                     continue;
                 }
-                let bearer = format!("Bearer {TOKEN}");
+                let bearer = format!("Bearer {}", port.token);
                 for shows_token in [false, true] {
                     if shows_token && !(has_tokens && attack.also_with_token) {
                         continue;
@@ -133,7 +133,7 @@ async fn every_endpoint_is_there_for_programs(place: &Place) {
     for port in &place.ports {
         for endpoint in &port.endpoints {
             let what = format!("{}: {} {}", port.name, endpoint.method, endpoint.path);
-            let bearer = format!("Bearer {TOKEN}");
+            let bearer = format!("Bearer {}", port.token);
             let headers =
                 [("content-type", own_type(endpoint)), ("authorization", &bearer), ("a2a-version", "1.0")];
             let response = ask(place, port, endpoint, endpoint.method.clone(), &headers).await;
