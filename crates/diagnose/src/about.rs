@@ -42,8 +42,8 @@ pub(crate) fn labels(metric: &str, own: &Labels) -> Labels {
             *instance = address.to_owned();
         }
     } else if metric.starts_with("kafka_consumergroup_") || metric.starts_with("kafka_topic_") {
-        // The exporter asks all brokers, so its own address says nothing.
-        for name in ["instance", "pod", "container", "endpoint"] {
+        // The exporter asks all brokers. Its address is all there is to reach them by, and what alerts on these series carry.
+        for name in ["pod", "container", "endpoint"] {
             labels.remove(name);
         }
     }
@@ -150,9 +150,14 @@ mod tests {
         assert_eq!(
             about(
                 "kafka_consumergroup_lag",
-                &[("instance", "exporter:9308"), ("consumergroup", "g"), ("topic", "t")]
+                &[
+                    ("instance", "exporter:9308"),
+                    ("pod", "exporter-1"),
+                    ("consumergroup", "g"),
+                    ("topic", "t")
+                ]
             ),
-            ["consumergroup=g", "topic=t"]
+            ["consumergroup=g", "instance=exporter:9308", "topic=t"]
         );
         assert_eq!(
             about(

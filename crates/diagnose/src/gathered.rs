@@ -68,6 +68,8 @@ pub(crate) struct Evidences {
     /// Sources that did not answer, and answers that were cut: what is not in those may exist all the same.
     pub(crate) unavailable: Vec<Unavailable>,
     platform_was_cut: bool,
+    /// Whether one of the log sources did not answer, or not in full. Lines that were left out of an answer are not missing from it.
+    a_log_source_failed: bool,
     /// Whether a log source had lines, and none that could be used: then nothing follows from what was not found. A few lines that were
     /// left out beside many others, such as a banner, do not make an answer worthless.
     a_source_had_no_usable_line: bool,
@@ -82,6 +84,10 @@ impl Evidences {
         let points = series.iter().flat_map(|one| one.points.first()).map(|point| point.at);
         let from = points.chain(lines.first().map(|line| line.at)).min().unwrap_or(window.reference);
         let fault_from = fault_from(&series, rules, window).max(from).min(window.reference);
+        let log_sources: Vec<(String, String)> =
+            evidence.logs.iter().map(|set| (set.source.clone(), set.query.clone())).collect();
+        let a_log_source_failed = evidence.logs.iter().any(|set| set.truncated)
+            || evidence.unavailable.iter().any(|one| is_of_logs(one, &log_sources));
         Self {
             window,
             split: Split { from, fault_from, to: window.reference },
@@ -89,7 +95,8 @@ impl Evidences {
             lines,
             line_sources,
             around: Surroundings::gather(evidence, window, fault_from),
-            log_sources: evidence.logs.iter().map(|set| (set.source.clone(), set.query.clone())).collect(),
+            log_sources,
+            a_log_source_failed,
             unavailable: unavailable(evidence),
             calls: evidence
                 .topology
@@ -129,9 +136,7 @@ impl Evidences {
 
     /// Whether lines may be missing, because one of the log sources did not answer in full.
     pub(crate) fn may_miss_lines(&self) -> bool {
-        self.log_sources.is_empty()
-            || self.a_source_had_no_usable_line
-            || self.unavailable.iter().any(|one| is_of_logs(one, &self.log_sources))
+        self.log_sources.is_empty() || self.a_source_had_no_usable_line || self.a_log_source_failed
     }
 }
 
@@ -142,12 +147,8 @@ const HEALTH_SOURCE: &str = "health-check";
 
 fn is_of_logs(one: &Unavailable, log_sources: &[(String, String)]) -> bool {
     let of_a_source = log_sources.iter().any(|(source, query)| *source == one.source && *query == one.query);
-    match of_a_source {
-        true => one.why == CUT,
-        false => {
-            one.why != CUT && ![METRIC_SOURCE, PLATFORM_SOURCE, HEALTH_SOURCE].contains(&one.source.as_str())
-        }
-    }
+    of_a_source
+        || (one.why != CUT && ![METRIC_SOURCE, PLATFORM_SOURCE, HEALTH_SOURCE].contains(&one.source.as_str()))
 }
 
 /// Why an answer is only a part.

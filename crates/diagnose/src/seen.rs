@@ -405,7 +405,7 @@ fn metric_values(reading: &Reading) -> Values {
 }
 
 fn speaks_of(line: &LogLine, name: &str) -> bool {
-    if line.service == name || host(&line.instance) == name {
+    if line.service == name || host(&line.service) == name || host(&line.instance) == name {
         return true;
     }
     let in_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
