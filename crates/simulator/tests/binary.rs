@@ -48,8 +48,8 @@ fn it_listens_says_so_and_ends_by_a_signal() {
         assert_eq!(output.status.code(), Some(0), "{signal}");
         let lines = String::from_utf8(output.stderr).unwrap();
         let said: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let listening = said.iter().filter(|line| line["fields"]["message"] == "listening");
-        let listening: Vec<_> = listening.map(|line| line["fields"]["address"].clone()).collect();
+        let listening = said.iter().filter(|line| line["message"] == "listening");
+        let listening: Vec<_> = listening.map(|line| line["address"].clone()).collect();
         assert_eq!(Value::from(listening), addresses["addresses"]);
     }
 }

@@ -217,7 +217,13 @@ impl FromStr for BaseUrl {
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim().trim_end_matches('/');
         let refused = || format!("`{}` is not an address like `http://host:9090`", shown_address(text));
-        if [format!("{PART_HIDDEN}@"), format!("={PART_HIDDEN}")].iter().any(|hidden| text.contains(hidden)) {
+        let hidden = [
+            format!("{PART_HIDDEN}@"),
+            format!("={PART_HIDDEN}"),
+            format!("?{PART_HIDDEN}"),
+            format!("&{PART_HIDDEN}"),
+        ];
+        if hidden.iter().any(|hidden| text.contains(hidden)) {
             return Err(format!(
                 "`{PART_HIDDEN}` stands where a secret was hidden; put in the secret itself"
             ));

@@ -199,6 +199,8 @@ async fn with_an_anchor_a_cut_tail_is_found() {
     content.truncate(places[places.len() - 2].0);
     fs::write(segment(folder.path()), content).unwrap();
     fs::remove_file(folder.path().join("journal/durable.mark")).unwrap();
+    // Whoever knows what else remembers.
+    fs::remove_dir_all(folder.path().join("index")).unwrap();
     assert_eq!(audit::verify(folder.path(), &[]).unwrap().finding, None, "without the anchor nothing shows");
     let found = finding(folder.path(), &anchors);
     assert_eq!(found.sequence, places.len() as u64 - 1);
@@ -224,6 +226,7 @@ async fn with_an_anchor_a_consistent_rewrite_is_found() {
 
     // Under another identity.
     fs::remove_dir_all(folder.path().join("journal")).unwrap();
+    fs::remove_dir_all(folder.path().join("index")).unwrap();
     let mut other = options();
     other.journal.new_journal_id = uuid::Uuid::from_u128(5);
     fill(&EmbeddedStore::open(folder.path(), other).unwrap()).await;
