@@ -90,7 +90,8 @@ impl Rule {
 fn condition(alert: &Alert, about: &About) -> Option<Fingerprint> {
     // An exporter's address is all there is to tell two of them apart where nothing says what they are about.
     let named = about.kind != Kind::Nothing;
-    let stays = |name: &str| !is_volatile(name) && !(named && about.is_exporters(name));
+    let goes = |name: &str| is_volatile(name) || (named && about.is_exporters(name));
+    let stays = |name: &str| !goes(name);
     if alert.labels.iter().all(|(name, _)| stays(name)) {
         return None;
     }
