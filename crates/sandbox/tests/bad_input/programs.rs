@@ -107,7 +107,8 @@ async fn a_sound_configuration_is_shown_without_its_secrets() {
     let folder = TempDir::new().unwrap();
     std::fs::write(
         folder.path().join("quell.yaml"),
-        "coordinator: {data_dir: ./d, tokens: [{name: a, token: secret-1, scopes: [read]}], workflow: {settle: 7s}}",
+        "coordinator: {data_dir: ./d, tokens: [{name: a, token: secret-1, scopes: [read]}], workflow: {settle: 7s}}\nresolution: \
+         {data_dir: ./r}\n",
     )
     .unwrap();
     for name in DAEMONS {
