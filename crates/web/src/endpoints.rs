@@ -115,7 +115,6 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     }
 
     /// The router, without a fallback.
-    #[must_use]
     pub fn into_router(self) -> Router<S> {
         self.router
     }

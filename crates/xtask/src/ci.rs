@@ -50,7 +50,7 @@ pub(crate) fn run() -> Result<()> {
     });
     stage(&mut stages, "demo", || succeed(task(&["demo", "--yes", "--scenario", "all", "--json"])));
     stage(&mut stages, "demo --real", || succeed(task(&["demo", "--yes", "--real", "--json"])));
-    stage(&mut stages, "attack", || succeed(task(&["attack"])));
+    stage(&mut stages, "attack", || succeed(task(&["attack", "--show-times"])));
 
     println!();
     for stage in &stages {

@@ -24,7 +24,7 @@ impl Artifact {
     /// About how many bytes of memory it takes.
     pub(crate) fn weight(&self) -> usize {
         let texts = [&self.artifact_id, &self.name, &self.description];
-        let strings: usize = texts.into_iter().chain(&self.extensions).map(string).sum();
+        let strings: usize = texts.into_iter().chain(&self.extensions).map(|text| string(text)).sum();
         let parts: usize = self.parts.iter().map(part).sum();
         ENTRY_BYTES + strings + parts + metadata(self.metadata.as_ref())
     }
@@ -38,13 +38,14 @@ impl Artifact {
 impl Message {
     /// About how many bytes of memory it takes.
     pub(crate) fn weight(&self) -> usize {
-        let strings: usize = self.extensions.iter().chain(&self.reference_task_ids).map(string).sum();
+        let strings: usize =
+            self.extensions.iter().chain(&self.reference_task_ids).map(|text| string(text)).sum();
         let parts: usize = self.parts.iter().map(part).sum();
         ENTRY_BYTES + strings + parts + metadata(self.metadata.as_ref())
     }
 }
 
-fn string(text: &String) -> usize {
+fn string(text: &str) -> usize {
     NODE_BYTES + text.len()
 }
 
