@@ -193,8 +193,7 @@ fn tokens(text: &str) -> impl Iterator<Item = Token<'_>> {
 fn of_token(token: &Token<'_>, is_first: bool, only_numbers: bool) -> Option<&'static str> {
     let word = token.word;
     if let Some((name, value)) = word.split_once('=') {
-        let is_level =
-            ["level", "lvl", "severity", "loglevel", "log.level"].iter().any(|known| name == *known);
+        let is_level = ["level", "lvl", "severity", "loglevel", "log.level"].contains(&name);
         return is_level.then(|| of_word(value)).flatten();
     }
     let bare = word.trim_end_matches([':', '!']);

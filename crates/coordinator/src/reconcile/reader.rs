@@ -89,6 +89,9 @@ pub(crate) type Answer = Result<Arc<Reading>, NoAnswer>;
 /// The last answer to a question with the instant of asking; locked while the question is under way.
 type Kept = Arc<AsyncMutex<Option<(Instant, Answer)>>>;
 
+/// What each Alertmanager says of itself, in their order; `None` for each that did not answer.
+type Statuses = Vec<Option<Arc<Status>>>;
+
 #[derive(Default)]
 struct Silences {
     words: BTreeMap<String, String>,
@@ -101,7 +104,7 @@ pub(crate) struct AlertReader {
     instances: Vec<AlertmanagerClient>,
     answers: Mutex<HashMap<String, Kept>>,
     silences: AsyncMutex<Silences>,
-    statuses: AsyncMutex<Option<(Instant, Vec<Option<Arc<Status>>>)>>,
+    statuses: AsyncMutex<Option<(Instant, Statuses)>>,
     named_receivers: Mutex<Vec<String>>,
     held_last: AtomicUsize,
 }
@@ -298,7 +301,7 @@ impl AlertReader {
     }
 
     /// The same, of a moment ago; `None` for each that did not answer.
-    async fn recent_statuses(&self, within: Duration) -> Vec<Option<Arc<Status>>> {
+    async fn recent_statuses(&self, within: Duration) -> Statuses {
         let kept = self.statuses.lock().await.clone();
         match kept {
             Some((read_at, known)) if read_at.elapsed() < STATUSES_FRESH => known,

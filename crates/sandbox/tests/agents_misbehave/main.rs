@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::fake::{Fake, Says, Scripts, checks, done, fails, plan, planned, report, working_with};
-use common::{WITHIN, is_healthy, post};
+use common::{WITHIN, is_healthy};
 use futures::future::join_all;
 use quell_sandbox::{Options, Sandbox};
 use serde_json::{Value, json};

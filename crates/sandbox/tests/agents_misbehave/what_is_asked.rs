@@ -1,7 +1,7 @@
 //! What agents are asked and what they may do: the same again after a crash, nothing without a permit, one plan for one cause, and nothing after a
 //! step that nobody can vouch for until a person has said what became of it.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use quell_a2a::{Client, ClientOptions, Message, Part as MessagePart};
 use quell_incident::contract::{PlanAnswer, StepAnswer, StepOutcome, StepRequest, TargetLock};
 use quell_incident::{FencingToken, Permit, PermittedSkill, SignedPermit, StepKey};
@@ -43,7 +43,7 @@ async fn the_resolution_agent_does_what_its_own_coordinator_permits_and_nothing_
     let PlanAnswer::Plan { plan } = ask(agent, "plan", &request).await else { panic!("no plan") };
     let (digest, step, own) = (plan.digest().unwrap(), &plan.steps[0], SigningKey::generate().unwrap());
     for number in 1..=5 {
-        let not_after = Timestamp::now() + SignedDuration::from_secs(60);
+        let not_after = common::fake::now() + SignedDuration::from_secs(60);
         let unsigned = StepRequest {
             schema: "quell/step/v1".to_owned(),
             incident_id: plan.incident_id,
@@ -53,7 +53,7 @@ async fn the_resolution_agent_does_what_its_own_coordinator_permits_and_nothing_
             undo: false,
             agent: plan.agent.clone(),
             lock: TargetLock { target: step.target.clone(), token: FencingToken(u64::MAX) },
-            started_at: Timestamp::now(),
+            started_at: common::fake::now(),
             not_after,
             permit: None,
         };

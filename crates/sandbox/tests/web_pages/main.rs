@@ -1,6 +1,10 @@
 //! No web page of another origin acts on any port of any program, or reads anything there: every endpoint, with and without tokens.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic; the exemption does not reach its helpers")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may panic, and says what it skips; the exemption does not reach its helpers"
+)]
 
 mod chromium;
 #[path = "../common/mod.rs"]
