@@ -390,6 +390,8 @@ fn config(
                 "agent_retries_max": 10, "verification_grace": "60s", "step_grace": "2s", "probe": "30s",
                 "cool_down": "10ms",
             },
+            // The same few faults come again and again: their alerts would flap, and nothing would be done for a quarter of an hour.
+            "correlation": {"flapping": {"transitions": 0}},
         },
         "diagnostic": {"listen": diagnostic, "scrape_interval": "200ms", "history": "5m"},
         "resolution": {"listen": resolution, "data_dir": folder.join("resolution")},
