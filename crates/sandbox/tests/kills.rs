@@ -14,7 +14,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Rounds: enough to kill each part several times.
-const ROUNDS: u64 = 5;
+const ROUNDS: u64 = 3;
 
 #[test]
 fn whoever_is_killed_and_whenever_nothing_is_lost_or_done_twice() {
