@@ -3,8 +3,8 @@
 //!
 //! An alert carries labels of two origins: those of the condition, and those that the scrape gave to everything that one target said
 //! (`instance`, `job`, in Kubernetes also `pod`, `container`, `service`, `namespace`). Where the target speaks of others, as
-//! kube-state-metrics, cAdvisor, a probe or a database's exporter do, the latter name the messenger and not the patient: [`scrape`]
-//! tells which they are. Of the rest [`choose`] takes the label that says most.
+//! kube-state-metrics, cAdvisor, a probe or a database's exporter do, the latter name the messenger and not the patient: `scrape`
+//! tells which they are. Of the rest `choose` takes the label that says most.
 
 mod choose;
 mod pods;
