@@ -75,7 +75,8 @@ impl Agent for Endless {
 
 #[tokio::test]
 async fn an_agent_that_adds_to_its_task_without_end_is_given_up() {
-    let kinds: [(&str, fn(usize) -> StreamEvent); 4] = [
+    type Event = fn(usize) -> StreamEvent;
+    let kinds: [(&str, Event); 4] = [
         ("more of one artifact", |_| {
             update(Artifact::new("a", vec![Part::raw(vec![0; CHUNK_BYTES], "text/plain")]), true)
         }),
