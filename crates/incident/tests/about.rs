@@ -1,4 +1,5 @@
 //! What alerts are about, and how urgent they are, by the labels that public rule sets give them.
+#![allow(clippy::unwrap_used, reason = "a test ends by it; the exemption does not reach its helpers")]
 
 use quell_incident::about::{About, Kind, SiteLabels};
 use quell_incident::alert::{Alert, AlertKey, AlertStatus, Fingerprint, Labels};

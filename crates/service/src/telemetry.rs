@@ -254,7 +254,7 @@ mod tests {
                 let text = logged(&options, || tracing::warn!(title = %hostile, "opened {hostile}"));
                 assert_eq!(text.lines().count(), 1, "{text:?}");
                 let line = text.strip_suffix('\n').unwrap();
-                let only_ours = |text: &str| text.replace("\u{1b}[", "").chars().all(|c| is_seen(c));
+                let only_ours = |text: &str| text.replace("\u{1b}[", "").chars().all(is_seen);
                 assert!(only_ours(line), "{line:?}");
                 if format == LogFormat::Json {
                     let line: serde_json::Value = serde_json::from_str(line).unwrap();

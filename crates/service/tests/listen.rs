@@ -1,4 +1,5 @@
 //! What strangers can do to a listener, and who is answered meanwhile.
+#![allow(clippy::unwrap_used, reason = "a test ends by it; the exemption does not reach its helpers")]
 
 use std::future::pending;
 use std::net::SocketAddr;
