@@ -279,11 +279,13 @@ impl Runner {
                     if again {
                         tokio::time::sleep(PAUSE).await;
                     }
-                    runner.carry_out(&holder, &incident, &duty).await;
+                    runner.carry_out(&holder, incident, &duty).await;
                 });
                 under_way.insert(key, task);
             }
             let deadline = workflow::next_deadline(&incident);
+            // Between two changes the store decides whether it stays in memory.
+            drop(incident);
             tokio::select! {
                 biased;
                 () = changed.notified() => {}
@@ -336,12 +338,14 @@ impl Runner {
         }
     }
 
-    async fn carry_out(&self, holder: &Holder, incident: &Incident, duty: &Duty) {
+    async fn carry_out(&self, holder: &Holder, incident: Arc<Incident>, duty: &Duty) {
         self.wait_until(duty.not_before).await;
         let id = incident.id;
         match &duty.kind {
             DutyKind::Diagnose(request) => {
-                let within = self.before_deadline(incident);
+                let within = self.before_deadline(&incident);
+                // A storm waits for its diagnoses, and does not keep its incidents in memory for that.
+                drop(incident);
                 self.site.faults.reach("coordinator.diagnose.before").await;
                 let request = match diagnosis::with_changes(&self.site, request).await {
                     Ok(request) => request,
@@ -377,14 +381,16 @@ impl Runner {
                 };
                 self.tell(holder, id, input, "diagnostic").await;
             }
-            DutyKind::Plan(request) => self.plan(holder, incident, duty, request).await,
-            DutyKind::LookAtGates { read_checks } => self.look_at_gates(holder, incident, *read_checks).await,
+            DutyKind::Plan(request) => self.plan(holder, &incident, duty, request).await,
+            DutyKind::LookAtGates { read_checks } => {
+                self.look_at_gates(holder, &incident, *read_checks).await
+            }
             DutyKind::Step(request) | DutyKind::Probe(request) => {
-                match permits::permitted(&self.site.permit_key, incident, request) {
+                match permits::permitted(&self.site.permit_key, &incident, request) {
                     Ok(request) if matches!(duty.kind, DutyKind::Probe(_)) => {
-                        self.probe(holder, incident, &request).await;
+                        self.probe(holder, &incident, &request).await;
                     }
-                    Ok(request) => self.step(holder, incident, &request).await,
+                    Ok(request) => self.step(holder, &incident, &request).await,
                     Err(error) => {
                         error!(incident_id = %id, %error, "a step cannot be permitted, trying again")
                     }

@@ -24,6 +24,7 @@ mod store;
 #[doc(hidden)]
 pub mod testing;
 pub mod transfer;
+mod weight;
 
 pub use quell_journal::{ChainHash, Head, Importer, StoredContent, StoredRecord};
 

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use quell_incident::event::Envelope;
 use quell_incident::gate::{CoolDown, LockState, SiteGates, Throw};
 use quell_incident::ids::{Digest, GateEpoch, IncidentId, TargetName};
-use quell_incident::severity::Status;
+use quell_incident::severity::{Priority, Status};
 use quell_incident::{AlertKey, Incident};
 use tokio::sync::broadcast;
 
@@ -220,7 +220,7 @@ impl IncidentStore for MemoryStore {
 
     async fn unfinished(&self) -> Result<Vec<IncidentId>, StoreError> {
         let state = self.state();
-        Ok(unfinished(state.incidents.values().map(|stored| &stored.incident)))
+        Ok(in_turn(state.incidents.values().filter_map(|stored| turn(&stored.incident))))
     }
 
     async fn site_gates(&self) -> Result<SiteGates, StoreError> {
@@ -264,7 +264,7 @@ impl IncidentStore for MemoryStore {
         max: usize,
     ) -> Result<Vec<Lease>, StoreError> {
         let mut state = self.state();
-        let unfinished = unfinished(state.incidents.values().map(|stored| &stored.incident));
+        let unfinished = in_turn(state.incidents.values().filter_map(|stored| turn(&stored.incident)));
         state.leases.claim_unfinished(coordinator, unfinished, max)
     }
 
@@ -317,14 +317,19 @@ pub(crate) fn is_finished(incident: &Incident) -> bool {
     incident.status() == Status::Closed
 }
 
-/// The ids of those that are not finished, P0 first, the oldest first.
-pub(crate) fn unfinished<'a>(incidents: impl Iterator<Item = &'a Arc<Incident>>) -> Vec<IncidentId> {
-    let mut found: Vec<_> = incidents
-        .filter(|incident| !is_finished(incident))
-        .map(|incident| (incident.priority, incident.created_at, incident.id))
-        .collect();
-    found.sort();
-    found.into_iter().map(|(_, _, id)| id).collect()
+/// By what unfinished incidents are ordered: P0 first, the oldest first.
+pub(crate) type Turn = (Priority, Timestamp, IncidentId);
+
+/// Its turn among the unfinished; none when it is finished.
+pub(crate) fn turn(incident: &Incident) -> Option<Turn> {
+    (!is_finished(incident)).then_some((incident.priority, incident.created_at, incident.id))
+}
+
+/// The ids in order.
+pub(crate) fn in_turn(turns: impl Iterator<Item = Turn>) -> Vec<IncidentId> {
+    let mut turns: Vec<_> = turns.collect();
+    turns.sort_unstable();
+    turns.into_iter().map(|(_, _, id)| id).collect()
 }
 
 /// The switches after a change, if it relied on those in force.

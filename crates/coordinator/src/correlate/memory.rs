@@ -11,7 +11,8 @@ use quell_incident::{Incident, IncidentId};
 
 /// Severity words that are told of once each.
 const WORDS_MAX: usize = 100;
-/// Entries of each kind before those of no more use are forgotten.
+/// Entries of each kind before those of no more use are forgotten, and then those that nothing has come to for longest: an alert that
+/// they would have led somewhere opens an incident of its own.
 const ENTRIES_MAX: usize = 50_000;
 
 /// Entries of each kind that are left alone while nothing comes.
@@ -181,6 +182,8 @@ impl Memory {
     ) {
         self.groups.retain(|_, place| unfinished.contains(&place.id));
         self.rules.retain(|_, place| unfinished.contains(&place.id));
+        forget_oldest(&mut self.groups);
+        forget_oldest(&mut self.rules);
         let since = now.saturating_sub(settings.flapping.window).unwrap_or(Timestamp::MIN);
         self.changes.retain(|_, changes| changes.seen.last().is_some_and(|last| last >= since));
         // A storm within the window: what is forgotten only delays that flapping is seen.
@@ -191,4 +194,21 @@ impl Memory {
         self.rules.shrink_to_fit();
         self.changes.shrink_to_fit();
     }
+}
+
+/// Of too many, the older half: so that it is long until there are too many again.
+fn forget_oldest<K>(places: &mut HashMap<K, Place>) {
+    if places.len() <= ENTRIES_MAX {
+        return;
+    }
+    let mut times: Vec<_> = places.values().map(|place| place.last).collect();
+    let middle = times.len() / 2;
+    let (_, &mut median, _) = times.select_nth_unstable(middle);
+    let mut room = ENTRIES_MAX / 2;
+    places.retain(|_, place| {
+        // Many may be of one instant.
+        let stays = place.last >= median && room > 0;
+        room -= usize::from(stays);
+        stays
+    });
 }

@@ -14,11 +14,21 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 /// it anew does not cure must not keep the disk busy.
 const SUSPICION_PAUSE: Duration = Duration::from_secs(60);
 
+/// How often is looked for incidents that may rest, at the most.
+const LET_REST_EVERY_MIN: Duration = Duration::from_millis(10);
+
 /// Indexes until the queue is closed and empty.
 pub(super) fn run(shared: &Shared) {
     let mut rebuilt_at: Option<Instant> = None;
+    let let_rest_every = (shared.rests_after / 2).max(LET_REST_EVERY_MIN);
+    let mut let_rest_at = Instant::now();
     loop {
-        let (result, work) = match shared.work.next(BATCH_CHANGES_MAX) {
+        if let_rest_at.elapsed() >= let_rest_every {
+            let_rest(shared);
+            let_rest_at = Instant::now();
+        }
+        let (result, work) = match shared.work.next(BATCH_CHANGES_MAX, let_rest_every) {
+            Next::Nothing => continue,
             Next::End => return note_end(shared),
             Next::Rebuild(_) if rebuilt_at.is_some_and(|at| at.elapsed() < SUSPICION_PAUSE) => continue,
             Next::Rebuild(trouble) => (Err(trouble), Vec::new()),
@@ -36,6 +46,21 @@ pub(super) fn run(shared: &Shared) {
         shared.change_durable(|state| state.forget_up_to(indexed));
         shared.alerts.forget(&work, &shared.durable());
         shared.indexed.send_modify(|so_far| *so_far = indexed.max(*so_far));
+    }
+}
+
+/// Lets incidents rest that nothing has happened to for a while, if all that are held take much.
+fn let_rest(shared: &Shared) {
+    let Some(since) = Instant::now().checked_sub(shared.rests_after) else { return };
+    let bytes_max = shared.held_bytes_max;
+    let indexed = *shared.indexed.borrow();
+    // The two states are locked one after the other, and what rests is freed after both.
+    let decided = shared.decisions().state.let_rest(bytes_max, indexed, since);
+    let durable = shared.change_durable(|state| state.let_rest(bytes_max, indexed, since));
+    let incidents = durable.len();
+    drop((decided, durable));
+    if incidents > 0 {
+        tracing::debug!(incidents, "unfinished incidents rest: they are read again when something happens");
     }
 }
 

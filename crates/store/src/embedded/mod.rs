@@ -54,6 +54,7 @@ pub(crate) mod witness;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use quell_incident::ids::IncidentId;
 use uuid::Uuid;
@@ -78,6 +79,11 @@ pub struct Options {
     pub index_bloat_bytes_min: u64,
     /// How many changes may wait for the index before appends are refused as overloaded.
     pub index_lag_changes_max: usize,
+    /// Unfinished incidents may take so much memory, by estimate, before those that nothing has happened to for
+    /// [`Options::rests_after`] are let go, the longest first; they are read from the journal again when they are wanted.
+    pub held_bytes_max: usize,
+    /// A storm goes back and forth between its incidents: what had a change within this time is likely to have another.
+    pub rests_after: Duration,
 }
 
 impl Options {
@@ -88,6 +94,8 @@ impl Options {
             index_cache_bytes: 8 << 20,
             index_bloat_bytes_min: 64 << 20,
             index_lag_changes_max: 16_384,
+            held_bytes_max: 32 << 20,
+            rests_after: Duration::from_secs(20),
         }
     }
 }

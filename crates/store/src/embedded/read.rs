@@ -9,10 +9,11 @@ use quell_incident::ids::IncidentId;
 use super::from_journal;
 use super::record;
 use super::replay::{self, guarded};
-use super::shared::{CLOSED_INCIDENTS_KEPT_MAX, Shared};
+use super::shared::{READ_INCIDENTS_BYTES_MAX, Shared};
 use super::state::Known;
 use crate::append::{Received, ReceivedPosition};
 use crate::error::StoreError;
+use crate::weight::estimated_bytes;
 
 /// What one call returns of received alerts, unless one batch alone is larger.
 const RECEIVED_BYTES_MAX: usize = 8 << 20;
@@ -53,17 +54,21 @@ impl Shared {
     }
 
     fn kept(&self, id: IncidentId, revision: u64) -> Option<Arc<Incident>> {
-        let kept = self.closed_incidents.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.read_incidents.lock().unwrap_or_else(PoisonError::into_inner);
         kept.iter().find(|incident| incident.id == id && incident.revision.0 == revision).cloned()
     }
 
     fn keep(&self, incident: &Arc<Incident>) {
-        let mut kept = self.closed_incidents.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.read_incidents.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|other| other.id != incident.id);
-        if kept.len() >= CLOSED_INCIDENTS_KEPT_MAX {
-            kept.pop_front();
-        }
         kept.push_back(Arc::clone(incident));
+        let mut bytes: usize = kept.iter().map(|incident| estimated_bytes(incident)).sum();
+        while bytes > READ_INCIDENTS_BYTES_MAX
+            && kept.len() > 1
+            && let Some(oldest) = kept.pop_front()
+        {
+            bytes -= estimated_bytes(&oldest);
+        }
     }
 
     /// Reads batches from the journal, and says up to where it has read; those after `enough` only when there are none before.

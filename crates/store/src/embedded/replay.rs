@@ -179,7 +179,7 @@ fn change_of(
             let id = appended.incident_id;
             let stored = match state.incident(id) {
                 Some(known) => Some(known.clone()),
-                // What is not held is finished and in the index, or new.
+                // What is not held is in the index, or new.
                 None => read_incident(id, &index.places(id)?, journal)?,
             };
             Change::Appended(Box::new(AppendedChange::replay(appended, stored, &state.ledger)))

@@ -22,7 +22,8 @@ use crate::error::StoreError;
 use crate::lease::Leases;
 use crate::store::{CHANGES_KEPT_MAX, Changed};
 
-pub(super) const CLOSED_INCIDENTS_KEPT_MAX: usize = 64;
+/// By estimate.
+pub(super) const READ_INCIDENTS_BYTES_MAX: usize = 8 << 20;
 
 /// What blocks at once at the most: a thread more for each incident that is looked up in a storm costs memory and is no faster.
 const QUERIES_MAX: usize = 8;
@@ -31,6 +32,8 @@ pub(super) struct Shared {
     pub(super) journal: Journal,
     pub(super) index_folder: PathBuf,
     pub(super) index_cache_bytes: u64,
+    pub(super) held_bytes_max: usize,
+    pub(super) rests_after: Duration,
     index_lag_changes_max: usize,
     /// Below this size nobody asks whether the index is larger than it has to be.
     pub(super) index_bloat_bytes_min: u64,
@@ -47,8 +50,8 @@ pub(super) struct Shared {
     pub(super) indexed: watch::Sender<u64>,
     pub(super) changed: broadcast::Sender<Changed>,
     pub(super) work: WorkQueue,
-    /// A few finished incidents that were asked for last.
-    pub(super) closed_incidents: Mutex<VecDeque<Arc<Incident>>>,
+    /// A few that are not held and were asked for last.
+    pub(super) read_incidents: Mutex<VecDeque<Arc<Incident>>>,
     /// For [`QUERIES_MAX`].
     pub(super) queries: Arc<Semaphore>,
     /// Where the alerts of held incidents fired.
@@ -113,7 +116,7 @@ pub(super) struct Refusal {
 pub(super) enum Verdict {
     Submitted(Answer, Arc<Incident>),
     Refused(Refusal),
-    /// The incident is finished, and it was not looked up or has changed since.
+    /// The incident is not held, and it was not looked up or has changed since.
     LookUp,
 }
 
@@ -148,6 +151,8 @@ impl Shared {
             change_records: ChangeRecords::new(index_folder.parent().unwrap_or(&index_folder)),
             index_folder,
             index_cache_bytes: options.index_cache_bytes,
+            held_bytes_max: options.held_bytes_max,
+            rests_after: options.rests_after,
             index_lag_changes_max: options.index_lag_changes_max,
             index_bloat_bytes_min: options.index_bloat_bytes_min,
             index_bytes_looked_at: AtomicU64::new(0),
@@ -159,7 +164,7 @@ impl Shared {
             indexed: watch::Sender::new(head),
             changed: broadcast::channel(CHANGES_KEPT_MAX).0,
             work: WorkQueue::default(),
-            closed_incidents: Mutex::default(),
+            read_incidents: Mutex::default(),
             queries: Arc::new(Semaphore::new(QUERIES_MAX)),
             alerts,
             handover: Handover::new(head),
@@ -283,7 +288,7 @@ impl Shared {
         if decisions.state.is_dropped(append.incident_id) {
             return Ok(Stored::Incident(None));
         }
-        // What is not held is finished and in the index, or there is no such incident.
+        // What is not held is in the index, or there is no such incident.
         let places = self.with_index(|index| index.places(append.incident_id))?;
         match (places.last(), looked_up) {
             (None, _) => Ok(Stored::Incident(None)),
@@ -386,6 +391,8 @@ struct Waiting {
 /// What the indexer is to do next.
 pub(super) enum Next {
     Apply(Vec<Work>),
+    /// Nothing has come for a while.
+    Nothing,
     Rebuild(Trouble),
     End,
 }
@@ -415,8 +422,8 @@ impl WorkQueue {
         self.changed.notify_one();
     }
 
-    /// Waits for something to do and takes at most so many changes.
-    pub(super) fn next(&self, changes_max: usize) -> Next {
+    /// Waits for something to do, not longer than this, and takes at most so many changes.
+    pub(super) fn next(&self, changes_max: usize, within: Duration) -> Next {
         let mut waiting = self.waiting();
         loop {
             if let Some(trouble) = waiting.suspect.take() {
@@ -429,7 +436,12 @@ impl WorkQueue {
             if waiting.closed {
                 return Next::End;
             }
-            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            let waited = self.changed.wait_timeout(waiting, within);
+            let (again, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+            waiting = again;
+            if waited.timed_out() {
+                return Next::Nothing;
+            }
         }
     }
 

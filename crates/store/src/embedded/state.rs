@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use quell_incident::event::DecodeError;
 use quell_incident::gate::SiteGates;
@@ -15,7 +16,8 @@ use crate::append::{MessageKey, MessageRecord, ReceivedPosition, alerts_fired, f
 use crate::error::StoreError;
 use crate::ledger::{Ledger, LedgerChange};
 use crate::list::Cursor;
-use crate::memory::is_finished;
+use crate::memory::{Turn, in_turn, is_finished, turn};
+use crate::weight::estimated_bytes;
 
 /// One accepted change.
 #[derive(Debug)]
@@ -176,8 +178,10 @@ fn is_roomy(length: usize, capacity: usize) -> bool {
 /// What is known without looking it up.
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
-    /// All that are not finished, and finished ones until the index has them.
+    /// Unfinished ones, but for [`State::resting`]; and finished ones until the index has them.
     incidents: HashMap<IncidentId, Held>,
+    /// Unfinished ones that are read from the journal when they are wanted.
+    resting: HashMap<IncidentId, Turn>,
     /// Messages that the index does not have yet.
     messages: HashMap<MessageKey, MessageRecord>,
     pub(super) ledger: Ledger,
@@ -195,6 +199,8 @@ struct Held {
     known: Known,
     /// The record of its last append.
     sequence: u64,
+    /// When that was made here.
+    since: Instant,
 }
 
 #[derive(Clone, Debug)]
@@ -209,6 +215,12 @@ impl State {
         self.incidents.get(&id).map(|held| &held.known)
     }
 
+    /// Whether it is known and its work is not over.
+    pub(super) fn has_unfinished(&self, id: IncidentId) -> bool {
+        self.resting.contains_key(&id)
+            || self.incident(id).is_some_and(|known| known.readable().is_ok_and(|known| !is_finished(known)))
+    }
+
     /// Whether retention has dropped it and the index may not know that yet.
     pub(super) fn is_dropped(&self, id: IncidentId) -> bool {
         self.dropped.contains(&id)
@@ -220,6 +232,12 @@ impl State {
 
     pub(super) fn readable(&self) -> impl Iterator<Item = &Arc<Incident>> {
         self.incidents.values().filter_map(|held| held.known.readable().ok())
+    }
+
+    /// Those whose work is not over, held or not, in their order.
+    pub(super) fn unfinished(&self) -> Vec<IncidentId> {
+        let held = self.readable().filter_map(|incident| turn(incident));
+        in_turn(held.chain(self.resting.values().copied()))
     }
 
     pub(super) fn left_alone(&self) -> impl Iterator<Item = (IncidentId, StoreError)> {
@@ -246,6 +264,7 @@ impl State {
             Change::Retained(retained) => {
                 for id in &retained.incidents {
                     self.incidents.remove(id);
+                    self.resting.remove(id);
                     self.dropped.insert(*id);
                     self.forgettable.push_back((sequence, Forgettable::Dropped(*id)));
                 }
@@ -259,7 +278,37 @@ impl State {
 
     /// Takes an incident as it stands in the index.
     pub(super) fn hold(&mut self, known: Known, sequence: u64) {
-        self.incidents.insert(known.id(), Held { known, sequence });
+        self.resting.remove(&known.id());
+        self.incidents.insert(known.id(), Held { known, sequence, since: Instant::now() });
+    }
+
+    /// Lets go of unfinished incidents that the index has and that nothing has happened to since an instant, the longest first,
+    /// until the others take little. They are returned, so that nobody waits while their memory is freed.
+    pub(super) fn let_rest(&mut self, bytes_max: usize, indexed: u64, since: Instant) -> Vec<Known> {
+        let mut bytes = self.readable().map(|incident| estimated_bytes(incident)).sum::<usize>();
+        if bytes <= bytes_max {
+            return Vec::new();
+        }
+        let idle = |held: &Held| match &held.known {
+            Known::Readable(incident) if held.sequence <= indexed && held.since <= since => {
+                turn(incident).map(|turn| (held.since, turn, estimated_bytes(incident)))
+            }
+            _ => None,
+        };
+        let mut idle: Vec<_> = self.incidents.values().filter_map(idle).collect();
+        idle.sort_unstable();
+        let mut rests = Vec::new();
+        for (_, turn, estimate) in idle {
+            if bytes <= bytes_max {
+                break;
+            }
+            bytes = bytes.saturating_sub(estimate);
+            let (_, _, id) = turn;
+            rests.extend(self.incidents.remove(&id).map(|held| held.known));
+            self.resting.insert(id, turn);
+        }
+        self.give_back();
+        rests
     }
 
     /// Forgets what the index has and nobody works on.

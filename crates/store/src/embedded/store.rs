@@ -22,7 +22,7 @@ use crate::change_record::{ChangeQuery, ReceivedChange};
 use crate::error::StoreError;
 use crate::lease::{CoordinatorId, Lease, Work};
 use crate::list::{Cursor, ListQuery, Page};
-use crate::memory::{switched, unfinished};
+use crate::memory::switched;
 use crate::retention::{ChainHead, Retained, Retention, RetentionBudget};
 use crate::store::{Changed, IncidentStore, check_document, no_such_incident};
 
@@ -215,7 +215,7 @@ impl IncidentStore for EmbeddedStore {
     async fn append(&self, append: Append) -> Result<Arc<Incident>, StoreError> {
         append.check()?;
         let payload = record::encode_append(&append)?;
-        // Only finished incidents are not held, and few are appended to.
+        // Only incidents that are finished or rest are not held, and few of them are appended to.
         let mut looked_up = None;
         for _ in 0..DECISIONS_MAX {
             let refusal = match self.shared.decide(&append, &payload, looked_up.as_ref()) {
@@ -242,6 +242,8 @@ impl IncidentStore for EmbeddedStore {
             Some(known) => Some(known),
             None => self.blocking(move |shared| shared.look_up(id)).await?,
         };
+        // Something may have happened to it while it was read.
+        let known = self.shared.durable().incident(id).cloned().or(known);
         known.map(|known| known.readable().cloned()).transpose()
     }
 
@@ -299,7 +301,7 @@ impl IncidentStore for EmbeddedStore {
     }
 
     async fn unfinished(&self) -> Result<Vec<IncidentId>, StoreError> {
-        Ok(unfinished(self.shared.durable().readable()))
+        Ok(self.shared.durable().unfinished())
     }
 
     async fn site_gates(&self) -> Result<SiteGates, StoreError> {
@@ -358,7 +360,7 @@ impl IncidentStore for EmbeddedStore {
         coordinator: CoordinatorId,
         max: usize,
     ) -> Result<Vec<Lease>, StoreError> {
-        let unfinished = unfinished(self.shared.durable().readable());
+        let unfinished = self.shared.durable().unfinished();
         self.shared.leases().claim_unfinished(coordinator, unfinished, max)
     }
 

@@ -8,7 +8,10 @@ use quell_incident::Incident;
 use quell_incident::ids::IncidentId;
 use quell_journal::ChainHash;
 
-const INCIDENTS_KEPT_MAX: usize = 1_024;
+use crate::weight::estimated_bytes;
+
+/// By estimate.
+const BYTES_KEPT_MAX: usize = 32 << 20;
 
 #[derive(Default)]
 pub(super) struct Cache(Mutex<Kept>);
@@ -18,6 +21,7 @@ struct Kept {
     incidents: HashMap<IncidentId, (ChainHash, Arc<Incident>)>,
     /// In the order in which they came.
     order: VecDeque<IncidentId>,
+    bytes: usize,
 }
 
 impl Cache {
@@ -33,14 +37,17 @@ impl Cache {
 
     pub(super) fn put(&self, chain_hash: ChainHash, incident: &Arc<Incident>) {
         let mut kept = self.kept();
-        if kept.incidents.insert(incident.id, (chain_hash, Arc::clone(incident))).is_some() {
-            return;
+        kept.bytes += estimated_bytes(incident);
+        match kept.incidents.insert(incident.id, (chain_hash, Arc::clone(incident))) {
+            Some((_, before)) => kept.bytes -= estimated_bytes(&before),
+            None => kept.order.push_back(incident.id),
         }
-        kept.order.push_back(incident.id);
-        if kept.order.len() > INCIDENTS_KEPT_MAX
+        while kept.bytes > BYTES_KEPT_MAX
             && let Some(oldest) = kept.order.pop_front()
         {
-            kept.incidents.remove(&oldest);
+            if let Some((_, gone)) = kept.incidents.remove(&oldest) {
+                kept.bytes -= estimated_bytes(&gone);
+            }
         }
     }
 }

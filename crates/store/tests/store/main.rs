@@ -44,6 +44,19 @@ async fn the_embedded_store_conforms() {
     .await;
 }
 
+/// Every unfinished incident rests as soon as the index has it, and is read from the journal again for whatever happens next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_embedded_store_that_holds_nothing_conforms() {
+    run(async || {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = embedded::options();
+        (options.held_bytes_max, options.rests_after) = (0, std::time::Duration::ZERO);
+        let store = EmbeddedStore::open(folder.path(), options).unwrap();
+        Fresh { store: Arc::new(store), _keep: Some(folder) }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_behind_a_pointer_conforms() {
     run(async || {
