@@ -11,7 +11,7 @@ use super::site::{Part, Site};
 use super::tally::text;
 
 /// How long is waited for what is aimed at; then the kill comes all the same.
-const AIM_WITHIN: Duration = Duration::from_secs(6);
+const AIM_WITHIN: Duration = Duration::from_secs(8);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How far into what is aimed at: an operation of the simulator takes as long.

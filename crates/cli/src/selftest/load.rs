@@ -24,6 +24,8 @@ const ALERTS_MAX: u64 = 5;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Between two tries to deliver the same.
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
+/// From the end of a sender's alerts to its next ones: those that last are diagnosed, which is to leave room for the faults.
+const PAUSE_MILLISECONDS: std::ops::Range<u64> = 300..1_200;
 /// A webhook that is not taken within this is given up, and the test with it.
 const TAKEN_WITHIN: Duration = Duration::from_secs(120);
 
@@ -117,6 +119,8 @@ impl Sender {
                 alert["endsAt"] = json!(ends_at);
             }
             self.deliver(&alerts).await?;
+            let pause = self.random.random_range(PAUSE_MILLISECONDS);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
         }
         Ok(())
     }

@@ -1,10 +1,12 @@
-//! One round: three faults and a load of alerts, kills at random instants and at steps under way, then calm until everything is over, then the count.
+//! One round: three faults and a load of alerts, kills at random instants and at steps under way, then calm until everything is over,
+//! with further faults while fewer than three steps were started, then the count.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rand::Rng as _;
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -25,14 +27,16 @@ const STOPPED_MILLISECONDS_MAX: u64 = 15_000;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// What the load's alerts are called.
 const LOAD: &str = "SelftestLoad";
+/// Steps of a round. A fault whose diagnosis met a kill may end with a person and without a step; then there is another one.
+const STEPS_MIN: usize = 3;
 /// How often a round has a plan whose second step is refused, so that the first one is undone.
 const UNDO_PART: f64 = 0.85;
 /// The target of that second step.
 const REFUSED: &str = "order_service";
 /// The fault whose plan has two steps, the first of which has an inverse.
-const TWO_STEPS: (&str, &str) = ("database_timeout", "DatabaseConnectionTimeout");
+const TWO_STEPS: Fault = ("database_timeout", "DatabaseConnectionTimeout");
 /// Faults of different targets, with an alert that each raises.
-const FAULTS: [(&str, &str); 6] = [
+const FAULTS: [Fault; 6] = [
     ("kafka_lag", "KafkaConsumerLagHigh"),
     ("api_503", "APIGateway503Errors"),
     ("disk_full", "DiskSpaceCritical"),
@@ -55,7 +59,7 @@ pub(crate) async fn run(
     let begun = Instant::now();
     let since = clock.now().to_string();
     let actions_before = site.actions().await?.len();
-    let faults = faults(random);
+    let (faults, mut further) = faults(random);
     for (fault, _) in &faults {
         site.trigger(fault).await?;
     }
@@ -66,28 +70,45 @@ pub(crate) async fn run(
     let kills = kill(site, &since, random, tally).await?;
     let (acknowledged, webhooks) = load.end().await?;
     tally.webhooks += webhooks;
-    let alerts: Vec<_> = faults.iter().map(|(_, alert)| *alert).collect();
-    let incidents = calm(site, &since, &alerts, tally).await?;
+    let mut alerts: Vec<_> = faults.iter().map(|(_, alert)| *alert).collect();
+    let mut incidents = calm(site, &since, &alerts, tally).await?;
+    while steps_started(&incidents) < STEPS_MIN
+        && let Some((fault, alert)) = further.pop()
+    {
+        site.trigger(fault).await?;
+        alerts.push(alert);
+        incidents = calm(site, &since, &alerts, tally).await?;
+    }
+    tally.rounds_with_few_steps += u64::from(steps_started(&incidents) < STEPS_MIN);
     let actions = site.actions().await?;
     let actions = actions.get(actions_before..).unwrap_or_default();
     tally.alerts(&acknowledged, &incidents);
     tally.steps(&incidents, actions);
     tidy_up(site, &since).await?;
     Ok(format!(
-        "{}, {kills} kills, {} alerts in {webhooks} webhooks, {} incidents, {} actions, {:.0} s",
-        faults.map(|(fault, _)| fault).join(", "),
+        "{}, {kills} kills, {} alerts in {webhooks} webhooks, {} incidents, {} steps, {} actions, {:.0} s",
+        alerts.join(", "),
         acknowledged.len(),
         incidents.len(),
+        steps_started(&incidents),
         actions.len(),
         begun.elapsed().as_secs_f64()
     ))
 }
 
-/// Three faults, so that a round has at least three steps.
-fn faults(random: &mut StdRng) -> [(&'static str, &'static str); 3] {
-    let first = random.random_range(0..FAULTS.len());
-    let second = (first + random.random_range(1..FAULTS.len())) % FAULTS.len();
-    [TWO_STEPS, FAULTS[first], FAULTS[second]]
+/// A fault, and the alert that it raises.
+type Fault = (&'static str, &'static str);
+
+/// Three faults, and all the others.
+fn faults(random: &mut StdRng) -> ([Fault; 3], Vec<Fault>) {
+    let mut faults = FAULTS;
+    faults.shuffle(random);
+    let [first, second, further @ ..] = faults;
+    ([TWO_STEPS, first, second], further.to_vec())
+}
+
+fn steps_started(incidents: &[Value]) -> usize {
+    incidents.iter().filter_map(|incident| Some(incident["remediation_actions"].as_array()?.len())).sum()
 }
 
 /// Kills parts one after another and starts them again; one of several coordinators may also be stopped and go on.

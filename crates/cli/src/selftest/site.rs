@@ -364,7 +364,8 @@ fn config_name(coordinator: usize) -> String {
 }
 
 /// The configuration; JSON is YAML as well. Most alerts of the load are over before their incident has settled, so that the diagnoses
-/// of the others leave room for that of the fault. There is no cool-down: the same faults come again and again, and are to be acted on.
+/// of the others leave room for that of the fault. There is no cool-down: the same faults come again and again, and are to be acted on;
+/// and what is held goes to a person soon, while the round lasts.
 fn config(
     folder: &Path,
     exporters: [SocketAddr; 3],
@@ -386,7 +387,7 @@ fn config(
             "signing_key_file": folder.join("permit.key"),
             "workflow": {
                 "settle": "1s", "verify_interval": "200ms", "quiet_before_close": "500ms",
-                "hold_look_again": "200ms", "check_patience": "10s", "agent_backoff": "200ms",
+                "hold_look_again": "200ms", "hold_max": "15s", "check_patience": "10s", "agent_backoff": "200ms",
                 "agent_retries_max": 10, "verification_grace": "60s", "step_grace": "2s", "probe": "30s",
                 "cool_down": "10ms",
             },

@@ -26,6 +26,8 @@ pub(crate) struct Tally {
     pub(crate) hits: BTreeMap<&'static str, u64>,
     /// Steps that were started, undos among them.
     pub(crate) steps_started: u64,
+    /// Rounds in which all faults together did not make as many steps as a round is to have.
+    pub(crate) rounds_with_few_steps: u64,
     found: BTreeSet<String>,
 }
 
@@ -51,6 +53,9 @@ impl Tally {
         rows.extend(self.kills.iter().map(|(part, count)| (format!("{part} killed"), *count)));
         rows.extend(self.hits.iter().map(|(what, count)| (format!("kills during {what}"), *count)));
         rows.push(("steps started".to_owned(), self.steps_started));
+        if self.rounds_with_few_steps > 0 {
+            rows.push(("rounds with few steps".to_owned(), self.rounds_with_few_steps));
+        }
         let rest = [
             ("incidents", self.incidents),
             ("actions", self.actions),
@@ -72,6 +77,7 @@ impl Tally {
             "kills": self.kills,
             "hits": self.hits,
             "steps_started": self.steps_started,
+            "rounds_with_few_steps": self.rounds_with_few_steps,
             "lost": self.lost,
             "duplicated": self.duplicated,
             "stuck": self.stuck,
