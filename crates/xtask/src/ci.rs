@@ -30,8 +30,9 @@ pub(crate) fn run() -> Result<()> {
             "warnings",
         ]))
     });
+    // With the features of clippy, so that the dependencies are not checked twice.
     stage(&mut stages, "doc", || {
-        let mut command = workspace::cargo(["doc", "--workspace", "--no-deps"]);
+        let mut command = workspace::cargo(["doc", "--workspace", "--no-deps", "--all-features"]);
         command.env("RUSTDOCFLAGS", "-D warnings");
         succeed(command)
     });
