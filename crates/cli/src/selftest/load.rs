@@ -111,7 +111,7 @@ impl Sender {
                 // Its sender did not see the answer, or there is a second Alertmanager.
                 self.deliver(&alerts).await?;
             }
-            let lasts = if self.random.random_bool(0.1) { 800..2_000 } else { 50..600 };
+            let lasts = if self.random.random_bool(0.05) { 800..2_000 } else { 50..600 };
             tokio::time::sleep(Duration::from_millis(self.random.random_range(lasts))).await;
             let ends_at = self.clock.now().to_string();
             for alert in &mut alerts {

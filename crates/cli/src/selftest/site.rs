@@ -394,7 +394,7 @@ fn config(
             // The same few faults come again and again: their alerts would flap, and nothing would be done for a quarter of an hour.
             "correlation": {"flapping": {"transitions": 0}},
         },
-        "diagnostic": {"listen": diagnostic, "scrape_interval": "200ms", "history": "5m"},
+        "diagnostic": {"listen": diagnostic, "scrape_interval": "200ms", "history": "2m"},
         "resolution": {"listen": resolution, "data_dir": folder.join("resolution")},
     });
     let coordinator = &mut config["coordinator"];
