@@ -9,3 +9,5 @@ mod card;
 mod endless;
 mod python;
 mod restart;
+#[path = "../python/sdk.rs"]
+mod sdk;
