@@ -94,8 +94,8 @@ impl Options {
             index_cache_bytes: 8 << 20,
             index_bloat_bytes_min: 64 << 20,
             index_lag_changes_max: 16_384,
-            held_bytes_max: 32 << 20,
-            rests_after: Duration::from_secs(20),
+            held_bytes_max: 16 << 20,
+            rests_after: Duration::from_secs(15),
         }
     }
 }
