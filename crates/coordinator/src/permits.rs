@@ -74,7 +74,7 @@ pub(crate) fn permitted(
     incident: &Incident,
     request: &StepRequest,
 ) -> Result<StepRequest, PermitError> {
-    let signed = match Permit::for_step(incident, request) {
+    let signed = match Permit::for_step(incident, request)? {
         Some(permit) => {
             let signature = key.sign(&permit.signed_bytes()?)?;
             Some(SignedPermit { permit, public_key: key.public().to_string(), signature })

@@ -45,6 +45,8 @@ pub struct Permit {
     pub plan_digest: Digest,
     /// The step, by its name in the plan.
     pub step: StepName,
+    /// The digest of all that the step says: a copy of it that says something else has no permit.
+    pub step_digest: Digest,
     /// The step's key.
     pub key: StepKey,
     /// The target, and the token of the lock on it.
@@ -70,30 +72,37 @@ pub struct SignedPermit {
 
 impl Permit {
     /// The permit that fits a request, with these approvals, until then.
+    ///
+    /// # Errors
+    /// When the step has no JSON form.
     pub fn of(
         request: &StepRequest,
         skill: PermittedSkill,
         approvals: Vec<Approval>,
         not_after: Timestamp,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, serde_json::Error> {
+        Ok(Self {
             schema: PERMIT_SCHEMA.to_owned(),
             skill,
             undo: request.undo,
             incident_id: request.incident_id,
             plan_digest: request.plan_digest,
             step: request.step.name.clone(),
+            step_digest: Digest::of(&request.step)?,
             key: request.key.clone(),
             lock: request.lock.clone(),
             agent: request.agent.clone(),
             approvals,
             not_after,
-        }
+        })
     }
 
     /// The permit for the step of an incident that runs or is in doubt; `None` when there is none.
-    pub fn for_step(incident: &Incident, request: &StepRequest) -> Option<Self> {
-        let (run, proposal) = (incident.run()?, incident.proposal()?);
+    ///
+    /// # Errors
+    /// When the step has no JSON form.
+    pub fn for_step(incident: &Incident, request: &StepRequest) -> Result<Option<Self>, serde_json::Error> {
+        let (Some(run), Some(proposal)) = (incident.run(), incident.proposal()) else { return Ok(None) };
         let (skill, not_after) = match &run.doubt {
             Some(doubt) => (PermittedSkill::Probe, later(doubt.deadline, PROBED_FOR)),
             None if run.undo => (PermittedSkill::Undo, run.not_after),
@@ -101,7 +110,7 @@ impl Permit {
         };
         let of_this_plan = |approval: &&Approval| approval.digest == proposal.digest;
         let approvals = proposal.approvals.iter().filter(of_this_plan).cloned().collect();
-        Some(Self::of(request, skill, approvals, not_after))
+        Self::of(request, skill, approvals, not_after).map(Some)
     }
 
     /// What is signed.
@@ -116,7 +125,9 @@ impl Permit {
 
     /// The first field in which it is for something else than this request, by its name.
     pub fn differs_in(&self, request: &StepRequest, skill: PermittedSkill) -> Option<&'static str> {
-        let fitting = Self::of(request, skill, self.approvals.clone(), self.not_after);
+        let Ok(fitting) = Self::of(request, skill, self.approvals.clone(), self.not_after) else {
+            return Some("step_digest");
+        };
         // Taken apart, so that a field that is added later cannot be left out here.
         let Self {
             schema,
@@ -125,6 +136,7 @@ impl Permit {
             incident_id,
             plan_digest,
             step,
+            step_digest,
             key,
             lock,
             agent,
@@ -139,6 +151,7 @@ impl Permit {
             ("incident_id", *incident_id == fitting.incident_id),
             ("plan_digest", *plan_digest == fitting.plan_digest),
             ("step", *step == fitting.step),
+            ("step_digest", *step_digest == fitting.step_digest),
             ("key", *key == fitting.key),
             ("lock.target", lock.target == fitting.lock.target),
             ("lock.token", lock.token == fitting.lock.token),

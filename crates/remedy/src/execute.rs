@@ -228,7 +228,7 @@ impl Agent {
         }
         let skill = if request.undo { PermittedSkill::Undo } else { PermittedSkill::Execute };
         if let Err(forbidden) = self.permitted(&request, skill) {
-            // Whoever asks is nobody: the key, which may be one that somebody is waiting for, stays as it is.
+            // The caller has no valid permit, so the state of the key does not change: a real caller may be waiting for it.
             let seen = self.ledger.has_seen(&request.key);
             return if seen { unknown(&forbidden.to_string()) } else { refused(&forbidden) };
         }

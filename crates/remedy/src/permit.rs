@@ -1,4 +1,4 @@
-//! Whether the coordinator permits what is asked for: the reason to act, besides which a caller's credential is only a door.
+//! Whether the coordinator permits what is asked for. A caller's token lets it reach the agent; only a permit lets it act.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -69,6 +69,7 @@ fn changed(permit: &Permit) -> Vec<(&'static str, Permit)> {
         change("incident_id", &|permit| permit.incident_id = IncidentId(uuid::Uuid::from_u128(9))),
         change("plan_digest", &|permit| permit.plan_digest = Digest::of_bytes(b"another plan")),
         change("step", &|permit| permit.step = "second".parse().unwrap()),
+        change("step_digest", &|permit| permit.step_digest = Digest::of_bytes(b"another step")),
         change("key", &|permit| permit.key = key(&permit.key.as_str().replacen("/1/", "/2/", 1))),
         change("lock.target", &|permit| permit.lock.target = TargetName::declared("beta").unwrap()),
         change("lock.token", &|permit| permit.lock.token = FencingToken(u64::MAX)),
@@ -96,6 +97,9 @@ async fn a_permit_for_anything_else_does_nothing_and_leaves_no_trace() {
     refused.push(("incident_id", elsewhere(&|one| one.incident_id = IncidentId(uuid::Uuid::from_u128(9)))));
     refused.push(("plan_digest", elsewhere(&|one| one.plan_digest = Digest::of_bytes(b"another"))));
     refused.push(("step", elsewhere(&|one| one.step = site.plan.steps[1].clone())));
+    // Of the same name, and another content.
+    refused.push(("step_digest", elsewhere(&|one| one.step.title = "Something else".to_owned())));
+    refused.push(("step_digest", elsewhere(&|one| one.step.call = site.plan.steps[1].call.clone())));
     refused.push(("key", elsewhere(&|one| one.key = site.request(0, "k2").key)));
     refused.push(("lock.token", elsewhere(&|one| one.lock.token = FencingToken(u64::MAX))));
     refused.push(("not_after", elsewhere(&|one| one.not_after += SignedDuration::from_secs(1))));

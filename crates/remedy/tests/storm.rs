@@ -147,3 +147,39 @@ async fn a_damaged_or_unfinished_plan_file_is_left_out_and_the_others_count() {
     assert!(matches!(outcome, StepOutcome::Done { .. }), "{outcome:?}");
     assert_eq!(std::fs::read_dir(&plans).unwrap().count(), 0, "a plan that has begun stands in the journal");
 }
+
+/// Makes so many other plans before a step's intent is written that its own plan is no longer kept.
+struct Flood {
+    agent: std::sync::OnceLock<std::sync::Weak<quell_remedy::Agent>>,
+}
+
+#[async_trait::async_trait]
+impl quell_remedy::FaultHook for Flood {
+    async fn reached(&self, point: &'static str) {
+        if point != "resolution.intent.before" {
+            return;
+        }
+        let Some(agent) = self.agent.get().and_then(std::sync::Weak::upgrade) else { return };
+        for number in 0..=LedgerSettings::default().unused_plans_max as u128 {
+            let mut request = asked_by(1_000 + number);
+            request.runbook = Some(runbook("raise"));
+            plan(&agent, &request).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_whose_plan_gave_way_to_others_touches_nothing() {
+    let (folder, target, clock) = (tempfile::tempdir().unwrap(), KeyValueTarget::new(), TestClock::new());
+    let flood = Arc::new(Flood { agent: std::sync::OnceLock::new() });
+    let hook: Arc<dyn quell_remedy::FaultHook> = Arc::clone(&flood) as _;
+    let agent = agent_with(folder.path(), &target, &clock, switched_on(), hook);
+    flood.agent.set(Arc::downgrade(&agent)).unwrap();
+    let mut first = asked_by(1);
+    first.runbook = Some(runbook("raise"));
+    let first = plan(&agent, &first).await;
+    clock.advance(1);
+    let outcome = agent.execute(request_of(&first, 0, "k1", &clock)).await.outcome;
+    assert!(!matches!(outcome, StepOutcome::Done { .. }), "{outcome:?}");
+    assert!(target.effects().is_empty());
+}

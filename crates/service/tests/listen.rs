@@ -210,7 +210,7 @@ async fn a_body_that_drips_ends_and_a_steady_one_arrives() {
     })
     .await;
     let refused = answer(&mut dripping).await;
-    assert!(refused.starts_with("HTTP/1.1 408") && refused.contains("send it again"), "{refused}");
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("send it again"), "{refused}");
 
     // As slow, and yet faster than the least.
     let mut steady = connect(address, &head).await;
@@ -232,7 +232,7 @@ async fn a_body_has_its_time_in_all() {
         count.load(Ordering::SeqCst) == 0
     })
     .await;
-    assert!(answer(&mut stream).await.starts_with("HTTP/1.1 408"));
+    assert!(answer(&mut stream).await.starts_with("HTTP/1.1 503"));
 }
 
 #[tokio::test]

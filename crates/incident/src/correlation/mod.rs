@@ -113,6 +113,16 @@ fn is_volatile(name: &str) -> bool {
         "measured",
         "timestamp",
         "time",
+        "percent",
+        "percentage",
+        "pct",
+        "usage",
+        "count",
+        "threshold",
+        "duration",
+        "requestid",
+        "traceid",
+        "spanid",
     ];
     plain.ends_with("replica") || values.contains(&plain.as_str())
 }

@@ -90,7 +90,11 @@ pub fn begins_anew(incident: &Incident, alert: &Alert, now: Timestamp) -> bool {
         None => incident.closed_at.is_some_and(|at| alert.starts_at > at),
         // An older message, or the firing of the episode that has cleared, delivered late. After a while it is no late message any more:
         // a source that lost the alert and has it back says the same start again.
-        Some(at) => alert.starts_at > known.starts_at || now >= later(at, LATE_MESSAGE_WITHIN),
+        // The time counts from when the end was heard of, which may be long after the end itself.
+        Some(at) => {
+            let heard = incident.resolved_at.map_or(at, |resolved| resolved.max(at));
+            alert.starts_at > known.starts_at || now >= later(heard, LATE_MESSAGE_WITHIN)
+        }
     }
 }
 

@@ -151,6 +151,12 @@ impl Policy {
         let declared = reasons.iter().map(|reason| reason.level).min();
         let said = self.said_of(incident, &sources, plan).into_iter();
         reasons.extend(said.filter(|reason| Some(reason.level) < declared));
+        // A person who runs a runbook without a diagnosed cause names no target: the labels of the alerts choose it.
+        let diagnosed = incident.report.as_ref().is_some_and(|report| report.root_cause.is_some());
+        if !diagnosed && declared > Some(Autonomy::Approve) {
+            let what = "no cause was diagnosed, so the alerts chose the target".to_owned();
+            reasons.push(AutonomyReason { what, level: Autonomy::Approve });
+        }
         AutonomyDecision::of(reasons)
     }
 

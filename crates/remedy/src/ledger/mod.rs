@@ -83,6 +83,9 @@ pub enum LedgerError {
     /// Writing a plan ended in a defect, which is in the log.
     #[error("writing a plan did not end")]
     Thread,
+    /// Others have taken the plan's place since the step was allowed.
+    #[error("the step's plan is no longer kept: too many others were made since")]
+    UnknownPlan,
     /// It is full of young keys.
     #[error(
         "the ledger is full: keys of the last days take all its room, and no other is taken before they are old"
@@ -440,13 +443,20 @@ impl Ticket {
     ) -> Result<(), LedgerError> {
         let (key, about) = (self.key.clone(), self.about.clone());
         let record = Record::Intent { key, about, plan, step: step.clone(), undo, at: now };
-        // A plan's first step takes it into the journal.
-        let first = self.ledger.lock().unused(&plan);
+        // A plan's first step takes it into the journal. Until that is written no other plan may take its place in memory.
+        let first = self.ledger.lock().beginning(&plan).ok_or(LedgerError::UnknownPlan)?;
         let planned =
             first.map(|whole| Record::Planned { digest: plan, plan: Box::new((*whole).clone()), at: now });
         let is_first = planned.is_some();
-        let records = planned.iter().chain([&record]).map(Record::encode).collect::<Result<_, _>>()?;
-        self.ledger.write_all(records).await?;
+        let records = planned.iter().chain([&record]).map(Record::encode).collect::<Result<_, _>>();
+        let written = match records {
+            Ok(records) => self.ledger.write_all(records).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = written {
+            self.ledger.lock().did_not_begin(&plan);
+            return Err(error);
+        }
         {
             let mut state = self.ledger.lock();
             state.begun(plan, step, undo, now);
@@ -455,7 +465,7 @@ impl Ticket {
             }
         }
         if is_first {
-            // Without an error of its own: what is left behind the next start takes away.
+            // A failure here is no error: a file that stays is removed at the next start.
             let _ = self.ledger.remove(vec![plan]).await;
         }
         Ok(())

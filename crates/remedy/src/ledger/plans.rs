@@ -72,13 +72,17 @@ impl PlanFiles {
         }
     }
 
-    /// All plans that are there. What is no whole plan of its name cannot have been shown, or was changed since: it is taken away.
+    /// All plans that are there. What is no whole plan of its name cannot have been shown, or was changed since: it is taken away. What
+    /// cannot be read now may be one that a person has approved: that is an error, and it stays.
     pub(super) fn read(&self) -> Result<Vec<(Digest, Plan)>, PlanFileError> {
         let mut plans = Vec::new();
         for name in self.disk.list(&self.folder).map_err(|source| self.failed("read", source))? {
             match self.plan_in(&name) {
-                Ok(found) => plans.push(found),
-                Err(why) => {
+                Ok(Ok(found)) => plans.push(found),
+                Err(source) => {
+                    return Err(PlanFileError { path: self.folder.join(&name), done: "read", source });
+                }
+                Ok(Err(why)) => {
                     let path = self.folder.join(&name);
                     tracing::warn!(file = %path.display(), why, "no plan of this agent, removed");
                     let removed = self.disk.remove(&path);
@@ -89,10 +93,13 @@ impl PlanFiles {
         Ok(plans)
     }
 
-    fn plan_in(&self, name: &str) -> Result<(Digest, Plan), String> {
-        let stem = name.strip_suffix(EXTENSION).ok_or("it was never finished")?;
-        let named: Digest = stem.parse().map_err(|_| "its name is no digest".to_owned())?;
-        let read = || {
+    /// The plan in a file, or why it is none.
+    fn plan_in(&self, name: &str) -> io::Result<Result<(Digest, Plan), String>> {
+        let Some(stem) = name.strip_suffix(EXTENSION) else {
+            return Ok(Err("it was never finished".to_owned()));
+        };
+        let Ok(named) = stem.parse::<Digest>() else { return Ok(Err("its name is no digest".to_owned())) };
+        let read = || -> io::Result<Vec<u8>> {
             let file = self.disk.open(&self.folder.join(name), Access::Read)?;
             let mut text = vec![0; file.length()?.min(FILE_BYTES_MAX) as usize];
             let mut read = 0;
@@ -105,12 +112,16 @@ impl PlanFiles {
             text.truncate(read);
             Ok(text)
         };
-        let text = read().map_err(|error: io::Error| error.to_string())?;
-        let plan: Plan = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
-        match plan.digest() {
-            Ok(digest) if digest == named => Ok((digest, plan)),
-            Ok(digest) => Err(format!("its digest is {digest}")),
-            Err(error) => Err(error.to_string()),
-        }
+        let text = read()?;
+        Ok(whole_plan(named, &text))
+    }
+}
+
+fn whole_plan(named: Digest, text: &[u8]) -> Result<(Digest, Plan), String> {
+    let plan: Plan = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    match plan.digest() {
+        Ok(digest) if digest == named => Ok((digest, plan)),
+        Ok(digest) => Err(format!("its digest is {digest}")),
+        Err(error) => Err(error.to_string()),
     }
 }

@@ -43,6 +43,8 @@ struct Planned {
     begun: BTreeSet<StepName>,
     /// Whether it stands in the journal, as those do that have begun, or in a file of its own.
     in_journal: bool,
+    /// How many of its steps are being written into the journal.
+    beginning: u32,
     keep_until: Timestamp,
 }
 
@@ -55,7 +57,7 @@ pub(crate) struct State {
     tries: HashMap<(Digest, u32), StepKey>,
     tokens: HashMap<TargetName, FencingToken>,
     plans: HashMap<Digest, Planned>,
-    /// Those that have not begun, from the oldest to the youngest.
+    /// Those that have not begun and of which no step is beginning, from the oldest to the youngest.
     unused: BTreeSet<(Timestamp, Digest)>,
     /// The youngest of each kind.
     alike: HashMap<Likeness, Arc<Plan>>,
@@ -120,7 +122,7 @@ impl State {
 
     fn in_journal(&mut self, digest: Digest, plan: Arc<Plan>, at: Timestamp) {
         let keep_until = later(at.max(plan.valid_until), self.settings.keep);
-        let planned = Planned { plan, begun: BTreeSet::new(), in_journal: true, keep_until };
+        let planned = Planned { plan, begun: BTreeSet::new(), in_journal: true, beginning: 0, keep_until };
         // Two steps that were the first at once have both brought it.
         self.plans.entry(digest).or_insert(planned);
     }
@@ -134,21 +136,48 @@ impl State {
         self.alike.insert(likeness(&plan), Arc::clone(&plan));
         self.unused.insert((plan.made_at, digest));
         let keep_until = later(plan.valid_until, self.settings.keep_unused);
-        self.plans.insert(digest, Planned { plan, begun: BTreeSet::new(), in_journal: false, keep_until });
+        let planned = Planned { plan, begun: BTreeSet::new(), in_journal: false, beginning: 0, keep_until };
+        self.plans.insert(digest, planned);
         let superfluous = self.unused.len().saturating_sub(self.settings.unused_plans_max);
         let oldest: Vec<_> = (0..superfluous).filter_map(|_| self.unused.pop_first()).collect();
         oldest
             .into_iter()
             .map(|(_, digest)| {
-                self.plans.remove(&digest);
+                if let Some(gone) = self.plans.remove(&digest) {
+                    self.not_alike(&gone.plan);
+                }
                 digest
             })
             .collect()
     }
 
-    /// The plan, if it has not begun.
-    pub(crate) fn unused(&self, digest: &Digest) -> Option<Arc<Plan>> {
-        self.plans.get(digest).filter(|planned| !planned.in_journal).map(|planned| Arc::clone(&planned.plan))
+    /// Nobody is told any more that this plan is open.
+    fn not_alike(&mut self, gone: &Arc<Plan>) {
+        let likeness = likeness(gone);
+        if self.alike.get(&likeness).is_some_and(|plan| Arc::ptr_eq(plan, gone)) {
+            self.alike.remove(&likeness);
+        }
+    }
+
+    /// A step of the plan is about to be written: from now on no other plan takes its place. Returns the plan if it is not in the journal
+    /// yet and has to be written first; `None` when there is no such plan.
+    pub(crate) fn beginning(&mut self, digest: &Digest) -> Option<Option<Arc<Plan>>> {
+        let planned = self.plans.get_mut(digest)?;
+        planned.beginning += 1;
+        if planned.in_journal {
+            return Some(None);
+        }
+        self.unused.remove(&(planned.plan.made_at, *digest));
+        Some(Some(Arc::clone(&planned.plan)))
+    }
+
+    /// The step could not be written.
+    pub(crate) fn did_not_begin(&mut self, digest: &Digest) {
+        let Some(planned) = self.plans.get_mut(digest) else { return };
+        planned.beginning = planned.beginning.saturating_sub(1);
+        if planned.beginning == 0 && !planned.in_journal {
+            self.unused.insert((planned.plan.made_at, *digest));
+        }
     }
 
     /// An open plan like it that was made for another incident.
@@ -169,6 +198,7 @@ impl State {
     pub(crate) fn begun(&mut self, plan: Digest, step: &StepName, undo: bool, at: Timestamp) {
         let keep = self.settings.keep;
         let Some(planned) = self.plans.get_mut(&plan) else { return };
+        planned.beginning = planned.beginning.saturating_sub(1);
         if !planned.in_journal {
             planned.in_journal = true;
             self.unused.remove(&(planned.plan.made_at, plan));
@@ -213,11 +243,12 @@ impl State {
         let mut over = Vec::new();
         let unused = &mut self.unused;
         self.plans.retain(|digest, planned| {
-            if planned.keep_until <= now && !planned.in_journal {
+            let stays = planned.keep_until > now || planned.beginning > 0;
+            if !stays && !planned.in_journal {
                 unused.remove(&(planned.plan.made_at, *digest));
                 over.push(*digest);
             }
-            planned.keep_until > now
+            stays
         });
         over
     }

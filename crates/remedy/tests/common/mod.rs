@@ -287,13 +287,13 @@ pub(crate) fn undo_of(mut request: StepRequest) -> StepRequest {
 /// The same with the coordinator's permit for it as it stands.
 pub(crate) fn permitted(request: StepRequest) -> StepRequest {
     let skill = if request.undo { PermittedSkill::Undo } else { PermittedSkill::Execute };
-    let permit = Permit::of(&request, skill, Vec::new(), request.not_after);
+    let permit = Permit::of(&request, skill, Vec::new(), request.not_after).unwrap();
     signed(request, permit, &permit_key())
 }
 
 /// The same as a question.
 pub(crate) fn asking(request: StepRequest) -> StepRequest {
-    let permit = Permit::of(&request, PermittedSkill::Probe, Vec::new(), Timestamp::MAX);
+    let permit = Permit::of(&request, PermittedSkill::Probe, Vec::new(), Timestamp::MAX).unwrap();
     signed(request, permit, &permit_key())
 }
 

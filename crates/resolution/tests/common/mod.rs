@@ -248,7 +248,7 @@ pub(crate) fn permitted(
     approvals: Vec<Approval>,
     key: &SigningKey,
 ) -> StepRequest {
-    let permit = Permit::of(request, skill, approvals, request.not_after);
+    let permit = Permit::of(request, skill, approvals, request.not_after).unwrap();
     let signature = key.sign(&permit.signed_bytes().unwrap()).unwrap();
     let permit = Some(SignedPermit { permit, public_key: key.public().to_string(), signature });
     StepRequest { permit, ..request.clone() }

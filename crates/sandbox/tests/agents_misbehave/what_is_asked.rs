@@ -57,7 +57,7 @@ async fn the_resolution_agent_does_what_its_own_coordinator_permits_and_nothing_
             not_after,
             permit: None,
         };
-        let permit = Permit::of(&unsigned, PermittedSkill::Execute, Vec::new(), not_after);
+        let permit = Permit::of(&unsigned, PermittedSkill::Execute, Vec::new(), not_after).unwrap();
         let signature = own.sign(&permit.signed_bytes().unwrap()).unwrap();
         let permit = Some(SignedPermit { permit, public_key: own.public().to_string(), signature });
         for request in [StepRequest { permit, ..unsigned.clone() }, unsigned] {

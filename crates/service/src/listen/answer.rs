@@ -42,24 +42,31 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// None if there is no room for it now.
-    pub(super) fn new(body: Body, budget: &ByteBudget, counted: Arc<Counted>) -> Option<Self> {
+    /// The body back if there is no room for it now.
+    pub(super) fn new(body: Body, budget: &ByteBudget, counted: &Arc<Counted>) -> Result<Self, Body> {
         let bytes = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
         let share = match bytes > SMALL_BYTES {
-            true => Some(budget.take(bytes)?),
+            true => match budget.take(bytes) {
+                Some(share) => Some(share),
+                None => return Err(body),
+            },
             false => None,
         };
-        let watch = WATCH.try_with(Arc::clone).ok();
-        if let Some(watch) = &watch {
-            watch.state().counted = Some(Arc::clone(&counted));
-        }
-        Some(Self { body, rest: Bytes::new(), share, budget: budget.clone(), counted, watch })
+        Ok(Self::with(body, share, budget, counted))
     }
 
-    /// One without content, for which there is always room.
-    pub(super) fn empty(budget: &ByteBudget, counted: Arc<Counted>) -> Self {
-        let budget = budget.clone();
-        Self { body: Body::empty(), rest: Bytes::new(), share: None, budget, counted, watch: None }
+    /// One that goes out whether or not there is room for it.
+    pub(super) fn in_any_case(body: Body, budget: &ByteBudget, counted: &Arc<Counted>) -> Self {
+        Self::with(body, None, budget, counted)
+    }
+
+    fn with(body: Body, share: Option<ByteShare>, budget: &ByteBudget, counted: &Arc<Counted>) -> Self {
+        let watch = WATCH.try_with(Arc::clone).ok();
+        if let Some(watch) = &watch {
+            watch.state().counted = Some(Arc::clone(counted));
+        }
+        let (budget, counted) = (budget.clone(), Arc::clone(counted));
+        Self { body, rest: Bytes::new(), share, budget, counted, watch }
     }
 
     /// The next piece of what is there. The last one gives the room back.

@@ -8,7 +8,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// What is counted in one go: a semaphore counts no further than 2^29 on small machines.
 const UNIT: usize = 1 << 10;
 
-/// A limit of bytes that many share. A single one that is larger than all of it gets all of it: it is served, alone.
+/// A limit of bytes that many share. A body that is larger than the whole limit takes the whole limit, so it is served when nothing else
+/// is.
 #[derive(Clone, Debug)]
 pub struct ByteBudget {
     units: usize,
@@ -19,7 +20,6 @@ pub struct ByteBudget {
 #[derive(Debug)]
 pub struct ByteShare {
     budget: ByteBudget,
-    bytes: usize,
     permit: OwnedSemaphorePermit,
 }
 
@@ -40,7 +40,7 @@ impl ByteBudget {
     pub fn take(&self, bytes: usize) -> Option<ByteShare> {
         let units = u32::try_from(self.units(bytes)).ok()?;
         let permit = Arc::clone(&self.free).try_acquire_many_owned(units).ok()?;
-        Some(ByteShare { budget: self.clone(), bytes, permit })
+        Some(ByteShare { budget: self.clone(), permit })
     }
 }
 
@@ -56,7 +56,6 @@ impl ByteShare {
             };
             self.permit.merge(permit);
         }
-        self.bytes = self.bytes.max(bytes);
         true
     }
 

@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::response::{IntoResponse, Response};
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderValue, Request};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -132,6 +132,7 @@ async fn answer(
     is_reserved: bool,
 ) -> Response<Answer> {
     let is_grpc = is_grpc(request.headers());
+    let changes_something = !is_grpc && !request.method().is_safe();
     let response = if is_reserved && !is_kept(request.uri().path()) {
         busy("every connection is at work; come back later")
     } else {
@@ -150,7 +151,7 @@ async fn answer(
         }
     };
     counted.answered();
-    let mut response = with_room(response, shared, &counted);
+    let mut response = with_room(response, changes_something, shared, &counted);
     if is_reserved {
         // The reserve is for as many as possible, one after another.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -158,22 +159,29 @@ async fn answer(
     response
 }
 
-/// The answer, or that there is no room for it.
-fn with_room(response: Response, shared: &Shared, counted: &Arc<Counted>) -> Response<Answer> {
-    let sent = |response: Response| {
-        let (head, body) = response.into_parts();
-        let answer = Answer::new(body, &shared.answers, Arc::clone(counted));
-        answer.map(|answer| Response::from_parts(head, answer))
-    };
-    if let Some(response) = sent(response) {
-        return response;
+/// The answer, or that there is no room for it. What has changed something is answered in any case: told to come back later, its sender
+/// would do it a second time.
+fn with_room(
+    response: Response,
+    changes_something: bool,
+    shared: &Shared,
+    counted: &Arc<Counted>,
+) -> Response<Answer> {
+    let (head, body) = response.into_parts();
+    match Answer::new(body, &shared.answers, counted) {
+        Ok(answer) => Response::from_parts(head, answer),
+        Err(body) if changes_something => {
+            Response::from_parts(head, Answer::in_any_case(body, &shared.answers, counted))
+        }
+        Err(_) => {
+            tracing::warn!(
+                "an answer is refused: too many others are not read (`listeners.answer_bytes_max`)"
+            );
+            let refused =
+                busy("too many answers wait for their readers; come back later, or ask for less at once");
+            refused.map(|body| Answer::in_any_case(body, &shared.answers, counted))
+        }
     }
-    tracing::warn!("an answer is refused: too many others are not read (`listeners.answer_bytes_max`)");
-    let refused = busy("too many answers wait for their readers; come back later, or ask for less at once");
-    sent(refused).unwrap_or_else(|| {
-        // Small ones always find room.
-        Response::new(Answer::empty(&shared.answers, Arc::clone(counted)))
-    })
 }
 
 fn busy(why: &str) -> Response {
@@ -186,5 +194,6 @@ fn too_slow(options: &ServeOptions) -> Response {
         options.rate_min,
         options.body_within.as_secs_f64()
     );
-    Problem::new(StatusCode::REQUEST_TIMEOUT, why).into_response()
+    // Not 408, which senders of webhooks take for final as any other 4xx; a congested line passes.
+    busy(&why)
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::Bytes;
-use http::{HeaderMap, header::CONTENT_TYPE};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+pub(super) use quell_web::is_grpc;
 use tokio::time::{Instant, Sleep};
 
 use super::budget::ByteBudget;
@@ -21,11 +21,6 @@ const KEPT_PATHS: [&str; 5] = ["/live", "/health", "/ready", "/webhook", "/grpc.
 
 pub(super) fn is_kept(path: &str) -> bool {
     KEPT_PATHS.iter().any(|kept| path.starts_with(kept))
-}
-
-/// A gRPC client reads no other answers.
-pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// A body on its way. Reading it is an error once its sender has fallen too far behind, or once it has taken too long in all.

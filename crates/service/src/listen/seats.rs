@@ -103,7 +103,7 @@ impl Seats {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        // Counting does not panic midway; and no place is worth a listener.
+        // Counting does not panic midway. A poisoned lock must not end the listener.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

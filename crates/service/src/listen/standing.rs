@@ -8,7 +8,7 @@ use super::budget::{ByteBudget, ByteShare};
 use super::options::ServeOptions;
 use super::seats::{Seat, Standing};
 
-/// Requests that their sender gave up before they were answered, beyond those that were answered. More is no hurry, it is a flood.
+/// Requests that their sender gave up before they were answered, beyond those that were answered. More than that is taken for an attack.
 const GIVEN_UP_MAX: u64 = 256;
 
 /// What a request is doing.
