@@ -212,7 +212,7 @@ async fn what_follows_a_line_belongs_to_it_where_it_is_written_like_that() {
 #[tokio::test]
 async fn lines_without_a_time_are_counted_and_shown() {
     let folder = Folder::new();
-    let untimed = folder.file("untimed.log", "ERROR pool exhausted\n09:00:01 again\n");
+    let untimed = folder.file("untimed.log", "ERROR pool exhausted\n09:00 again\n");
     let timed = folder.file("timed.log", "banner\n2026-03-01T09:00:01Z one\n");
     let lines = read(vec![untimed, timed], &query()).await.unwrap();
     assert_eq!(messages(&lines), ["one"]);

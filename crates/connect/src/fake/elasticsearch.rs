@@ -151,7 +151,11 @@ async fn search(
         .skip(wanted.from as usize)
         .take(wanted.size as usize)
         .map(|(key, index, id, document)| {
-            json!({"_index": index, "_id": id.to_string(), "_score": null, "_source": document, "sort": [key]})
+            let mut hit = json!({"_index": index, "_id": id.to_string(), "_score": null, "sort": [key]});
+            if let Some(source) = wanted.source.of(document) {
+                hit["_source"] = source;
+            }
+            hit
         })
         .collect();
     let failed = inside.shards_failed;
@@ -184,6 +188,7 @@ struct Search {
     from: u64,
     size: u64,
     search_after: Option<i64>,
+    source: SourceFilter,
 }
 
 impl Search {
@@ -213,11 +218,80 @@ impl Search {
         }
         let search_after = fields.get("search_after").and_then(|after| after.get(0)).and_then(Value::as_i64);
         let query = fields.get("query").cloned().unwrap_or_else(|| json!({"match_all": {}}));
-        Ok(Self { query, sort_field, descending, from, size, search_after })
+        let source = SourceFilter::read(fields.get("_source"))?;
+        Ok(Self { query, sort_field, descending, from, size, search_after, source })
     }
 
     fn key(&self, document: &Value) -> i64 {
         field(document, &self.sort_field).and_then(instant).map_or(i64::MIN, Timestamp::as_millisecond)
+    }
+}
+
+/// What of a document is answered with: `_source`. Names are compared sign by sign, `*` stands for anything, and a name of an object means
+/// all that is in it.
+enum SourceFilter {
+    Nothing,
+    Parts { includes: Vec<String>, excludes: Vec<String> },
+}
+
+impl SourceFilter {
+    fn read(said: Option<&Value>) -> Result<Self, Refused> {
+        let names = |value: Option<&Value>| match value {
+            None => Ok(Vec::new()),
+            Some(Value::String(name)) => Ok(vec![name.clone()]),
+            Some(Value::Array(list)) => {
+                let names: Option<Vec<String>> =
+                    list.iter().map(|name| name.as_str().map(str::to_owned)).collect();
+                names.ok_or_else(|| parsing("Unknown key for a START_OBJECT in [_source]."))
+            }
+            Some(_) => Err(parsing("Expected one of [VALUE_STRING, START_ARRAY] in [_source].")),
+        };
+        match said {
+            Some(Value::Bool(false)) => Ok(Self::Nothing),
+            None | Some(Value::Bool(true)) => Ok(Self::Parts { includes: Vec::new(), excludes: Vec::new() }),
+            Some(Value::Object(parts)) => Ok(Self::Parts {
+                includes: names(parts.get("includes").or_else(|| parts.get("include")))?,
+                excludes: names(parts.get("excludes").or_else(|| parts.get("exclude")))?,
+            }),
+            several => Ok(Self::Parts { includes: names(several)?, excludes: Vec::new() }),
+        }
+    }
+
+    fn of_path(&self, path: &str) -> bool {
+        let Self::Parts { includes, excludes } = self else { return false };
+        // A pattern means what is of that name, and all that is below it.
+        let any = |patterns: &[String]| {
+            let mut paths = path.match_indices('.').filter_map(|(dot, _)| path.get(..dot)).chain([path]);
+            paths.any(|path| patterns.iter().any(|pattern| fits(pattern, path)))
+        };
+        (includes.is_empty() || any(includes)) && !any(excludes)
+    }
+
+    fn of(&self, document: &Value) -> Option<Value> {
+        match self {
+            Self::Nothing => None,
+            Self::Parts { .. } => Some(self.part(document, "").unwrap_or_else(|| json!({}))),
+        }
+    }
+
+    fn part(&self, value: &Value, path: &str) -> Option<Value> {
+        match value {
+            Value::Object(fields) => {
+                let kept: serde_json::Map<String, Value> = fields
+                    .iter()
+                    .filter_map(|(name, value)| {
+                        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                        Some((name.clone(), self.part(value, &path)?))
+                    })
+                    .collect();
+                (!kept.is_empty() || (fields.is_empty() && self.of_path(path))).then_some(Value::Object(kept))
+            }
+            Value::Array(list) if list.iter().any(Value::is_object) => {
+                let kept: Vec<Value> = list.iter().filter_map(|value| self.part(value, path)).collect();
+                (!kept.is_empty()).then_some(Value::Array(kept))
+            }
+            value => self.of_path(path).then(|| value.clone()),
+        }
     }
 }
 

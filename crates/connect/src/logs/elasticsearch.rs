@@ -2,6 +2,10 @@
 //!
 //! The question is a JSON document, so text stays text whatever is in it; words of the query language are not used. Times are absolute:
 //! servers with the same interface exist that reject date math.
+//!
+//! Documents are asked for whole. A filter of fields (`_source`) compares names sign by sign, while the same field is called `Message`,
+//! `message` or `json.msg` by one shipper and the next; a list of all of that would lose what nobody thought of, and what it saves is
+//! bounded anyway: a page that is too large is asked for in smaller ones, and one document that is too large is left out and counted.
 
 use async_trait::async_trait;
 use quell_incident::evidence::{LogLines, LogQuery};
@@ -11,6 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::fields::FieldMap;
 use super::gathered::{Gathered, Lacking};
+use super::names::spellings;
 use super::parse::Reader;
 use super::{LogSource, check};
 use crate::http::Endpoint;
@@ -20,6 +25,8 @@ use crate::source::SourceError;
 const PAGE_BYTES_MAX: usize = 32 << 20;
 /// Lines of a page. Together pages stay within the 10,000 that a server pages through.
 const PAGE_LINES_MAX: usize = 1_000;
+/// Documents that are passed over since one alone is too large, before the server is given up.
+const PASSED_OVER_MAX: usize = 3;
 /// By how much a page is made smaller when it was too large.
 const PAGE_SHRINKS_BY: usize = 10;
 const PATTERN_BYTES_MAX: usize = 512;
@@ -139,8 +146,9 @@ impl ElasticsearchLogs {
     /// What every line has to be.
     fn filter(&self, query: &LogQuery) -> Value {
         let any = |fields: &[String], text: &str| {
-            let phrases: Vec<Value> =
-                fields.iter().map(|field| json!({"match_phrase": {field.as_str(): text}})).collect();
+            // Of a field in another spelling a server knows nothing.
+            let spelt = fields.iter().flat_map(|field| spellings(field));
+            let phrases: Vec<Value> = spelt.map(|field| json!({"match_phrase": {field: text}})).collect();
             json!({"bool": {"should": phrases, "minimum_should_match": 1}})
         };
         let range = json!({"gte": query.from.to_string(), "lte": query.to.to_string()});
@@ -161,7 +169,6 @@ impl ElasticsearchLogs {
             "sort": [{self.time_field(): order}],
             "from": from,
             "size": size,
-            "_source": self.options.fields.names(),
         })
     }
 
@@ -219,7 +226,7 @@ impl LogSource for ElasticsearchLogs {
         // Documents that are written meanwhile move the pages, and one may come twice.
         let mut seen = std::collections::BTreeSet::new();
         let (mut from, mut page_lines, mut unmapped) = (0, PAGE_LINES_MAX, false);
-        let (mut hits, mut without_message) = (0_usize, 0_usize);
+        let (mut hits, mut without_message, mut passed_over) = (0_usize, 0_usize, 0_usize);
         while from < lines_max {
             let size = page_lines.min(lines_max - from);
             let found = match self.page(&self.body(query, from, size, unmapped), context).await {
@@ -237,6 +244,13 @@ impl LogSource for ElasticsearchLogs {
                 Ok(found) => found,
                 Err(SourceError::TooLarge { .. }) if size > 1 => {
                     page_lines = size.div_ceil(PAGE_SHRINKS_BY);
+                    continue;
+                }
+                Err(SourceError::TooLarge { .. }) if passed_over < PASSED_OVER_MAX => {
+                    passed_over += 1;
+                    gathered.leave_out(Lacking::Size, "");
+                    from += 1;
+                    page_lines = PAGE_LINES_MAX;
                     continue;
                 }
                 // The newest lines are better than none.

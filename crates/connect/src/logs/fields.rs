@@ -1,20 +1,18 @@
 //! Where the parts of a line stand in a structured record. Every shipper has its own names; a site can set its own.
 
-use std::collections::HashMap;
-
 use jiff::tz::TimeZone;
 use quell_incident::evidence::LogLine;
 use serde_json::{Map, Value};
 
-use super::names::{CAUSE, INSTANCE, LEVEL, MESSAGE, METHOD, PATH, SERVICE, STATUS, TIME};
+use super::names::{
+    CAUSE, INSTANCE, LEVEL, MESSAGE, METHOD, PATH, PERHAPS_LEVEL, SERVICE, STATUS, TIME, alike,
+};
 use super::parse::Parsed;
-use super::time::{self, Missing};
-use super::{MESSAGE_CHARACTERS_MAX, NAME_CHARACTERS_MAX, cut, level};
+use super::record::{DEPTH_MAX, Record};
+use super::time::Missing;
+use super::{MESSAGE_CHARACTERS_MAX, NAME_CHARACTERS_MAX, cut, level, time_field};
 use crate::source::SourceError;
 
-/// Fields of one record that are looked at, and how deep.
-const FIELDS_MAX: usize = 500;
-const DEPTH_MAX: usize = 6;
 /// A cause that is told behind a message, at the most, in characters.
 const CAUSE_CHARACTERS_MAX: usize = 400;
 
@@ -76,124 +74,96 @@ impl FieldMap {
         })?;
         Ok(Self { zone, ..self })
     }
+}
 
-    /// Every field that a line may be made of, for sources that answer with named fields only.
-    pub(super) fn names(&self) -> Vec<&str> {
-        let own = [&self.time, &self.message, &self.level, &self.service, &self.instance];
-        let own = own.into_iter().flatten().map(String::as_str);
-        let mut names: Vec<&str> =
-            own.chain([CAUSE, STATUS, METHOD, PATH].into_iter().flatten().copied()).collect();
-        names.sort_unstable();
-        names.dedup();
-        names
+/// The names of a [`FieldMap`] and those that no site sets, written alike once for all records.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    time: Vec<String>,
+    message: Vec<String>,
+    level: Vec<String>,
+    perhaps_level: Vec<String>,
+    service: Vec<String>,
+    instance: Vec<String>,
+    cause: Vec<String>,
+    status: Vec<String>,
+    method: Vec<String>,
+    path: Vec<String>,
+}
+
+impl Known {
+    pub(super) fn of(map: &FieldMap) -> Self {
+        fn all<S: AsRef<str>>(names: &[S]) -> Vec<String> {
+            let mut all: Vec<String> = Vec::with_capacity(names.len());
+            for name in names.iter().map(|name| alike(name.as_ref())) {
+                if !all.contains(&name) {
+                    all.push(name);
+                }
+            }
+            all
+        }
+        Self {
+            time: all(&map.time),
+            message: all(&map.message),
+            level: all(&map.level),
+            perhaps_level: all(PERHAPS_LEVEL),
+            service: all(&map.service),
+            instance: all(&map.instance),
+            cause: all(CAUSE),
+            status: all(STATUS),
+            method: all(METHOD),
+            path: all(PATH),
+        }
     }
 
     /// What a record says, of this service where it names none; without a message where it has none.
     pub(super) fn read(&self, fields: &Map<String, Value>, service: &str, missing: &Missing) -> Parsed {
         let record = Record::of(fields);
-        let at = self.time.iter().find_map(|name| time::of_field(record.get(name)?, missing));
-        let level = self.level.iter().find_map(|name| {
-            let value = record.get(name)?;
+        let at = record.first(&self.time, |_, value| time_field::of_field(value, missing));
+        let level = record.first(&self.level, |name, value| {
             let level = level::of_field(name, value)?;
             // A name of one letter is MongoDB's; elsewhere it may mean anything.
             let is_sure = name.len() > 1 || value.as_str().is_some_and(|text| text.len() <= 2);
             is_sure.then_some(level)
         });
-        let status = STATUS.iter().find_map(|name| status(record.get(name)?));
-        let level = level.or_else(|| level::of_status(status?).map(str::to_owned));
+        let perhaps = || record.first(&self.perhaps_level, level::perhaps_of_field);
+        let status = record.first(&self.status, |_, value| status(value));
+        let level = level.or_else(|| perhaps().or_else(|| level::of_status(status?)).map(str::to_owned));
         let service = record.name(&self.service).unwrap_or_else(|| service.to_owned());
         let service = service.strip_suffix(".service").unwrap_or(&service);
+        let message = self.message(&record).or_else(|| self.access(&record, status?));
         let line = LogLine {
             at: at.unwrap_or_default(),
             level: cut(&level.unwrap_or_default(), NAME_CHARACTERS_MAX),
             service: cut(service, NAME_CHARACTERS_MAX),
             instance: cut(&record.name(&self.instance).unwrap_or_default(), NAME_CHARACTERS_MAX),
-            message: cut(&self.message(&record, status).unwrap_or_default(), MESSAGE_CHARACTERS_MAX),
+            message: cut(&message.unwrap_or_default(), MESSAGE_CHARACTERS_MAX),
         };
         Parsed { at, line, structured: true, partial: false, wrapped: false }
     }
 
-    fn message(&self, record: &Record<'_>, status: Option<u16>) -> Option<String> {
-        let said = self.message.iter().find_map(|name| {
-            let text = message_of(record.get(name)?, DEPTH_MAX)?;
-            let is_template = matches!(name.as_str(), "@mt" | "messageTemplate");
+    /// Whether a record has a message of its own, rather than being one.
+    pub(super) fn has_message(&self, fields: &Map<String, Value>) -> bool {
+        self.message(&Record::of(fields)).is_some()
+    }
+
+    fn message(&self, record: &Record<'_>) -> Option<String> {
+        let said = record.first(&self.message, |name, value| {
+            let text = message_of(value, DEPTH_MAX)?;
+            let is_template = matches!(name, "@mt" | "messagetemplate");
             Some(if is_template { rendered(&text, record) } else { text })
-        });
-        let Some(said) = said else {
-            // An access log's record is its own message.
-            let (method, path, status) = (record.name(METHOD), record.name(PATH)?, status?);
-            return Some(format!("{} {path} {status}", method.unwrap_or_default()).trim().to_owned());
-        };
-        let cause = CAUSE.iter().find_map(|name| cause_of(record.get(name)?));
+        })?;
+        let cause = record.first(&self.cause, |_, value| cause_of(value));
         Some(match cause {
             Some(cause) if !said.contains(&cause) => format!("{said}: {cause}"),
             _ => said,
         })
     }
-}
 
-/// A record with every field by its path, written alike whoever wrote it.
-struct Record<'a> {
-    by_path: HashMap<String, &'a Value>,
-}
-
-impl<'a> Record<'a> {
-    fn of(fields: &'a Map<String, Value>) -> Self {
-        let mut by_path: HashMap<String, &Value> = HashMap::new();
-        let mut level: Vec<(String, &Value)> =
-            fields.iter().map(|(name, value)| (alike(name), value)).collect();
-        // What stands further out counts before what stands further in.
-        for _ in 0..DEPTH_MAX {
-            let mut next = Vec::new();
-            for (path, value) in level {
-                if by_path.len() >= FIELDS_MAX {
-                    return Self { by_path };
-                }
-                match value {
-                    Value::Object(inner) => {
-                        next.extend(
-                            inner.iter().map(|(name, value)| (format!("{path}{}", alike(name)), value)),
-                        );
-                    }
-                    // OpenTelemetry's own form of attributes.
-                    Value::Array(list) => next.extend(list.iter().take(FIELDS_MAX).filter_map(|pair| {
-                        let (name, value) = (pair.get("key")?.as_str()?, pair.get("value")?);
-                        Some((format!("{path}{}", alike(name)), value))
-                    })),
-                    _ => {}
-                }
-                by_path.entry(path).or_insert(value);
-            }
-            level = next;
-        }
-        Self { by_path }
-    }
-
-    fn get(&self, name: &str) -> Option<&'a Value> {
-        self.by_path.get(&alike(name)).copied()
-    }
-
-    /// The first of these fields that is a name.
-    fn name<S: AsRef<str>>(&self, names: &[S]) -> Option<String> {
-        names.iter().find_map(|name| name_of(self.get(name.as_ref())?))
-    }
-}
-
-/// A name without what shippers change in it: dots, underlines and capitals.
-fn alike(name: &str) -> String {
-    let kept = name.chars().filter(|c| c.is_alphanumeric() || *c == '@' || *c == '$');
-    kept.flat_map(char::to_lowercase).collect()
-}
-
-fn name_of(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) if !text.is_empty() => Some(text.clone()),
-        // `{"host": {"name": "db-1"}}`, as collectors write it, and `{"stringValue": "a"}` of OpenTelemetry.
-        Value::Object(inner) => {
-            ["name", "stringValue"].iter().find_map(|name| inner.get(*name)?.as_str()).map(str::to_owned)
-        }
-        Value::Array(values) => values.iter().find_map(Value::as_str).map(str::to_owned),
-        _ => None,
+    /// An access log's record is its own message.
+    fn access(&self, record: &Record<'_>, status: u16) -> Option<String> {
+        let (method, path) = (record.text(&self.method), record.text(&self.path)?);
+        Some(format!("{} {path} {status}", method.unwrap_or_default()).trim().to_owned())
     }
 }
 
@@ -224,9 +194,10 @@ fn cause_of(value: &Value) -> Option<String> {
     let text = match value {
         Value::String(text) => text.clone(),
         Value::Object(inner) => {
-            let names = ["message", "msg", "type"];
+            let names = ["message", "msg", "reason", "type"];
             names.iter().find_map(|name| inner.get(*name)?.as_str()).map(str::to_owned)?
         }
+        Value::Array(several) => return several.first().filter(|first| first.is_object()).and_then(cause_of),
         _ => return None,
     };
     let first = text.lines().next().unwrap_or_default().trim();
@@ -250,7 +221,7 @@ fn rendered(template: &str, record: &Record<'_>) -> String {
             break;
         };
         let name = hole.trim_start_matches(['@', '$']).split([':', ',']).next().unwrap_or_default();
-        match record.get(name) {
+        match record.get(&alike(name)) {
             Some(Value::String(value)) => text.push_str(value),
             Some(value) if !name.is_empty() => text.push_str(&value.to_string()),
             _ => text.push_str(&format!("{{{hole}}}")),
@@ -268,8 +239,9 @@ mod tests {
     use super::*;
 
     fn read(map: &FieldMap, record: Value) -> Parsed {
-        let missing = Missing { zone: TimeZone::UTC, latest: "2026-12-01T00:00:00Z".parse().unwrap() };
-        map.read(record.as_object().unwrap(), "otherwise", &missing)
+        let missing =
+            Missing { zone: TimeZone::UTC, latest: "2026-12-01T00:00:00Z".parse().unwrap(), day: None };
+        Known::of(map).read(record.as_object().unwrap(), "otherwise", &missing)
     }
 
     #[test]

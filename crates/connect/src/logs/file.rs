@@ -12,7 +12,7 @@ use quell_tool::CallContext;
 use super::fields::FieldMap;
 use super::gathered::{Gathered, Lacking};
 use super::parse::{Parsed, Reader};
-use super::{LogSource, MESSAGE_CHARACTERS_MAX, check, cut, shown};
+use super::{LogSource, MESSAGE_CHARACTERS_MAX, check, clock, cut, shown, text_level};
 use crate::source::SourceError;
 
 /// What is kept of one line and what belongs to it to look for a text in, in bytes.
@@ -78,7 +78,8 @@ fn read_all(options: &FileLogsOptions, query: &LogQuery, mut words: String) -> R
         match tail(path, options.file_bytes_max) {
             Ok((bytes, whole)) => {
                 readable = true;
-                let begins_before = select(&bytes, whole, path, options, query, &mut gathered);
+                let tail = Tail { bytes: &bytes, whole, written: written(path) };
+                let begins_before = select(&tail, path, options, query, &mut gathered);
                 // The budget cut something off only if what was read does not reach back to the range's beginning.
                 gathered.truncated |= !whole && !begins_before;
             }
@@ -115,20 +116,38 @@ pub(super) fn tail(path: &Path, bytes_max: usize) -> io::Result<(Vec<u8>, bool)>
     Ok((bytes, skipped == 0))
 }
 
+/// When a file was written to last.
+fn written(path: &Path) -> Option<Timestamp> {
+    Timestamp::try_from(std::fs::metadata(path).ok()?.modified().ok()?).ok()
+}
+
+/// What was read of a file.
+struct Tail<'a> {
+    bytes: &'a [u8],
+    whole: bool,
+    written: Option<Timestamp>,
+}
+
 /// Adds the lines that match; whether the file was read back to before the range.
 fn select(
-    bytes: &[u8],
-    whole: bool,
+    tail: &Tail<'_>,
     path: &Path,
     options: &FileLogsOptions,
     query: &LogQuery,
     gathered: &mut Gathered<'_>,
 ) -> bool {
     let service = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let reader = Reader::new(&options.fields, query.to);
+    let mut reader = Reader::new(&options.fields, query.to);
     let mut begins_before = false;
     let mut current: Option<Entry> = None;
-    for raw in bytes.split(|byte| *byte == b'\n').filter(|raw| !raw.trim_ascii().is_empty()) {
+    let lines: Vec<&[u8]> =
+        tail.bytes.split(|byte| *byte == b'\n').filter(|raw| !raw.trim_ascii().is_empty()).collect();
+    let days = match tail.written {
+        Some(written) => clock::instants(lines.iter().copied(), written, &options.fields.zone),
+        None => Vec::new(),
+    };
+    for (index, raw) in lines.into_iter().enumerate() {
+        reader.missing.day = days.get(index).copied().flatten();
         let raw = raw.get(..options.line_bytes_max).unwrap_or(raw);
         let text = String::from_utf8_lossy(raw);
         for parsed in reader.lines(&text, &service) {
@@ -144,7 +163,7 @@ fn select(
                     match parsed.at.or(after) {
                         Some(at) => current = Some(Entry::new(at, parsed, &text)),
                         // What was cut off is the beginning of this one.
-                        None if !whole && is_continuation(&text) => {}
+                        None if !tail.whole && is_continuation(&text) => {}
                         None => gathered.leave_out(Lacking::Time, &text),
                     }
                 }
@@ -180,11 +199,26 @@ impl Entry {
         match parsed.at {
             // A container runtime gives every line of a trace a time of its own.
             Some(_) => parsed.wrapped && is_continuation(&parsed.line.message),
-            None => is_continuation(text) || (self.has_more && parsed.line.level.is_empty()),
+            None => {
+                is_continuation(text)
+                    || (self.has_more && parsed.line.level.is_empty())
+                    || self.level_in_second_line(text).is_some()
+            }
         }
     }
 
+    /// java.util.logging says who on its first line, and what on its second.
+    fn level_in_second_line(&self, text: &str) -> Option<&'static str> {
+        let lacks_it = self.line.level.is_empty() && !self.has_more;
+        (lacks_it && text_level::is_of_java(&self.line.message))
+            .then(|| text_level::of_second_line(text))
+            .flatten()
+    }
+
     fn add(&mut self, parsed: Parsed, text: &str) {
+        if let Some(level) = self.level_in_second_line(text).filter(|_| !self.partial) {
+            level.clone_into(&mut self.line.level);
+        }
         let said = if parsed.at.is_some() { parsed.line.message.as_str() } else { text.trim_end() };
         if !self.partial {
             self.line.message.push('\n');

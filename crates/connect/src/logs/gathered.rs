@@ -21,6 +21,8 @@ pub(super) enum Lacking {
     Form,
     /// A range of time never finds it.
     TimeField,
+    /// It alone is larger than an answer may be.
+    Size,
 }
 
 impl Lacking {
@@ -30,6 +32,7 @@ impl Lacking {
             Self::Message => "without a message",
             Self::Form => "that are no entries",
             Self::TimeField => "without the field of the time that is searched by",
+            Self::Size => "larger than an answer may be",
         }
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::file::tail;
 use super::gathered::{Gathered, Lacking};
-use super::{LogSource, MESSAGE_CHARACTERS_MAX, NAME_CHARACTERS_MAX, check, cut, level, shown};
+use super::{LogSource, MESSAGE_CHARACTERS_MAX, NAME_CHARACTERS_MAX, check, cut, level, shown, text_level};
 use crate::source::SourceError;
 
 /// An entry of the export format begins with this field.
@@ -197,7 +197,7 @@ fn line(fields: &Map<String, Value>) -> (Option<Timestamp>, LogLine) {
     let severity = text("PRIORITY").parse().ok().map(level::of_syslog);
     // What a service writes to its output has the priority that its unit gives to all of it, so the text knows better.
     let of_output = text("_TRANSPORT") == "stdout";
-    let own = (of_output || severity.is_none()).then(|| level::of_text(&message)).flatten();
+    let own = (of_output || severity.is_none()).then(|| text_level::of_text(&message)).flatten();
     let level = own.or(severity).unwrap_or_default();
     let unit = text("_SYSTEMD_UNIT");
     let service = match unit.strip_suffix(".service").unwrap_or(&unit) {

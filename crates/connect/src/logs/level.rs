@@ -1,12 +1,8 @@
-//! What a level is called: one vocabulary for all sources. A level is a field of its own, a word at the beginning of a text, or what the
-//! status of an access log says.
+//! What a level is called: one vocabulary for all sources. Where one stands in a text is another matter: see `text_level`.
 
 use serde_json::Value;
 
-/// Words at the beginning of a text among which its level is looked for.
-const WORDS_MAX: usize = 8;
-/// Bytes of a text in which they are looked for.
-const HEAD_BYTES_MAX: usize = 240;
+use super::names::alike;
 
 pub(super) const TRACE: &str = "trace";
 pub(super) const DEBUG: &str = "debug";
@@ -21,16 +17,58 @@ pub(super) fn of_word(word: &str) -> Option<&'static str> {
     if word.is_empty() || word.len() > 16 {
         return None;
     }
+    // With the words of Java's and PostgreSQL's translations that are no words of English.
     Some(match word.to_ascii_lowercase().as_str() {
-        "error" | "err" | "eror" | "erro" | "severe" | "failure" => ERROR,
-        "warn" | "warning" | "wrn" => WARN,
+        "error" | "err" | "eror" | "erro" | "severe" | "failure" | "fail" | "fehler" | "erreur"
+        | "errore" | "schwerwiegend" | "grave" => ERROR,
+        "warn" | "warning" | "wrn" | "warnung" | "avertissement" | "advertencia" | "avvertenza" => WARN,
         "info" | "inf" | "information" | "informational" | "notice" | "note" | "ntc" | "config"
-        | "system" => INFO,
+        | "system" | "infos" => INFO,
         "debug" | "dbg" | "debg" | "dbug" | "fine" => DEBUG,
-        "trace" | "trc" | "trce" | "verbose" | "vrb" | "finer" | "finest" => TRACE,
-        "fatal" | "ftl" | "critical" | "crit" | "panic" | "dpanic" | "emerg" | "emergency" | "alert" => FATAL,
+        "trace" | "trc" | "trce" | "verbose" | "vrb" | "finer" | "finest" | "silly" => TRACE,
+        "fatal" | "ftl" | "fatl" | "critical" | "crit" | "crt" | "panic" | "dpanic" | "emerg"
+        | "emergency" | "alert" => FATAL,
         _ => return None,
     })
+}
+
+/// A level where a word may mean something else as well: only what is a level and hardly anything else.
+pub(super) fn perhaps_of_field(name: &str, value: &Value) -> Option<&'static str> {
+    let is_priority = name.starts_with("prio");
+    let text = match value {
+        Value::String(text) => text.trim(),
+        Value::Number(number) if is_priority => return number.as_u64().filter(is_of_syslog).map(of_syslog),
+        Value::Array(values) => return values.iter().find_map(|value| perhaps_of_field(name, value)),
+        _ => return None,
+    };
+    if let Ok(number) = text.parse() {
+        return Some(number).filter(|number| is_priority && is_of_syslog(number)).map(of_syslog);
+    }
+    const SURE: [&str; 14] = [
+        "error",
+        "err",
+        "warn",
+        "warning",
+        "info",
+        "information",
+        "notice",
+        "debug",
+        "crit",
+        "critical",
+        "fatal",
+        "emerg",
+        "emergency",
+        "panic",
+    ];
+    let is_sure = SURE.iter().any(|word| text.eq_ignore_ascii_case(word));
+    // An event of the type `alert` is anything, and one of the type `trace` a trace.
+    let is_known = is_sure || (name != "type" && name != "eventtype" && text.eq_ignore_ascii_case("alert"));
+    is_known.then(|| of_word(text)).flatten()
+}
+
+/// A priority of syslog, which is a facility and a severity in one number.
+fn is_of_syslog(number: &u64) -> bool {
+    *number < 192
 }
 
 /// A level by one letter, as klog, MongoDB, logcat and Ruby write it.
@@ -65,6 +103,10 @@ pub(super) fn of_field(name: &str, value: &Value) -> Option<String> {
             if let Ok(number) = text.parse::<f64>() {
                 return of_number(name, number).map(str::to_owned);
             }
+            if text.eq_ignore_ascii_case("log") {
+                // PostgreSQL's ordinary messages.
+                return Some(INFO.to_owned());
+            }
             // `ERROR2` of OpenTelemetry, `SEVERITY_NUMBER_ERROR`, `D3` of MongoDB.
             let bare = text.trim_end_matches(|c: char| c.is_ascii_digit());
             let last = bare.rsplit(['_', '.', ':']).next().unwrap_or(bare);
@@ -79,6 +121,10 @@ pub(super) fn of_field(name: &str, value: &Value) -> Option<String> {
         Value::Number(number) => of_number(name, number.as_f64()?).map(str::to_owned),
         // A field that several rows or shippers have written says the same thing several times.
         Value::Array(values) => values.iter().find_map(|value| of_field(name, value)),
+        // `{"name": "ERROR", "no": 40}` of loguru, `{"text": "Error", "number": 17}` of OpenTelemetry in Elastic's form.
+        Value::Object(parts) => {
+            ["name", "text", "label", "displayName"].iter().find_map(|part| of_field(name, parts.get(*part)?))
+        }
         _ => None,
     }
 }
@@ -91,17 +137,20 @@ fn is_no_level(text: &str) -> bool {
 
 /// Each family of loggers counts otherwise: the field's name and the size of the number tell which one it is.
 fn of_number(name: &str, number: f64) -> Option<&'static str> {
-    if !(0.0..1000.0).contains(&number) {
+    if !(0.0..=50_000.0).contains(&number) {
         return None;
     }
     let number = number as u64;
-    let name: String =
-        name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    let name = alike(name);
     if name.ends_with("severitynumber") {
         return of_open_telemetry(number);
     }
-    if name.ends_with("priority") {
-        return Some(of_syslog(number));
+    if name.ends_with("priority") || name.ends_with("pri") {
+        return is_of_syslog(&number).then(|| of_syslog(number));
+    }
+    if name.ends_with("severitylevel") {
+        // Application Insights counts upwards.
+        return [TRACE, INFO, WARN, ERROR, FATAL].get(usize::try_from(number).ok()?).copied();
     }
     Some(match (number, name.as_str()) {
         (0..=7, _) => of_syslog(number),
@@ -129,6 +178,17 @@ fn of_number(name: &str, number: f64) -> Option<&'static str> {
         (300, _) => WARN,
         (400, _) => ERROR,
         (500..=599, _) => FATAL,
+        // java.util.logging.
+        (700 | 800, _) => INFO,
+        (900, _) => WARN,
+        (1000, _) => ERROR,
+        // log4j and logback.
+        (5000, _) => TRACE,
+        (10_000, _) => DEBUG,
+        (20_000, _) => INFO,
+        (30_000, _) => WARN,
+        (40_000, _) => ERROR,
+        (50_000, _) => FATAL,
         _ => return None,
     })
 }
@@ -150,117 +210,8 @@ pub(super) fn of_status(status: u16) -> Option<&'static str> {
     (500..600).contains(&status).then_some(ERROR)
 }
 
-/// The level of a text: what its access log's status says, or the first word near its beginning that is written like a level. A word of
-/// a sentence is none: "no error found" is not an error.
-pub(super) fn of_text(text: &str) -> Option<&'static str> {
-    if let Some(status) = access_status(text) {
-        return of_status(status);
-    }
-    let mut end = HEAD_BYTES_MAX.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let head = text.get(..end).unwrap_or_default();
-    let mut only_numbers = true;
-    for (index, token) in tokens(head).take(WORDS_MAX).enumerate() {
-        if let Some(level) = of_token(&token, index == 0, only_numbers) {
-            return Some(level);
-        }
-        only_numbers &= token.word.bytes().all(|byte| byte.is_ascii_digit());
-    }
-    None
-}
-
-struct Token<'a> {
-    word: &'a str,
-    bracketed: bool,
-}
-
-/// The words of a text, and whether each stands alone between brackets, bars or angles.
-fn tokens(text: &str) -> impl Iterator<Item = Token<'_>> {
-    let is_border = |c: char| c.is_whitespace() || "[]<>|(){}\",".contains(c);
-    let bytes = text.as_bytes();
-    text.split(is_border).filter(|word| !word.is_empty()).map(move |word| {
-        let start = word.as_ptr() as usize - text.as_ptr() as usize;
-        let before = start.checked_sub(1).and_then(|at| bytes.get(at));
-        let after = bytes.get(start + word.len());
-        let opens = before.is_some_and(|byte| b"[<|(".contains(byte));
-        let closes = after.is_none_or(|byte| b"]>|) ".contains(byte));
-        Token { word, bracketed: opens && closes }
-    })
-}
-
-fn of_token(token: &Token<'_>, is_first: bool, only_numbers: bool) -> Option<&'static str> {
-    let word = token.word;
-    if let Some((name, value)) = word.split_once('=') {
-        let is_level = ["level", "lvl", "severity", "loglevel", "log.level"].contains(&name);
-        return is_level.then(|| of_word(value)).flatten();
-    }
-    let bare = word.trim_end_matches([':', '!']);
-    // `core:error` of Apache, `production.ERROR:` of Laravel.
-    let last = bare.rsplit(['.', ':']).next().unwrap_or(bare);
-    let is_upper = |word: &str| word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_uppercase());
-    if token.bracketed {
-        return of_word(bare).or_else(|| of_word(last)).or_else(|| of_letter(bare));
-    }
-    if is_upper(bare) && bare == "LOG" && word.ends_with(':') {
-        // PostgreSQL's ordinary messages.
-        return Some(INFO);
-    }
-    let is_written_like_one = is_upper(bare) || is_first || (word.ends_with(':') && bare == last);
-    if is_written_like_one && let Some(level) = of_word(bare) {
-        return Some(level);
-    }
-    if is_upper(last) && word.ends_with(':') {
-        return of_word(last);
-    }
-    // A lone letter is a level only where nothing but numbers stands before it.
-    (only_numbers && bare == word).then(|| of_letter(bare)).flatten()
-}
-
-/// The status in a line of an access log: after the quoted request, or where HAProxy and Squid write it.
-pub(super) fn access_status(text: &str) -> Option<u16> {
-    after_request(text).or_else(|| of_proxy(text))
-}
-
-fn after_request(text: &str) -> Option<u16> {
-    let protocol = text.find(" HTTP/")?;
-    let rest = text.get(protocol..)?;
-    // The request ends with its version: what is quoted after other text is not this line's own request.
-    let (version, rest) = rest.split_once('"')?;
-    (version.len() <= " HTTP/1.1".len()).then_some(())?;
-    status(rest.split_ascii_whitespace().next()?)
-}
-
-/// `0/-1/-1/-1/0 503` of HAProxy and `TCP_MISS/502` of Squid.
-fn of_proxy(text: &str) -> Option<u16> {
-    let mut words = text.split_ascii_whitespace().take(24).peekable();
-    while let Some(word) = words.next() {
-        let timers = word.trim_start_matches('+');
-        let is_timer = |part: &str| {
-            let part = part.strip_prefix(['-', '+']).unwrap_or(part);
-            !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())
-        };
-        if timers.matches('/').count() == 4 && timers.split('/').all(is_timer) {
-            return status(words.peek()?);
-        }
-        if let Some((result, code)) = word.split_once('/')
-            && result.starts_with("TCP_")
-        {
-            return status(code);
-        }
-    }
-    None
-}
-
-fn status(word: &str) -> Option<u16> {
-    let status: u16 = (word.len() == 3).then(|| word.parse().ok()).flatten()?;
-    (100..600).contains(&status).then_some(status)
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -293,6 +244,13 @@ mod tests {
             ("log.syslog.priority", json!(11), "error"),
             ("level", json!(["ERROR", "ERROR"]), "error"),
             ("level", json!("odd"), "odd"),
+            ("level", json!({"name": "ERROR", "no": 40}), "error"),
+            ("error_severity", json!("LOG"), "info"),
+            ("syslog5424_pri", json!("11"), "error"),
+            ("severityLevel", json!(3), "error"),
+            ("level_value", json!(40_000), "error"),
+            ("level", json!("fail"), "error"),
+            ("level", json!("SCHWERWIEGEND"), "error"),
         ] {
             assert_eq!(of_field(name, &value).as_deref(), Some(level), "{name}: {value}");
         }
@@ -309,49 +267,26 @@ mod tests {
     }
 
     #[test]
-    fn a_text_has_the_level_that_it_is_written_with() {
-        for (text, level) in [
-            ("ERROR pool exhausted", Some("error")),
-            ("[main] WARN c.e.Pool - slow", Some("warn")),
-            ("INFO --- [scheduling-1] c.e.Inv : no error found", Some("info")),
-            ("[1][critical][main] [source/server.cc:117] error initializing", Some("fatal")),
-            ("[42] FATAL:  remaining connection slots are reserved", Some("fatal")),
-            ("[42] LOG:  checkpoint starting: time", Some("info")),
-            ("0 [ERROR] [MY-010187] [Server] Could not open file", Some("error")),
-            (
-                "[error] 31#31: *1 connect() failed, request: \"GET / HTTP/1.1\", upstream: \"x\"",
-                Some("error"),
-            ),
-            ("[core:error] [pid 35708:tid 1] AH00124: too many redirects", Some("error")),
-            ("production.ERROR: SQLSTATE[HY000]", Some("error")),
-            ("[ 42 ] {} <Error> Application: disk", Some("error")),
-            ("- app.pool - ERROR - pool exhausted", Some("error")),
-            ("E NETWORK  [conn1] end connection", Some("error")),
-            ("1234  5678 E Tag: gone", Some("error")),
-            ("level=error msg=x", Some("error")),
-            ("error: cannot open", Some("error")),
-            ("npm ERR! code 1", Some("error")),
-            ("the pool has no error in it", None),
-            ("10.1.2.3 - - \"GET /info?debug=error HTTP/1.1\" 502 157 \"-\" \"curl/8\"", Some("error")),
-            ("10.1.2.3 - - \"GET /ERROR HTTP/1.1\" 200 157 \"-\" \"ERROR\"", None),
-            (
-                "10.1.2.3:5 fe be/<NOSRV> 0/-1/-1/-1/0 503 213 - - SC-- 1/1/0/0/3 0/0 \"GET / HTTP/1.1\"",
-                Some("error"),
-            ),
-            ("57 10.1.2.3 TCP_MISS/502 4412 GET http://x", Some("error")),
-            ("pool exhausted", None),
-            ("", None),
+    fn where_other_things_stand_as_well_only_levels_are_levels() {
+        for (name, value, level) in [
+            ("status", json!("error"), Some("error")),
+            ("status", json!("Alert"), Some("fatal")),
+            ("type", json!("Warning"), Some("warn")),
+            ("priority", json!("Critical"), Some("fatal")),
+            ("priority", json!(11), Some("error")),
+            ("priority", json!("3"), Some("error")),
+            ("priority", json!("high"), None),
+            ("priority", json!(500), None),
+            ("status", json!(503), None),
+            ("status", json!("3"), None),
+            ("status", json!("failure"), None),
+            ("status", json!("ok"), None),
+            ("type", json!("Normal"), None),
+            ("type", json!("alert"), None),
+            ("type", json!("trace"), None),
+            ("type", json!("system"), None),
         ] {
-            assert_eq!(of_text(text), level, "{text}");
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-        #[test]
-        fn any_text_is_looked_at(text in "\\PC{0,80}|[A-Z\\[\\]<>|:/0-9 \"]{0,300}") {
-            let _ = of_text(&text);
+            assert_eq!(perhaps_of_field(name, &value), level, "{name}: {value}");
         }
     }
 }

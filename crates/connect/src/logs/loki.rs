@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::fields::FieldMap;
 use super::gathered::{Gathered, Lacking};
-use super::parse::Reader;
+use super::parse::{Reader, without_colours};
 use super::{LogSource, MESSAGE_CHARACTERS_MAX, NAME_CHARACTERS_MAX, check, cut};
 use crate::http::Endpoint;
 use crate::source::SourceError;
@@ -130,13 +130,13 @@ impl LokiLogs {
         }
     }
 
-    /// The instant, the line, and the text as it was written.
-    fn line<'a>(
+    /// The instant, the lines (one, unless it is an export of several), and the text as it was written.
+    fn lines_of<'a>(
         &self,
         reader: &Reader,
         stream: &Map<String, Value>,
         entry: &'a [Value],
-    ) -> Option<(i128, LogLine, &'a str)> {
+    ) -> Option<(i128, Vec<LogLine>, &'a str)> {
         let nanoseconds: i128 = entry.first()?.as_str()?.parse().ok()?;
         let text = entry.get(1)?.as_str()?;
         // Newer servers tell what belongs to the line alone beside it.
@@ -147,25 +147,27 @@ impl LokiLogs {
         let of_labels = reader.record(&labels, "").line;
         let service = match labels.get(&self.options.service_label).and_then(Value::as_str) {
             Some(service) => service.to_owned(),
-            None => of_labels.service,
+            None => of_labels.service.clone(),
         };
-        let parsed = reader.line(text, &service);
-        let mut line = parsed.line;
-        if !parsed.structured {
-            // The time is known better than from the text, which is kept whole.
-            line.message = cut(text.trim_end(), MESSAGE_CHARACTERS_MAX);
-        }
-        // What the server was asked by counts, whatever the line says of itself.
-        if !service.is_empty() {
-            line.service = cut(&service, NAME_CHARACTERS_MAX);
-        }
-        if !of_labels.level.is_empty() {
-            line.level = of_labels.level;
-        }
-        if !of_labels.instance.is_empty() {
-            line.instance = of_labels.instance;
-        }
-        Some((nanoseconds, line, text))
+        let read = reader.lines(text, &service).into_iter().map(|parsed| {
+            let mut line = parsed.line;
+            if !parsed.structured {
+                // The time is known better than from the text, which is kept whole.
+                line.message = cut(without_colours(text).trim_end(), MESSAGE_CHARACTERS_MAX);
+            }
+            // What the server was asked by counts, whatever the line says of itself.
+            if !service.is_empty() {
+                line.service = cut(&service, NAME_CHARACTERS_MAX);
+            }
+            if !of_labels.level.is_empty() {
+                line.level.clone_from(&of_labels.level);
+            }
+            if !of_labels.instance.is_empty() {
+                line.instance.clone_from(&of_labels.instance);
+            }
+            line
+        });
+        Some((nanoseconds, read.collect(), text))
     }
 }
 
@@ -213,7 +215,8 @@ impl LogSource for LokiLogs {
                 let labels = Value::Object(stream.stream.clone()).to_string();
                 for entry in &stream.values {
                     entries += 1;
-                    let Some((nanoseconds, line, text)) = self.line(&reader, &stream.stream, entry) else {
+                    let Some((nanoseconds, read, text)) = self.lines_of(&reader, &stream.stream, entry)
+                    else {
                         gathered.leave_out(Lacking::Form, &Value::Array(entry.clone()).to_string());
                         continue;
                     };
@@ -228,7 +231,9 @@ impl LogSource for LokiLogs {
                     if nanoseconds + 1 == end && at_border.contains(&key) {
                         continue;
                     }
-                    gathered.take(Timestamp::from_nanosecond(nanoseconds).ok(), line, text);
+                    for line in read {
+                        gathered.take(Timestamp::from_nanosecond(nanoseconds).ok(), line, text);
+                    }
                 }
             }
             if entries < size {

@@ -1,5 +1,8 @@
 //! Sources of log lines.
 
+mod access;
+mod batch;
+mod clock;
 mod cursor;
 mod elasticsearch;
 mod fields;
@@ -11,9 +14,13 @@ mod logfmt;
 mod loki;
 mod names;
 mod parse;
+mod record;
 mod simulator;
 mod splunk;
+mod syslog;
+mod text_level;
 mod time;
+mod time_field;
 mod tool;
 
 use async_trait::async_trait;

@@ -11,15 +11,13 @@ use quell_incident::evidence::LogLine;
 use serde_json::{Map, Value};
 
 use super::cursor::Cursor;
-use super::fields::FieldMap;
+use super::fields::{FieldMap, Known};
 use super::logfmt::pairs;
-use super::time::{Missing, leading, of_line, without_year};
-use super::{MESSAGE_CHARACTERS_MAX, NAME_CHARACTERS_MAX, cut, level};
+use super::time::{Missing, compact_short_year, leading, of_line, without_year};
+use super::{MESSAGE_CHARACTERS_MAX, NAME_CHARACTERS_MAX, batch, cut, level, text_level};
 
 /// How deep lines may be wrapped in each other: a JSON object in the text of a runtime's JSON object.
 const WRAPPED_MAX: usize = 4;
-/// Records in one line of OpenTelemetry's file exporter at the most.
-const RECORDS_MAX: usize = 10_000;
 
 /// What a line says; without a time it continues the line before it.
 #[derive(Debug)]
@@ -37,25 +35,34 @@ pub(crate) struct Parsed {
 /// Reads lines and records: where their parts stand, and what completes their times.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader {
-    pub(super) fields: FieldMap,
+    known: Known,
     pub(super) missing: Missing,
 }
 
 impl Reader {
     /// For an answer that ends at that instant.
     pub(crate) fn new(fields: &FieldMap, latest: Timestamp) -> Self {
-        let missing = Missing { zone: fields.zone.clone(), latest };
-        Self { fields: fields.clone(), missing }
+        let missing = Missing { zone: fields.zone.clone(), latest, day: None };
+        Self { known: Known::of(fields), missing }
     }
 
-    /// What one line of a file says; a line of OpenTelemetry's file exporter holds several.
+    /// What one line says; a line of OpenTelemetry's file exporter holds several records.
     pub(crate) fn lines(&self, text: &str, service: &str) -> Vec<Parsed> {
-        if text.contains("\"resourceLogs\"")
-            && let Ok(Value::Object(export)) = serde_json::from_str::<Value>(text.trim())
+        if batch::may_be_one(text)
+            && let Ok(Value::Object(whole)) = serde_json::from_str::<Value>(text.trim())
         {
-            let records = exported(&export);
+            let records = batch::records_of(&whole);
             if !records.is_empty() {
-                return records.iter().map(|record| self.record(record, service)).collect();
+                let read = records.iter().map(|record| (record, self.record(record, service)));
+                return read
+                    .map(|(record, mut parsed)| {
+                        if parsed.line.message.is_empty() {
+                            let whole = Value::Object(record.clone()).to_string();
+                            parsed.line.message = cut(&whole, MESSAGE_CHARACTERS_MAX);
+                        }
+                        parsed
+                    })
+                    .collect();
             }
         }
         vec![self.line(text, service)]
@@ -72,7 +79,7 @@ impl Reader {
     }
 
     fn record_within(&self, fields: &Map<String, Value>, service: &str, depth: usize) -> Parsed {
-        let mut parsed = self.fields.read(fields, service, &self.missing);
+        let mut parsed = self.known.read(fields, service, &self.missing);
         parsed.wrapped = fields.contains_key("stream") && fields.get("log").is_some_and(Value::is_string);
         let line = &mut parsed.line;
         if depth == 0 || line.message.is_empty() {
@@ -97,7 +104,7 @@ impl Reader {
         parsed
     }
 
-    fn wrapped(&self, text: &str, service: &str, depth: usize) -> Parsed {
+    pub(super) fn wrapped(&self, text: &str, service: &str, depth: usize) -> Parsed {
         let text = text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']);
         let plain = without_colours(text);
         let text: &str = &plain;
@@ -105,13 +112,16 @@ impl Reader {
             && let Ok(Value::Object(fields)) = serde_json::from_str::<Value>(text)
             && depth > 0
         {
-            let mut parsed = self.record_within(&fields, service, depth - 1);
+            let first = batch::records_of(&fields).into_iter().next();
+            let mut parsed = self.record_within(first.as_ref().unwrap_or(&fields), service, depth - 1);
             if parsed.line.message.is_empty() {
                 parsed.line.message = cut(text, MESSAGE_CHARACTERS_MAX);
             }
             return parsed;
         }
         let shapes = [
+            Self::of_compose,
+            Self::of_postgres,
             Self::runtime,
             Self::prioritised,
             Self::initialled,
@@ -132,10 +142,9 @@ impl Reader {
         match of_line(text, &self.missing) {
             Some((at, rest)) => {
                 let rest = rest.trim_start_matches(['-', ':', '|', ';', ' ', '\t']);
-                parsed(Some(at), level::of_text(rest), service, rest)
+                parsed(Some(at), text_level::of_text(rest), service, rest)
             }
-            // A first word of prose is no level: only what is written like one.
-            None => parsed(None, level::of_text(text), service, text),
+            None => parsed(None, text_level::of_text(text), service, text),
         }
     }
 
@@ -153,34 +162,32 @@ impl Reader {
         Some(Parsed { at: Some(at), line, structured: inner.structured, partial, wrapped: true })
     }
 
-    /// Syslog as it is sent, with its priority: `<11>1 TIME HOST APP PROCESS ID [DATA] MESSAGE`, or the older form after the priority.
-    fn prioritised(&self, text: &str, service: &str, depth: usize) -> Option<Parsed> {
-        let (priority, rest) = text.strip_prefix('<')?.split_once('>')?;
-        let priority: u64 = (priority.len() <= 3).then(|| priority.parse().ok()).flatten()?;
-        let severity = level::of_syslog(priority);
-        if let Some(rest) = rest.strip_prefix("1 ") {
-            return self.numbered(rest, severity, service, depth);
+    /// What docker compose prints before each line: `checkout-1  | ERROR pool exhausted`.
+    fn of_compose(&self, text: &str, service: &str, depth: usize) -> Option<Parsed> {
+        let (name, message) = text.split_once(" | ")?;
+        let name = name.trim_end();
+        let (_, number) = name.rsplit_once(['-', '_'])?;
+        let is_name =
+            name.len() <= 100 && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        let begins = name.starts_with(|c: char| c.is_ascii_alphabetic());
+        (is_name && is_number && begins).then_some(())?;
+        let mut read = self.wrapped(message, service, depth);
+        if read.line.instance.is_empty() {
+            read.line.instance = name.to_owned();
         }
-        let mut parsed = self.wrapped(rest, service, depth);
-        parsed.line.level = severity.to_owned();
-        Some(parsed)
+        Some(read)
     }
 
-    fn numbered(&self, text: &str, severity: &str, service: &str, depth: usize) -> Option<Parsed> {
-        let mut parts = text.splitn(6, ' ');
-        let (time, host, program) = (parts.next()?, parts.next()?, parts.next()?);
-        let (_process, _id, rest) = (parts.next()?, parts.next()?, parts.next()?);
-        let at = match time {
-            "-" => None,
-            time => Some(leading(time, &self.missing)?.0),
-        };
-        let message = after_data(rest).trim_start_matches('\u{feff}');
-        let named =
-            |word: &str, otherwise: &str| if word == "-" { otherwise.to_owned() } else { word.to_owned() };
-        let inner = self.wrapped(message, "", depth);
-        let message = if inner.structured { &inner.line.message } else { message };
-        let mut read = parsed(at, Some(severity), &named(program, service), message);
-        read.line.instance = cut(&named(host, ""), NAME_CHARACTERS_MAX);
+    /// PostgreSQL's own table of its log, `log_destination = csvlog`: the twelfth column is the severity, the fourteenth the message.
+    fn of_postgres(&self, text: &str, service: &str, _depth: usize) -> Option<Parsed> {
+        let (at, rest) = leading(text, &self.missing)?;
+        let columns = columns(rest.strip_prefix(',')?);
+        let (severity, code, message) = (columns.get(10)?, columns.get(11)?, columns.get(12)?);
+        let is_code = code.len() == 5 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        (is_code && !message.is_empty()).then_some(())?;
+        let level = level::of_field("error_severity", &Value::String(severity.clone()))?;
+        let mut read = parsed(Some(at), Some(&level), service, message);
         read.structured = true;
         Some(read)
     }
@@ -198,6 +205,7 @@ impl Reader {
                 let time = cursor.time(false)?;
                 without_year(i8::try_from(month).ok()?, i8::try_from(day).ok()?, time, cursor, &self.missing)?
             }
+            6 => compact_short_year(cursor, &self.missing)?,
             8 => leading(cursor.rest, &self.missing)?,
             _ => return None,
         };
@@ -233,7 +241,8 @@ impl Reader {
         };
         let pairs = pairs(rest)?;
         let mut read = self.record_within(&pairs, service, depth);
-        read.structured = !read.line.message.is_empty();
+        // What an access log's pairs say beside method, path and status is as good as a message.
+        read.structured = self.known.has_message(&pairs);
         if !read.structured {
             // Without a message that has a name all of the pairs are one.
             (read.at.is_some() || !read.line.level.is_empty()).then_some(())?;
@@ -243,34 +252,9 @@ impl Reader {
         read.line.at = read.at.unwrap_or_default();
         Some(read)
     }
-
-    /// Syslog as daemons keep it in files: `Nov 30 14:00:00 host program[42]: message`, newer ones with a whole time.
-    fn of_daemon(&self, text: &str, service: &str, depth: usize) -> Option<Parsed> {
-        let (at, rest) = leading(text, &self.missing)?;
-        let is_old = text.starts_with(|first: char| first.is_ascii_alphabetic());
-        let rest = rest.strip_prefix(' ')?.trim_start();
-        let (first, after) = rest.split_once(' ')?;
-        let (host, tag, message) = match (is_old, program_of(first, is_old)) {
-            (true, Some(_)) => ("", first, after),
-            _ => {
-                let (second, after) = after.trim_start().split_once(' ').unwrap_or((after.trim_start(), ""));
-                (first, second, after)
-            }
-        };
-        let is_host = |c: char| c.is_alphanumeric() || "-._:".contains(c);
-        (host.chars().all(is_host) && level::of_word(host).is_none()).then_some(())?;
-        let program = program_of(tag, is_old)?;
-        let inner = self.wrapped(message.trim_start(), "", depth);
-        let message = if inner.structured { inner.line.message.as_str() } else { message.trim_start() };
-        let level = Some(inner.line.level.as_str()).filter(|level| !level.is_empty());
-        let mut read = parsed(Some(at), level, if program.is_empty() { service } else { program }, message);
-        read.line.instance = cut(host, NAME_CHARACTERS_MAX);
-        read.structured = true;
-        Some(read)
-    }
 }
 
-fn parsed(at: Option<Timestamp>, level: Option<&str>, service: &str, message: &str) -> Parsed {
+pub(super) fn parsed(at: Option<Timestamp>, level: Option<&str>, service: &str, message: &str) -> Parsed {
     let line = LogLine {
         at: at.unwrap_or_default(),
         level: cut(level.unwrap_or_default(), NAME_CHARACTERS_MAX),
@@ -281,39 +265,30 @@ fn parsed(at: Option<Timestamp>, level: Option<&str>, service: &str, message: &s
     Parsed { at, line, structured: false, partial: false, wrapped: false }
 }
 
-/// `checkout[42]:`, `postfix/smtpd[7]:`, and without a process only where nothing else looks like it.
-fn program_of(tag: &str, may_lack_process: bool) -> Option<&str> {
-    let name = tag.strip_suffix(':')?;
-    match name.split_once('[') {
-        Some((program, process)) => process
-            .strip_suffix(']')
-            .is_some_and(|process| process.bytes().all(|byte| byte.is_ascii_digit()))
-            .then_some(program),
-        None => (may_lack_process || name == "kernel").then_some(name),
+/// The columns of a line of CSV, as far as they are looked at.
+fn columns(text: &str) -> Vec<String> {
+    const COLUMNS_MAX: usize = 16;
+    let (mut columns, mut column, mut quoted) = (Vec::new(), String::new(), false);
+    let mut signs = text.chars().peekable();
+    while let Some(sign) = signs.next() {
+        match sign {
+            '"' if quoted && signs.peek() == Some(&'"') => column.extend(signs.next()),
+            '"' => quoted = !quoted,
+            ',' if !quoted => {
+                columns.push(std::mem::take(&mut column));
+                if columns.len() >= COLUMNS_MAX {
+                    return columns;
+                }
+            }
+            other => column.push(other),
+        }
     }
-}
-
-/// What follows the structured data of a syslog message.
-fn after_data(text: &str) -> &str {
-    if let Some(rest) = text.strip_prefix('-') {
-        return rest.trim_start();
-    }
-    let mut rest = text;
-    while let Some(inside) = rest.strip_prefix('[') {
-        let mut escaped = false;
-        let end = inside.char_indices().find(|(_, character)| {
-            let ends = *character == ']' && !escaped;
-            escaped = *character == '\\' && !escaped;
-            ends
-        });
-        let Some((end, _)) = end else { return text };
-        rest = inside.get(end + 1..).unwrap_or_default();
-    }
-    rest.trim_start()
+    columns.push(column);
+    columns
 }
 
 /// The text without the sequences that colour a terminal.
-fn without_colours(text: &str) -> Cow<'_, str> {
+pub(super) fn without_colours(text: &str) -> Cow<'_, str> {
     if !text.contains('\u{1b}') {
         return Cow::Borrowed(text);
     }
@@ -332,27 +307,6 @@ fn without_colours(text: &str) -> Cow<'_, str> {
     }
     plain.push_str(rest);
     Cow::Owned(plain)
-}
-
-/// The records of a line of OpenTelemetry's file exporter, each with its resource's attributes.
-fn exported(export: &Map<String, Value>) -> Vec<Map<String, Value>> {
-    let list =
-        |value: &Value, name: &str| value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
-    let mut records = Vec::new();
-    for resource in export.get("resourceLogs").and_then(Value::as_array).into_iter().flatten() {
-        let about = resource.get("resource").cloned().unwrap_or_default();
-        for scope in list(resource, "scopeLogs") {
-            for record in list(&scope, "logRecords") {
-                let Value::Object(mut record) = record else { continue };
-                record.insert("resource".to_owned(), about.clone());
-                records.push(record);
-                if records.len() >= RECORDS_MAX {
-                    return records;
-                }
-            }
-        }
-    }
-    records
 }
 
 #[cfg(test)]

@@ -6,16 +6,18 @@ use std::borrow::Cow;
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
 
+use super::clock;
 use super::cursor::Cursor;
+use super::time_field::since_epoch;
 
-/// Numbers above this are milliseconds, above its thousandfold microseconds, and so on: seconds reach it in the year 5138.
-const SECONDS_MAX: f64 = 1e11;
 /// A time without a year is of the year that does not make it later than this after what is asked for.
 const FUTURE_MAX: SignedDuration = SignedDuration::from_hours(25);
 /// Years that are tried for a time without one; the 29th of February needs more than one.
 const YEARS_TRIED: i16 = 8;
+/// How far from what is asked for a time is believed that may be read in several ways, or be no time at all.
+const NEAR: SignedDuration = SignedDuration::from_hours(366 * 24);
+
 /// What completes a time that leaves something out.
 #[derive(Clone, Debug)]
 pub(super) struct Missing {
@@ -23,49 +25,8 @@ pub(super) struct Missing {
     pub(super) zone: TimeZone,
     /// The latest instant that is asked for; a time without a year is not later.
     pub(super) latest: Timestamp,
-}
-
-/// The instant that a field means: text in any of the forms, seconds or smaller units since 1970, or an object of those.
-pub(super) fn of_field(value: &Value, missing: &Missing) -> Option<Timestamp> {
-    match value {
-        Value::String(text) => {
-            let text = text.trim();
-            whole(text, missing).or_else(|| text.parse::<f64>().ok().and_then(since_epoch))
-        }
-        Value::Number(number) => since_epoch(number.as_f64()?),
-        Value::Array(values) => of_field(values.first()?, missing),
-        Value::Object(parts) => {
-            // MongoDB's extended JSON, and seconds with their nanoseconds as log4j and Google write them.
-            if let Some(date) = parts.get("$date").or_else(|| parts.get("$numberLong")) {
-                return of_field(date, missing);
-            }
-            let part = |names: [&str; 2]| {
-                let value = names.iter().find_map(|name| parts.get(*name))?;
-                value.as_i64().or_else(|| value.as_str()?.parse().ok())
-            };
-            let nanoseconds = part(["nanoOfSecond", "nanos"]).unwrap_or(0);
-            Timestamp::new(part(["epochSecond", "seconds"])?, i32::try_from(nanoseconds).ok()?).ok()
-        }
-        _ => None,
-    }
-}
-
-fn since_epoch(mut seconds: f64) -> Option<Timestamp> {
-    if !(seconds.is_finite() && seconds > 0.0) {
-        return None;
-    }
-    while seconds > SECONDS_MAX {
-        seconds /= 1000.0;
-    }
-    Timestamp::from_microsecond((seconds * 1e6).round() as i64).ok()
-}
-
-/// A text that is a time and nothing else.
-fn whole(text: &str, missing: &Missing) -> Option<Timestamp> {
-    let (at, rest) = leading(text, missing)?;
-    // Java adds the name of the zone: `+01:00[Europe/Berlin]`.
-    let rest = rest.trim();
-    (rest.is_empty() || (rest.starts_with('[') && rest.ends_with(']'))).then_some(at)
+    /// An instant of the day that a time without a day is of, where it is known.
+    pub(super) day: Option<Timestamp>,
 }
 
 /// Words of a line at whose beginning a time is looked for.
@@ -92,9 +53,15 @@ pub(super) fn of_line<'a>(line: &'a str, missing: &Missing) -> Option<(Timestamp
         bytes -= 1;
     }
     let head = line.get(..bytes)?;
-    head.match_indices('[').find_map(|(at, _)| {
-        let (instant, after) = leading(line.get(at + 1..)?, missing)?;
-        after.starts_with(']').then(|| (instant, without(line, at + 1, after)))
+    let audited = head.find("audit(").and_then(|at| {
+        let (instant, after) = leading(line.get(at + "audit(".len()..)?, missing)?;
+        after.starts_with(':').then_some((instant, Cow::Borrowed(line)))
+    });
+    audited.or_else(|| {
+        head.match_indices('[').find_map(|(at, _)| {
+            let (instant, after) = leading(line.get(at + 1..)?, missing)?;
+            after.starts_with(']').then(|| (instant, without(line, at + 1, after)))
+        })
     })
 }
 
@@ -144,7 +111,10 @@ fn numbers<'a>(cursor: Cursor<'a>, missing: &Missing) -> Option<Found<'a>> {
         .or_else(|| day_first(cursor, missing))
         .or_else(|| month_and_day(cursor, missing))
         .or_else(|| slashed(cursor, missing))
-        .or_else(|| epoch(cursor))
+        .or_else(|| short_year(cursor, missing))
+        .or_else(|| compact_short_year(cursor, missing))
+        .or_else(|| epoch(cursor, missing))
+        .or_else(|| clock::nearest(cursor, missing.day?, &missing.zone))
 }
 
 /// `2026-11-30T14:00:00.123Z`, with `/`, `.`, `_`, blanks, a comma or no separators at all.
@@ -156,8 +126,8 @@ fn year_first<'a>(mut cursor: Cursor<'a>, missing: &Missing) -> Option<Found<'a>
         cursor.is(separator)?;
     }
     let day = cursor.digits(2)?;
-    // As Go's and runit's logs have it: `2026-11-30_14:00:00`, `2026-11-30-14:00:00`.
-    cursor.any(&['T', 't', ' ', '_', '-'])?;
+    // As runit's and Go's logs have it, and CloudFront's: `2026-11-30_14:00:00`, `2026-11-30-14:00:00`, and a tab.
+    cursor.any(&['T', 't', ' ', '_', '-', '\t'])?;
     let date =
         Date::new(i16::try_from(year).ok()?, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()?;
     let time = cursor.time(separator.is_none())?;
@@ -243,17 +213,71 @@ fn slashed<'a>(mut cursor: Cursor<'a>, missing: &Missing) -> Option<Found<'a>> {
     zoned(date.to_datetime(time), cursor, missing)
 }
 
-/// Seconds since 1970 with a fraction, or milliseconds, microseconds, nanoseconds: a bare number of ten digits may be anything.
-fn epoch(cursor: Cursor<'_>) -> Option<Found<'_>> {
+/// `26/11/30 14:00:00` of Spark and Hadoop, and what else has a year of two digits. Where it can be read in several ways, it is the one
+/// with the year first, or the only one that is near to what is asked for.
+fn short_year<'a>(mut cursor: Cursor<'a>, missing: &Missing) -> Option<Found<'a>> {
+    let one = cursor.digits(2)?;
+    let separator = cursor.any(&['/', '.', '-'])?;
+    let two = cursor.digits(2)?;
+    cursor.is(separator)?;
+    let three = cursor.digits(2)?;
+    cursor.any(&[',']);
+    cursor.any(&[' ', 'T'])?;
+    let time = cursor.time(false)?;
+    let zone = cursor.zone().unwrap_or_else(|| missing.zone.clone());
+    let read = |year: u32, month: u32, day: u32| {
+        let date = short_date(year, month, day)?;
+        zone.to_timestamp(date.to_datetime(time)).ok().filter(|at| is_near(*at, missing))
+    };
+    let at = match separator {
+        // With dots the day comes first everywhere.
+        '.' => read(three, two, one)?,
+        _ => match (read(one, two, three), read(three, one, two), read(three, two, one)) {
+            (Some(at), _, _) | (None, Some(at), None) | (None, None, Some(at)) => at,
+            (None, Some(one), Some(other)) if one == other => one,
+            _ => return None,
+        },
+    };
+    Some((at, cursor.rest))
+}
+
+/// `261130 14:00:00`, as old MySQL servers and CockroachDB write it.
+pub(super) fn compact_short_year<'a>(mut cursor: Cursor<'a>, missing: &Missing) -> Option<Found<'a>> {
+    let (year, month, day) = (cursor.digits(2)?, cursor.digits(2)?, cursor.digits(2)?);
+    cursor.is(' ')?;
+    cursor.any(&[' ']);
+    let before = cursor.rest;
+    let time = cursor.time(false)?;
+    // Six digits may be anything: the time behind them has its seconds.
+    (before.get(..before.len() - cursor.rest.len())?.matches(':').count() == 2).then_some(())?;
+    let found = zoned(short_date(year, month, day)?.to_datetime(time), cursor, missing)?;
+    is_near(found.0, missing).then_some(found)
+}
+
+fn short_date(year: u32, month: u32, day: u32) -> Option<Date> {
+    Date::new(i16::try_from(2000 + year).ok()?, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()
+}
+
+fn is_near(at: Timestamp, missing: &Missing) -> bool {
+    at.duration_since(missing.latest).abs() < NEAR
+}
+
+/// Seconds since 1970 with a fraction, or milliseconds, microseconds, nanoseconds. A bare number of ten digits may be anything: it is a
+/// time where it is near to what is asked for and stands like one, as in `1764500000: text` of Mosquitto and `[1764500000] text` of Nagios.
+fn epoch<'a>(cursor: Cursor<'a>, missing: &Missing) -> Option<Found<'a>> {
     let end = cursor.rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(cursor.rest.len());
     let (number, rest) = cursor.rest.split_at_checked(end)?;
     let whole = number.split_once('.').map_or(number.len(), |(whole, _)| whole.len());
+    let is_bare = number.len() == 10 && !number.contains('.');
     let fits = match number.contains('.') {
         true => whole == 10,
-        false => matches!(whole, 13 | 16 | 19),
+        false => {
+            matches!(whole, 13 | 16 | 19) || (is_bare && (rest.starts_with(": ") || rest.starts_with("] ")))
+        }
     };
     (fits && number.starts_with('1')).then_some(())?;
-    Some((since_epoch(number.parse().ok()?)?, rest))
+    let at = since_epoch(number.parse().ok()?)?;
+    (!is_bare || is_near(at, missing)).then_some((at, rest))
 }
 
 fn zoned<'a>(civil: DateTime, mut cursor: Cursor<'a>, missing: &Missing) -> Option<Found<'a>> {
@@ -282,12 +306,11 @@ pub(super) fn without_year<'a>(
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
 
     use super::*;
 
     fn missing() -> Missing {
-        Missing { zone: TimeZone::UTC, latest: "2026-12-01T00:00:00Z".parse().unwrap() }
+        Missing { zone: TimeZone::UTC, latest: "2026-12-01T00:00:00Z".parse().unwrap(), day: None }
     }
 
     #[test]
@@ -327,10 +350,17 @@ mod tests {
             "1796047200.000 x",
             "1796047200000 x",
             "[2026-11-30T14:00:00,000][x",
+            "26/11/30 14:00:00 x",
+            "11/30/26 14:00:00 x",
+            "30/11/26 14:00:00 x",
+            "30.11.26 14:00:00 x",
+            "261130 14:00:00 x",
+            "1796047200: x",
+            "[1796047200] x",
         ] {
             let (at, rest) = of_line(line, &missing()).unwrap_or_else(|| panic!("{line}"));
             assert_eq!(at.to_string(), "2026-11-30T14:00:00Z", "{line}");
-            assert_eq!(rest.trim_start_matches('['), "x", "{line}");
+            assert_eq!(rest.trim_start_matches(['[', ':', ' ']), "x", "{line}");
         }
         for line in [
             "   at com.example.Main(Main.java:7)",
@@ -339,6 +369,10 @@ mod tests {
             "2026-13-30 14:00:00 x",
             "1796047200 orders were taken",
             "01/02/2026 14:00:00 one cannot tell",
+            "03/04/26 14:00:00 nor here",
+            "14:00:00 of an unknown day",
+            "1234567890: long ago",
+            "123456 items were taken",
             "Nov rain",
             "",
         ] {
@@ -375,42 +409,6 @@ mod tests {
         }
         let berlin = Missing { zone: TimeZone::get("Europe/Berlin").unwrap(), ..missing() };
         assert_eq!(of_line("Nov 30 15:00:00 x", &berlin).unwrap().0.to_string(), "2026-11-30T14:00:00Z");
-    }
-
-    #[test]
-    fn fields_are_times_of_every_kind() {
-        for value in [
-            json!("2026-11-30T14:00:00Z"),
-            json!("2026-11-30 15:00:00.000 CET"),
-            json!("2026-11-30T15:00:00+01:00[Europe/Berlin]"),
-            json!(1_796_047_200),
-            json!(1_796_047_200.0),
-            json!("1796047200.000"),
-            json!("1796047200000000000"),
-            json!({"$date": "2026-11-30T14:00:00.000Z"}),
-            json!({"$date": {"$numberLong": "1796047200000"}}),
-            json!({"epochSecond": 1_796_047_200, "nanoOfSecond": 0}),
-            json!(["2026-11-30T14:00:00Z"]),
-        ] {
-            assert_eq!(
-                of_field(&value, &missing()).map(|at| at.to_string()).as_deref(),
-                Some("2026-11-30T14:00:00Z"),
-                "{value}"
-            );
-        }
-        for value in [
-            json!(-1),
-            json!(0),
-            json!(1e300),
-            json!("NaN"),
-            json!("inf"),
-            json!({}),
-            json!([]),
-            json!("soon"),
-        ] {
-            let at = of_field(&value, &missing());
-            assert!(at.is_none() || at.is_some_and(|at| at.as_second() > 0), "{value}");
-        }
     }
 
     proptest! {

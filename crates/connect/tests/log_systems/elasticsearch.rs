@@ -208,6 +208,78 @@ async fn large_documents_are_asked_for_in_smaller_pages() {
 }
 
 #[tokio::test]
+async fn one_document_that_is_too_large_does_not_hide_the_others() {
+    let fake = FakeElasticsearch::start().await.unwrap();
+    for index in 0..30 {
+        let megabytes = if index == 29 || index == 15 { 4 } else { 0 };
+        fake.add("logs-app", document(index, "orders", &format!("{index} {}", "m".repeat(megabytes << 20))));
+    }
+    let options = ElasticsearchOptions { page_bytes_max: 3 << 20, ..ElasticsearchOptions::new("logs-*") };
+    let small = ElasticsearchLogs::new(endpoint(access(&fake.url())), options).unwrap();
+    let lines = ask(&small, &query()).await.unwrap();
+    assert_eq!(lines.lines.len(), 28);
+    assert_eq!(
+        (lines.left_out[0].count, lines.left_out[0].what.as_str()),
+        (2, "larger than an answer may be")
+    );
+}
+
+/// The real one compares names sign by sign, so a list of names loses what is spelt otherwise.
+#[tokio::test]
+async fn the_fake_obeys_a_filter_of_fields_and_is_sent_none() {
+    let fake = FakeElasticsearch::start().await.unwrap();
+    let whole = json!({"@timestamp": at(1).to_string(), "Message": "m", "message": {"body": "b"}, "log.level": "error",
+        "kubernetes": {"pod": {"name": "p", "uid": "u"}, "labels": {"app": "a"}}, "list": [{"a": 1, "b": 2}], "n": [1]});
+    fake.add("logs-app", whole.clone());
+    let url = format!("{}/logs-app/_search", fake.url());
+    for (filter, wanted) in [
+        (json!(true), whole.clone()),
+        (json!([]), whole.clone()),
+        (json!(["Message", "nothing"]), json!({"Message": "m"})),
+        (json!("message"), json!({"message": {"body": "b"}})),
+        (json!(["kubernetes.pod.name"]), json!({"kubernetes": {"pod": {"name": "p"}}})),
+        (json!(["kubernetes"]), json!({"kubernetes": whole["kubernetes"]})),
+        (json!(["*.name", "log.*"]), json!({"kubernetes": {"pod": {"name": "p"}}, "log.level": "error"})),
+        (json!(["log"]), json!({"log.level": "error"})),
+        (json!(["list.a", "n"]), json!({"list": [{"a": 1}], "n": [1]})),
+        (
+            json!({"includes": ["k*"], "excludes": ["*.uid", "kubernetes.labels"]}),
+            json!({"kubernetes": {"pod": {"name": "p"}}}),
+        ),
+        (json!(["MESSAGE"]), json!({})),
+    ] {
+        let body = json!({"query": {"match_all": {}}, "_source": filter});
+        let answer: Value = client().post(&url).json(&body).send().await.unwrap().json().await.unwrap();
+        assert_eq!(answer["hits"]["hits"][0]["_source"], wanted, "{filter}");
+    }
+    let body = json!({"query": {"match_all": {}}, "_source": false});
+    let answer: Value = client().post(&url).json(&body).send().await.unwrap().json().await.unwrap();
+    assert_eq!(answer["hits"]["hits"][0].get("_source"), None);
+    let body = json!({"query": {"match_all": {}}, "_source": 5});
+    assert_eq!(client().post(&url).json(&body).send().await.unwrap().status().as_u16(), 400);
+    assert_eq!(messages(&ask(&source(&fake), &query()).await.unwrap()), ["m"]);
+    assert!(!fake.asked().pop().unwrap().contains("_source"));
+}
+
+#[tokio::test]
+async fn a_service_is_found_in_every_spelling_of_its_field() {
+    let fake = FakeElasticsearch::start().await.unwrap();
+    for (index, field) in ["serviceName", "ServiceName", "service_name", "Application"].iter().enumerate() {
+        let milliseconds = i64::try_from(index).unwrap();
+        fake.add(
+            "logs-app",
+            json!({"@timestamp": at(milliseconds).to_string(), "Message": "Pool exhausted", *field: "orders"}),
+        );
+    }
+    let asked = LogQuery {
+        service: Some("orders".to_owned()),
+        contains: Some("pool exhausted".to_owned()),
+        ..query()
+    };
+    assert_eq!(ask(&source(&fake), &asked).await.unwrap().lines.len(), 4);
+}
+
+#[tokio::test]
 async fn documents_that_lack_something_are_counted_and_shown() {
     let fake = FakeElasticsearch::start().await.unwrap();
     fake.add("logs-audit", json!({"ts": at(1).to_string(), "msg": "x"}));

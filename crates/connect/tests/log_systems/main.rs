@@ -7,6 +7,7 @@ mod field;
 mod journal;
 mod loki;
 mod splunk;
+mod writers;
 
 use std::time::Duration;
 
