@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use quell_service::{Daemon, Environment, Loading};
 use quell_store::audit::{
-    self, Anchor, AnchorError, Anchors, AuditReport, ExportError, IndexState, PublicKey, SigningKey,
+    self, Anchor, AnchorError, Anchors, AuditReport, DurableMark, ExportError, IndexState, PublicKey,
+    SigningKey,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
@@ -146,7 +147,32 @@ fn index_in_words(index: &IndexState) -> String {
     match index {
         IndexState::Missing => "missing, and made anew at the next start".to_owned(),
         IndexState::Agrees { sequence } => format!("compared up to record {sequence}"),
-        IndexState::NotCompared { why } => format!("not compared: {why}"),
+        IndexState::InUse => {
+            "not compared: a process has it in use, which compared it when it started".to_owned()
+        }
+        IndexState::NothingNoted => "not compared: it has noted nothing of the journal".to_owned(),
+        IndexState::Unreadable { why } => format!("not compared: it cannot be read: {why}"),
+    }
+}
+
+fn mark_in_words(mark: DurableMark) -> String {
+    match mark {
+        DurableMark::UpTo(head) => format!("durable up to record {}", head.sequence),
+        DurableMark::Missing => {
+            "`durable.mark` is missing: the index and anchors alone would show a cut end".to_owned()
+        }
+        DurableMark::Unreadable => {
+            "`durable.mark` cannot be read: the index and anchors alone would show a cut end".to_owned()
+        }
+    }
+}
+
+/// The record that the mark goes up to, or why there is none.
+fn mark_document(mark: DurableMark) -> Option<String> {
+    match mark {
+        DurableMark::UpTo(head) => Some(head.sequence.to_string()),
+        DurableMark::Missing => None,
+        DurableMark::Unreadable => Some("unreadable".to_owned()),
     }
 }
 
@@ -173,7 +199,7 @@ fn document(report: &AuditReport) -> serde_json::Value {
             "lost": loss.lost,
             "accepted": loss.accepted,
         })).collect::<Vec<_>>(),
-        "durable_mark": report.beside.as_ref().map(|beside| beside.mark.map(|mark| mark.to_string())),
+        "durable_mark": report.beside.as_ref().map(|beside| mark_document(beside.mark)),
         "index": report.beside.as_ref().map(|beside| index_in_words(&beside.index)),
         "evidence": report.beside.as_ref().map(|beside| beside.evidence),
         "anchors_agreeing": report.anchors_agreeing,
@@ -203,16 +229,7 @@ fn page(audited: &Audited, report: &AuditReport, anchors: usize) -> Page {
     }
     // Beyond what is wrong nothing was compared.
     if let Some(beside) = report.beside.as_ref().filter(|_| report.finding.is_none()) {
-        page.field(
-            2,
-            "mark",
-            match beside.mark {
-                Some(mark) => format!("durable up to record {mark}"),
-                None => {
-                    "`durable.mark` is missing: the index and anchors alone would show a cut end".to_owned()
-                }
-            },
-        );
+        page.field(2, "mark", mark_in_words(beside.mark));
         page.field(2, "index", index_in_words(&beside.index));
         if beside.evidence > 0 {
             page.field(2, "evidence", format!("{} documents are as the events cite them", beside.evidence));

@@ -64,9 +64,10 @@ fn give_up(context: &mut Context<'_>, folder: &Path, acceptance: &LossAcceptance
     }
     let accepted = tokio::task::block_in_place(|| accept_loss(folder, acceptance));
     let accepted = accepted.map_err(|error| match error {
-        StoreError::Lost { .. } | StoreError::NothingLost { .. } | StoreError::Locked { .. } => {
-            Failure::not_possible(in_words(&error))
-        }
+        StoreError::Lost { .. }
+        | StoreError::NoJournal { .. }
+        | StoreError::NothingLost { .. }
+        | StoreError::Locked { .. } => Failure::not_possible(in_words(&error)),
         error => Failure::failed(in_words(&error)),
     })?;
     if context.output.is_json() {
@@ -77,6 +78,9 @@ fn give_up(context: &mut Context<'_>, folder: &Path, acceptance: &LossAcceptance
             "chain_hash": accepted.head.chain_hash.to_string(),
             "put_aside": accepted.aside.display().to_string(),
             "already": accepted.already,
+            "by": accepted.by,
+            "why": accepted.why,
+            "at": accepted.at.to_string(),
         });
         return Ok(context.output.json(&document)?);
     }
@@ -85,6 +89,11 @@ fn give_up(context: &mut Context<'_>, folder: &Path, acceptance: &LossAcceptance
     page.line(format!("what was lost after record {} {before}", acceptance.ended_at));
     page.field(2, "noted", format!("in record {}, for `quell audit verify`", accepted.record));
     page.field(2, "put aside", accepted.aside.display().to_string());
+    if (&accepted.by, &accepted.why) != (&acceptance.by, &acceptance.why) {
+        let stands = format!("given up by {} at {}: {}", accepted.by, accepted.at, accepted.why);
+        page.field(2, "stands", stands);
+        page.line("what was said now is not noted: a loss is given up once");
+    }
     Ok(context.output.page(Stream::Out, &page)?)
 }
 

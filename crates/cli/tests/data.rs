@@ -293,12 +293,47 @@ async fn a_loss_is_given_up_by_name() {
       put aside  [DIR]/data/journal.lost-1
     --- error
     "##);
-    assert!(data.told(&give_up("6").await).contains("was given up before"));
+    let again = data.told(&give_up("6").await);
+    assert!(again.contains("was given up before") && !again.contains("stands"), "{again}");
+    let dir_text = dir.to_str().unwrap();
+    let other =
+        ["store", "accept-loss", "--data-dir", dir_text, "--at", "6", "--by", "person-2", "--why", "why"];
+    let other = data.told(&data.quell(&other).await);
+    assert!(other.contains("given up by person-1 at") && other.contains(": no backup"), "{other}");
+    assert!(other.contains("what was said now is not noted"), "{other}");
+    let blank = ["store", "accept-loss", "--data-dir", dir_text, "--at", "6", "--why", "  "];
+    let blank = data.quell(&blank).await;
+    assert_eq!(blank.code, 2);
+    assert!(blank.error.contains("it has to say something"), "{}", blank.error);
     let verified = data.verify(&[]).await;
     assert!(verified.starts_with("exit 0"), "{verified}");
     assert!(verified.contains("after record 6, noted in record 7: given up by person-1 at"), "{verified}");
     let store = EmbeddedStore::open(&dir, Options::new(uuid::Uuid::from_u128(7))).unwrap();
     store.receive(received(9)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_loss_in_a_folder_without_a_journal_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().to_str().unwrap();
+    let ran = quell(&["store", "accept-loss", "--data-dir", dir, "--at", "0", "--why", "y"], None).await;
+    assert_eq!(ran.code, 3, "{}", ran.error);
+    assert!(ran.error.contains("has no journal: name the data folder of a coordinator"), "{}", ran.error);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn witnesses_that_cannot_be_read_are_an_alarm() {
+    let data = Data::filled().await;
+    fs::write(data.dir().join("journal/durable.mark"), b"garbage").unwrap();
+    let by_the_index = data.verify(&[]).await;
+    assert!(
+        by_the_index.starts_with("exit 0") && by_the_index.contains("`durable.mark` cannot be read"),
+        "{by_the_index}"
+    );
+    fs::write(data.dir().join("index/db"), b"x").unwrap();
+    let by_nobody = data.verify(&[]).await;
+    assert!(by_nobody.starts_with("exit 4") && by_nobody.contains("cannot be told"), "{by_nobody}");
 }
 
 #[tokio::test]

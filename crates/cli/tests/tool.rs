@@ -164,3 +164,23 @@ async fn failures_say_what_to_do() {
     let output = quell("https://a", &["list"], "").await;
     assert_eq!(output.status.code(), Some(2), "{}", error(&output));
 }
+
+/// An address may have a password or a token in it, and errors are pasted into tickets.
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_do_not_show_what_is_secret_in_the_agent_s_address() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    for (address, shown) in [
+        (format!("http://a:ASECRET@{gone}"), format!("http://***@{gone}")),
+        (format!("http://a:ASECRET@{gone}/?token=QSECRET"), format!("http://***@{gone}/?token=***")),
+        (format!("a:ASECRET@{gone}"), format!("***@{gone}")),
+        (format!("https://a:ASECRET@{gone}/?token=QSECRET"), gone.clone()),
+        ("http://a:ASECRET@:x/?token=QSECRET".to_owned(), String::new()),
+    ] {
+        let output = quell(&address, &["list"], "").await;
+        assert!(!output.status.success(), "{address}");
+        let told = error(&output) + &out(&output);
+        assert!(told.contains(&shown) && !told.contains("SECRET"), "{address}: {told}");
+    }
+}

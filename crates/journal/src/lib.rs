@@ -99,5 +99,7 @@ pub use crate::read::{Entries, Entry};
 pub use crate::repair::{SoundEnd, give_up_after, sound_end};
 pub use crate::simulated::{SimulatedDisk, Survival};
 pub use crate::ticket::{AppendAck, Position, Ticket};
-pub use crate::verify::{VerifyReport, durable_head, verify, verify_each, verify_on};
+pub use crate::verify::{
+    DurableMark, VerifyReport, durable_head, durable_mark, verify, verify_each, verify_on,
+};
 pub use crate::witness::{Contradiction, Found, Witness};

@@ -88,24 +88,40 @@ pub(crate) fn list_segments(disk: &dyn Disk, folder: &Path) -> Result<Vec<u64>, 
     Ok(segments)
 }
 
+/// The durable mark as it was found.
+pub(crate) enum MarkFile {
+    Missing,
+    Unreadable,
+    Read(Mark),
+}
+
 /// The durable mark, if there is a readable one; without it a lost tail looks like a torn one.
 pub(crate) fn read_mark(disk: &dyn Disk, folder: &Path) -> Result<Option<Mark>, Error> {
+    match find_mark(disk, folder)? {
+        MarkFile::Read(mark) => Ok(Some(mark)),
+        MarkFile::Missing => Ok(None),
+        MarkFile::Unreadable => {
+            tracing::warn!(path = %folder.join(MARK_NAME).display(), "durable mark is unreadable");
+            Ok(None)
+        }
+    }
+}
+
+/// Reads the durable mark, and tells one that is missing from one that is there and cannot be read.
+pub(crate) fn find_mark(disk: &dyn Disk, folder: &Path) -> Result<MarkFile, Error> {
     let path = folder.join(MARK_NAME);
     let file = match disk.open(&path, Access::Read) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(MarkFile::Missing),
         Err(error) => return Err(Error::io("open", &path, error)),
     };
     let mut bytes = [0; MARK_BYTES];
     let read = read_full(&*file, &mut bytes, 0).map_err(|error| Error::io("read", &path, error))?;
     match Mark::decode(&bytes[..read]) {
-        Ok(mark) => Ok(Some(mark)),
+        Ok(mark) => Ok(MarkFile::Read(mark)),
         Err(Unreadable::Older(found)) => Err(Error::OlderFormat { path, found, known: FORMAT_VERSION }),
         Err(Unreadable::Newer(found)) => Err(Error::NewerFormat { path, found, known: FORMAT_VERSION }),
-        Err(Unreadable::Damaged) => {
-            tracing::warn!(path = %path.display(), "durable mark is unreadable");
-            Ok(None)
-        }
+        Err(Unreadable::Damaged) => Ok(MarkFile::Unreadable),
     }
 }
 

@@ -8,7 +8,9 @@ use crate::disk::{Access, Disk, RealDisk};
 use crate::error::{Damage, DamageReason, Error};
 use crate::format::{ChainHash, Head, RecordHeader};
 use crate::read::Entry;
-use crate::recover::{Verdict, check_first, check_mark, judge, list_segments, read_mark};
+use crate::recover::{
+    MarkFile, Verdict, check_first, check_mark, find_mark, judge, list_segments, read_mark,
+};
 use crate::scan::{Segment, walk};
 use crate::ticket::Position;
 
@@ -59,6 +61,26 @@ pub fn verify_each(
 /// How far the journal in the folder is known to be durable; none when nothing there says so.
 pub fn durable_head(folder: &Path) -> Result<Option<Head>, Error> {
     Ok(read_mark(&RealDisk, folder)?.map(|mark| mark.head))
+}
+
+/// What the durable mark in a folder says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DurableMark {
+    /// There is none.
+    Missing,
+    /// There is one, and its content is not a mark.
+    Unreadable,
+    /// The journal is durable up to here.
+    UpTo(Head),
+}
+
+/// [`durable_head`], telling a mark that is missing from one that cannot be read.
+pub fn durable_mark(folder: &Path) -> Result<DurableMark, Error> {
+    Ok(match find_mark(&RealDisk, folder)? {
+        MarkFile::Missing => DurableMark::Missing,
+        MarkFile::Unreadable => DurableMark::Unreadable,
+        MarkFile::Read(mark) => DurableMark::UpTo(mark.head),
+    })
 }
 
 fn check(

@@ -72,9 +72,9 @@ pub enum StoreError {
         /// What is wrong with it.
         why: String,
     },
-    /// The incident has an event that only a newer program knows. It is left alone; other incidents are not affected.
+    /// The incident has an event of another version that this program does not read. It is left alone; other incidents are not affected.
     #[error(
-        "incident {incident_id} has event `{kind}` of version {version} and is left alone: run the version that wrote it, or a newer one"
+        "incident {incident_id} has event `{kind}` of version {version}, which this program does not read, and is left alone: run the version that wrote it"
     )]
     UnknownEvent {
         /// Which incident.
@@ -139,6 +139,12 @@ pub enum StoreError {
         at: u64,
         /// Both ends: what there is, and who knows of more.
         what: String,
+    },
+    /// The folder has no journal, and nothing in it knows of one: it is not the data folder that was meant.
+    #[error("{} has no journal: name the data folder of a coordinator", .folder.display())]
+    NoJournal {
+        /// The folder.
+        folder: PathBuf,
     },
     /// There is nothing to be given up.
     #[error(
@@ -229,6 +235,7 @@ impl StoreError {
             | Self::Record { .. }
             | Self::NewerSchema { .. }
             | Self::Lost { .. }
+            | Self::NoJournal { .. }
             | Self::NothingLost { .. }
             | Self::NotEmpty { .. }
             | Self::MessageTaken { .. } => true,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use quell_incident::contract::TargetLock;
 use quell_incident::gate::{CoolDown, LockState, SiteGates};
-use quell_incident::ids::{IncidentId, RunbookName, TargetName};
+use quell_incident::ids::{FencingToken, IncidentId, RunbookName, TargetName};
 use quell_incident::workflow::Claim;
 
 use crate::error::StoreError;
@@ -17,6 +17,9 @@ pub(crate) type CoolDownKey = (String, TargetName, RunbookName);
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Ledger {
     pub(crate) site: SiteGates,
+    /// Locks that are taken from now on get tokens above this one, also on targets of which nothing is known: records were lost, and
+    /// an agent may have seen a token of theirs.
+    pub(crate) tokens_above: FencingToken,
     locks: BTreeMap<TargetName, LockState>,
     cool_downs: BTreeMap<CoolDownKey, Timestamp>,
 }
@@ -48,7 +51,7 @@ impl Ledger {
         made.collect()
     }
 
-    /// All locks and cool-downs, to be written down.
+    /// All locks and cool-downs, to be written down, with the tokens that were given out.
     pub(crate) fn all(&self) -> (Vec<(TargetName, LockState)>, Vec<CoolDown>) {
         let locks = self.locks.iter().map(|(target, lock)| (target.clone(), lock.clone()));
         let cool_downs = self.cool_downs.iter().map(|((class, target, runbook), until)| CoolDown {
@@ -61,7 +64,7 @@ impl Ledger {
     }
 
     fn lock(&self, target: &TargetName) -> LockState {
-        self.locks.get(target).cloned().unwrap_or_default()
+        raised(self.locks.get(target).cloned().unwrap_or_default(), self.tokens_above)
     }
 
     /// What the claims change, if every one can be made, each after those before it.
@@ -119,7 +122,8 @@ impl Ledger {
     }
 
     fn lock_after(&self, change: &LedgerChange, target: &TargetName) -> LockState {
-        change.locks.get(target).cloned().unwrap_or_else(|| self.lock(target))
+        let changed = change.locks.get(target).cloned();
+        changed.map_or_else(|| self.lock(target), |lock| raised(lock, self.tokens_above))
     }
 
     fn note(&self, change: &mut LedgerChange, claim: &Claim, incident: IncidentId, at: Timestamp) {
@@ -164,6 +168,15 @@ impl Ledger {
     }
 }
 
+/// The lock as it is seen after a loss. One that is held keeps its token, since its holder works with it: if the lost records had
+/// released it and given it to somebody else, the agent refuses that token, and is right.
+pub(crate) fn raised(lock: LockState, tokens_above: FencingToken) -> LockState {
+    match lock.holder {
+        None => LockState { token: lock.token.max(tokens_above), ..lock },
+        Some(_) => lock,
+    }
+}
+
 pub(crate) fn key_of(cool_down: &CoolDown) -> CoolDownKey {
     (cool_down.class.clone(), cool_down.target.clone(), cool_down.runbook.clone())
 }
@@ -180,7 +193,7 @@ fn in_words(claim: &Claim) -> String {
 
 #[cfg(test)]
 mod tests {
-    use quell_incident::ids::{FencingToken, GateEpoch};
+    use quell_incident::ids::GateEpoch;
 
     use super::*;
 
@@ -217,6 +230,18 @@ mod tests {
             2,
             &[Claim::Take(lock(2)), Claim::Release(lock(2)), Claim::Take(lock(3))]
         ));
+    }
+
+    #[test]
+    fn after_a_loss_tokens_go_on_above_it_once_a_lock_is_free() {
+        let mut ledger = Ledger::default();
+        assert!(accepts(&mut ledger, 1, &[Claim::Take(lock(1))]));
+        ledger.tokens_above = FencingToken(100);
+        assert!(accepts(&mut ledger, 1, &[Claim::Hold(lock(1)), Claim::Release(lock(1))]), "it was held");
+        assert!(!accepts(&mut ledger, 2, &[Claim::Take(lock(2))]));
+        let round = |token| [Claim::Take(lock(token)), Claim::Release(lock(token))];
+        assert!(accepts(&mut ledger, 2, &[round(101), round(102)].concat()));
+        assert_eq!(ledger.locks(&[lock(0).target])[&lock(0).target].token, FencingToken(102));
     }
 
     #[test]

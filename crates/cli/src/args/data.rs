@@ -65,7 +65,8 @@ Examples:
   quell audit verify --config /etc/quell/quell.yaml
       Whichever store that coordinator has.
 
-Exit codes: 0 sound, 1 it could not be read, 4 tampered with or damaged.")]
+Exit codes: 0 sound, 1 it could not be read, 4 tampered with or damaged, also if whatever would show a cut end
+cannot be read.")]
     Verify {
         #[command(flatten)]
         store: AuditedStore,
@@ -124,13 +125,15 @@ Examples:
 A coordinator does not start on a journal that ends before, or is another one than, what its index, its `durable.mark` or its
 evidence know. If there is no backup to put back, this makes the journal end where it ends, notes in it who gave up what and
 why, puts what cannot be kept aside in the data folder, and has the index made anew at the next start.
-Locks, fencing tokens and switches that stood in the lost records are lost with them.
+Locks, cool-downs and switches that stood in the lost records are lost with them. Locks that are taken from then on get fencing
+tokens far above those before, so that an agent that has seen some of the lost ones does not refuse them.
 
 Examples:
   quell store accept-loss --data-dir /var/lib/quell/coordinator --at 1204 --why 'disk failed, no newer backup'
       1204 is the record that the start's error names.
 
-Exit codes: 0 given up, also if that was done before, 1 failed, 3 nothing is lost, or the journal ends at another record.")]
+Exit codes: 0 given up, also if that was done before, 1 failed, 3 nothing is lost, the journal ends at another record, or the folder
+has none.")]
     AcceptLoss {
         #[command(flatten)]
         data_dir: DataDir,
@@ -138,7 +141,7 @@ Exit codes: 0 given up, also if that was done before, 1 failed, 3 nothing is los
         #[arg(long, value_name = "RECORD")]
         at: u64,
         /// Why, for the audit trail
-        #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        #[arg(long, value_name = "TEXT", value_parser = reason)]
         why: String,
         /// Who decides it, for the audit trail
         #[arg(
@@ -161,6 +164,11 @@ Examples:
   quell store migrate --from /var/lib/quell/coordinator --to postgres://quell@db.example/quell
       The coordinator must be stopped. Start it on the new store once this says that both are the same.")]
     Migrate(Places),
+}
+
+/// A reason has to say something.
+fn reason(text: &str) -> Result<String, &'static str> {
+    if text.trim().is_empty() { Err("it has to say something") } else { Ok(text.to_owned()) }
 }
 
 /// From where to where.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use quell_a2a::{
     A2aError, Client, ClientOptions, ErrorKind, Message, Part, SendReply, SendRequest, Task, TaskState,
 };
+use quell_service::config::shown_address;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -18,7 +19,8 @@ const SCHEMA: &str = "quell/tool-call/v1";
 
 pub(super) struct DiagnosticAgent {
     client: Client,
-    endpoint: String,
+    /// Its address for people, without what may be a secret in it.
+    shown: String,
 }
 
 impl DiagnosticAgent {
@@ -30,7 +32,7 @@ impl DiagnosticAgent {
             Failure::usage(error.to_string())
                 .next("write it like 127.0.0.1:50052 in --agent or QUELL_DIAGNOSTIC_URL")
         })?;
-        Ok(Self { client, endpoint })
+        Ok(Self { client, shown: shown_address(&endpoint) })
     }
 
     /// The document of that artifact: a tool's answer, or without a tool the tools that there are.
@@ -47,7 +49,7 @@ impl DiagnosticAgent {
         let SendReply::Task(task) = reply else {
             return Err(Failure::failed(format!(
                 "the agent at {} answered with a message instead of a task",
-                self.endpoint
+                self.shown
             ))
             .next("is it Quell's diagnostic agent?"));
         };
@@ -57,7 +59,7 @@ impl DiagnosticAgent {
                 answer.ok_or_else(|| {
                     Failure::failed(format!(
                         "the agent at {} answered without the artifact `{artifact}`",
-                        self.endpoint
+                        self.shown
                     ))
                     .next("is it Quell's diagnostic agent, and of this version?")
                 })
@@ -68,7 +70,7 @@ impl DiagnosticAgent {
     }
 
     fn refusal(&self, error: &A2aError) -> Failure {
-        let (says, endpoint) = (error.message(), &self.endpoint);
+        let (says, shown) = (error.message(), &self.shown);
         match error.kind() {
             ErrorKind::Invalid => {
                 let fields: Vec<String> = error
@@ -80,24 +82,24 @@ impl DiagnosticAgent {
                 Failure::usage(says).next("quell tool list shows what there is and what each wants")
             }
             ErrorKind::Unauthenticated => {
-                Failure::failed(format!("the diagnostic agent at {endpoint} does not know you: {says}"))
+                Failure::failed(format!("the diagnostic agent at {shown} does not know you: {says}"))
                     .next("give a token of its configuration with the scope `agent` by --token or QUELL_TOKEN")
             }
             ErrorKind::Timeout => {
-                Failure::failed(format!("the diagnostic agent at {endpoint} gave no answer in time: {says}"))
+                Failure::failed(format!("the diagnostic agent at {shown} gave no answer in time: {says}"))
                     .next("give it more time with --timeout, or ask for less")
             }
             ErrorKind::UnsupportedOperation => {
-                Failure::not_possible(format!("the agent at {endpoint} does not take tool calls: {says}"))
+                Failure::not_possible(format!("the agent at {shown} does not take tool calls: {says}"))
                     .next("is it Quell's diagnostic agent, and of this version?")
             }
             ErrorKind::Forbidden => Failure::failed(format!("your token may not do this: {says}"))
                 .next("it takes a token with the scope `agent`"),
             ErrorKind::Unavailable if error.source().is_some() => {
-                Failure::failed(format!("the diagnostic agent at {endpoint} cannot be reached: {}", cause(error)))
+                Failure::failed(format!("the diagnostic agent at {shown} cannot be reached: {}", cause(error)))
                     .next("is quell-diagnostic running there? Name another address with --agent or QUELL_DIAGNOSTIC_URL")
             }
-            _ => Failure::failed(format!("the diagnostic agent at {endpoint} failed: {says}")).next("its log says more"),
+            _ => Failure::failed(format!("the diagnostic agent at {shown} failed: {says}")).next("its log says more"),
         }
     }
 }

@@ -8,8 +8,11 @@ mod beside;
 mod database;
 mod export;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use quell_incident::ids::IncidentId;
+pub use quell_journal::DurableMark;
 use quell_journal::{Damage, DamageReason, Entry, Error as JournalError, Head};
 use uuid::Uuid;
 
@@ -20,6 +23,7 @@ pub use self::beside::Beside;
 pub use self::database::{export_database, verify_database};
 pub use self::export::{ExportError, Exported, export};
 use crate::embedded::record::{APPENDED, LOST, RETAINED, decode_loss, decode_retained};
+use crate::embedded::witness;
 pub use crate::embedded::witness::IndexState;
 use crate::embedded::{DOCUMENTS_FOLDER, INDEX_FOLDER, JOURNAL_FOLDER};
 use crate::error::StoreError;
@@ -116,7 +120,7 @@ pub fn verify(folder: &Path, anchors: &[Anchor]) -> Result<AuditReport, AuditErr
 
 fn verify_once(folder: &Path, anchors: &[Anchor]) -> Result<AuditReport, AuditError> {
     let notes = beside::Notes::read(folder);
-    let mut gathered = Gathered::default();
+    let mut gathered = Gathered { unaccounted: notes.with_evidence.clone(), ..Gathered::default() };
     let wanted = notes.sequences();
     let mut chain = Vec::new();
     let mut report = walk(folder, anchors, &mut |entry| {
@@ -132,9 +136,10 @@ fn verify_once(folder: &Path, anchors: &[Anchor]) -> Result<AuditReport, AuditEr
         .filter(|cited| gathered.retention_of(cited.sequence).is_none())
         .copied()
         .collect();
+    let unaccounted = std::mem::take(&mut gathered.unaccounted);
     gathered.finish(&mut report, Some(folder));
     let chain_of = |sequence| chain.iter().find(|head| head.sequence == sequence).copied();
-    beside::compare(folder, &notes, &cited, &chain_of, &mut report);
+    beside::compare(folder, &notes, (&cited, &unaccounted), &chain_of, &mut report);
     Ok(report)
 }
 
@@ -280,11 +285,14 @@ struct Gathered {
     retention_records: u64,
     losses: Vec<Loss>,
     cited: Vec<beside::Cited>,
+    /// Incidents that have evidence, and of which no record was met so far.
+    unaccounted: BTreeSet<IncidentId>,
 }
 
 impl Gathered {
     fn take(&mut self, entry: &Entry) {
         let sequence = entry.sequence;
+        witness::take_out(entry, &mut self.unaccounted);
         if entry.dropped {
             match self.dropped.last_mut() {
                 Some(place) if place.last + 1 == sequence && place.segment == entry.position.segment => {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::documents::{failed, sync_folders, write_whole};
+use super::private;
 use crate::change_record::{ChangeQuery, ReceivedChange};
 use crate::error::StoreError;
 
@@ -29,6 +30,7 @@ impl ChangeRecords {
     /// Durable when this returns; says how many were new. Those that are too old go.
     pub(crate) fn put(&self, changes: &[ReceivedChange]) -> Result<usize, StoreError> {
         let Some(newest) = changes.iter().max_by_key(|change| change.received_at) else { return Ok(0) };
+        private::folder(&self.folder).map_err(failed("write a change"))?;
         let mut new = 0;
         for change in changes {
             let file = format!("{}-{}.json", stamp(change.record.at), change.digest()?);

@@ -42,6 +42,7 @@ impl Documents {
         let file = digest.to_string();
         // It may be there under its name and its name not yet on disk.
         private::folder(&self.folder)?;
+        private::folder(folder)?;
         if !fs::read(folder.join(&file)).is_ok_and(|known| Digest::of_bytes(&known) == digest) {
             write_whole(folder, &file, document)?;
         }
@@ -109,9 +110,8 @@ impl Documents {
 /// Two writers of one file each have one of their own until one of them renames it.
 static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
-/// Writes a file that is there whole or not at all. Its name is durable after [`sync_folders`].
+/// Writes a file that is there whole or not at all, into a folder that is there. Its name is durable after [`sync_folders`].
 pub(super) fn write_whole(folder: &Path, file: &str, bytes: &[u8]) -> io::Result<()> {
-    private::folder(folder)?;
     let unfinished = folder.join(format!(".{file}.{}", WRITTEN.fetch_add(1, Ordering::Relaxed)));
     let written = private::file(&unfinished).and_then(|mut file| {
         file.write_all(bytes)?;
@@ -131,6 +131,25 @@ pub(super) fn sync_folders(folder: &Path) -> io::Result<()> {
         File::open(folder)?.sync_all()?;
     }
     Ok(())
+}
+
+/// Puts what is in the folder of an incident into another folder of the store. One that is on another disk, as behind a symbolic link,
+/// stays there under another name, by which nobody finds it.
+pub(super) fn put_aside(documents: &Path, incident: IncidentId, aside: &Path) -> io::Result<()> {
+    let (from, name) = (documents.join(incident.to_string()), aside.file_name().unwrap_or_default());
+    let to = aside.join(FOLDER);
+    private::folder(&to)?;
+    match fs::rename(&from, to.join(incident.to_string())) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            let beside = documents.join(name);
+            private::folder(&beside)?;
+            fs::rename(&from, beside.join(incident.to_string()))?;
+            sync_folders(&beside)
+        }
+        renamed => renamed,
+    }?;
+    sync_folders(&to)?;
+    sync_folders(documents)
 }
 
 /// What went wrong with a file, for people.

@@ -27,9 +27,22 @@ use crate::memory::is_finished;
 /// What is wrong with an index. It is never worse than having to make it anew.
 pub(super) type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
+/// What is wrong with an index, for people: sled tells of damage in the words of a debugger.
+pub(super) fn in_words(trouble: &Trouble) -> String {
+    match trouble.downcast_ref::<sled::Error>() {
+        Some(sled::Error::Corruption { .. }) => "its files are damaged".to_owned(),
+        Some(sled::Error::ReportableBug(why) | sled::Error::Unsupported(why)) => {
+            format!("its files are damaged: {why}")
+        }
+        Some(sled::Error::CollectionNotFound(_)) => "a part of it is missing".to_owned(),
+        Some(sled::Error::Io(error)) => error.to_string(),
+        _ => trouble.to_string(),
+    }
+}
+
 /// The shape of keys and values. With the version of events in it, a program that knows more events reads all logs anew.
 fn format_name() -> String {
-    format!("quell-index/5 events/{EVENT_VERSION}")
+    format!("quell-index/6 events/{EVENT_VERSION}")
 }
 
 /// How long a handle that was just dropped may keep sled's lock.
@@ -197,6 +210,9 @@ impl Index {
                 Change::Retained(retained) => super::retained::remove(&mut draft, &mut counts, retained)?,
                 Change::Correlated(up_to) => {
                     draft.put(keys::CORRELATED.to_vec(), up_to.0.to_be_bytes().to_vec());
+                }
+                Change::Lost(tokens_above) => {
+                    draft.put(keys::TOKENS_ABOVE.to_vec(), tokens_above.0.to_be_bytes().to_vec());
                 }
             }
         }

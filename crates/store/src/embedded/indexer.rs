@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::index::{Trouble, Work};
+use super::index::{self, Trouble, Work};
 use super::replay::{self, Obstacle};
 use super::shared::{Next, Shared};
 
@@ -83,7 +83,7 @@ fn apply(shared: &Shared, work: &[Work]) -> Result<u64, Trouble> {
 fn note_end(shared: &Shared) {
     let Some(index) = shared.index() else { return };
     if let Err(error) = index.note_head(shared.journal.last()) {
-        tracing::warn!(%error, "the index did not note where the journal ends");
+        tracing::warn!(error = index::in_words(&error), "the index did not note where the journal ends");
     }
 }
 
@@ -92,7 +92,7 @@ fn rebuild(shared: &Shared, trouble: &Trouble) -> Option<u64> {
     if trouble.is::<super::retained::Bloated>() {
         tracing::info!(why = %trouble, "the index is rebuilt from the journal");
     } else {
-        tracing::error!(error = %trouble, "the index is rebuilt from the journal");
+        tracing::error!(error = index::in_words(trouble), "the index is rebuilt from the journal");
     }
     shared.set_index(None);
     // Whoever waits for the index looks again and finds it gone.
@@ -105,7 +105,11 @@ fn rebuild(shared: &Shared, trouble: &Trouble) -> Option<u64> {
                 return Some(indexed);
             }
             Err(error) => {
-                tracing::error!(error = %error, retry_seconds = retry.as_secs(), "the index cannot be rebuilt");
+                tracing::error!(
+                    error = index::in_words(&error),
+                    retry_seconds = retry.as_secs(),
+                    "the index cannot be rebuilt"
+                );
                 if shared.work.closed_within(retry) {
                     return None;
                 }

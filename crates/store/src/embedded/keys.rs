@@ -2,7 +2,7 @@
 //!
 //! | first byte | rest of the key | value |
 //! |---|---|---|
-//! | `!` | `format`, `applied`, `correlated`, `head`, `journal`, `retained`, `seal`, `site` | as named |
+//! | `!` | `format`, `applied`, `correlated`, `head`, `journal`, `retained`, `seal`, `site`, `tokens-above` | as named |
 //! | `A` | source, 0, fingerprint | the newest incident that the alert fired in: creation, id |
 //! | `B` | incident, a key of `A` or `M` | nothing: what goes when the incident is dropped |
 //! | `C` | digest of class, target, runbook | the cool-down, JSON |
@@ -37,6 +37,8 @@ pub(super) const CORRELATED: &[u8] = b"!correlated";
 pub(super) const RETAINED: &[u8] = b"!retained";
 pub(super) const SEAL: &[u8] = b"!seal";
 pub(super) const SITE: &[u8] = b"!site";
+/// Locks are taken with tokens above this one.
+pub(super) const TOKENS_ABOVE: &[u8] = b"!tokens-above";
 pub(super) const COOL_DOWNS: u8 = b'C';
 pub(super) const LOCKS: u8 = b'K';
 pub(super) const LISTED: u8 = b'L';
@@ -84,7 +86,7 @@ pub(super) fn applied_from(value: &[u8]) -> Result<Applied, Trouble> {
     Ok(Applied { sequence: number(value, 0)?, chain_hash: array(value, 8)? })
 }
 
-pub(super) fn correlated_from(value: &[u8]) -> Result<u64, Trouble> {
+pub(super) fn number_from(value: &[u8]) -> Result<u64, Trouble> {
     number(value, 0)
 }
 

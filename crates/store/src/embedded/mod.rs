@@ -188,7 +188,7 @@ fn note_missing_mark(
     if unwitnessed {
         tracing::error!(
             records = head.sequence,
-            "the journal's `durable.mark` is missing and there is no index: whether acknowledged records are gone cannot be \
+            "the journal's `durable.mark` is missing or cannot be read, and no index says how far it went: whether acknowledged records are gone cannot be \
              told; compare with anchors by `quell audit verify --anchor FILE`"
         );
         let record = record::LossRecord::not_known(head).into_record()?;
@@ -197,7 +197,7 @@ fn note_missing_mark(
     } else if missing {
         tracing::warn!(
             records = head.sequence,
-            "the journal's `durable.mark` is missing; the index agrees with the journal, and the mark is written anew"
+            "the journal's `durable.mark` is missing or cannot be read; the index agrees with the journal, and the mark is written anew"
         );
     }
     Ok(())

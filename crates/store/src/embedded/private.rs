@@ -45,12 +45,11 @@ pub(super) fn close_content(path: &Path) -> io::Result<()> {
 
 /// Closes the data folder and what is directly in it. A folder that has other things in it as well may be somebody's home: then it is
 /// left as it is, and its parts are closed.
-pub(super) fn close_data_folder(path: &Path) -> io::Result<()> {
+pub(super) fn close_data_folder(data_folder: &Path) -> io::Result<()> {
     let mut foreign = None;
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
+    for entry in fs::read_dir(data_folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
         let ours = [
             JOURNAL_FOLDER,
             INDEX_FOLDER,
@@ -61,16 +60,22 @@ pub(super) fn close_data_folder(path: &Path) -> io::Result<()> {
         ];
         let prefixes = [ASIDE_PREFIX, "index.bad-"];
         if ours.contains(&&*name) || prefixes.iter().any(|prefix| name.starts_with(prefix)) {
-            close(&entry.path(), if entry.file_type()?.is_dir() { FOLDER_MODE } else { FILE_MODE })?;
+            // A folder may be a symbolic link to one on another disk, and what is closed is what it leads to.
+            let is_folder = match fs::metadata(&path) {
+                Ok(metadata) => metadata.is_dir(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            close(&path, if is_folder { FOLDER_MODE } else { FILE_MODE })?;
         } else {
             foreign = Some(name.into_owned());
         }
     }
     match foreign {
-        None => close(path, FOLDER_MODE),
-        Some(name) if is_open(path)? => {
+        None => close(data_folder, FOLDER_MODE),
+        Some(name) if is_open(data_folder)? => {
             tracing::warn!(
-                folder = %path.display(), other = name,
+                folder = %data_folder.display(), other = name,
                 "the data folder is open to other users and has other things in it: it is left so; `chmod go= ` closes it"
             );
             Ok(())

@@ -175,6 +175,16 @@ pub(crate) fn decode_append(payload: &[u8]) -> Result<Appended, String> {
     })
 }
 
+/// The incident that an append is of; none when that cannot be told.
+pub(crate) fn incident_of(payload: &[u8]) -> Option<IncidentId> {
+    #[derive(Deserialize)]
+    struct Of {
+        incident_id: IncidentId,
+    }
+    let head = payload.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    serde_json::from_slice::<Of>(head).ok().map(|of| of.incident_id)
+}
+
 pub(super) fn encode<T: Serialize>(content: &T) -> Result<Vec<u8>, StoreError> {
     let mut json = BEGINNING.to_vec();
     json.pop();

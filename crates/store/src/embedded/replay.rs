@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use quell_incident::event::Envelope;
 use quell_incident::gate::{CoolDown, LockState, SiteGates};
-use quell_incident::ids::{IncidentId, TargetName};
+use quell_incident::ids::{FencingToken, IncidentId, TargetName};
 use quell_journal::{Entry, Journal};
 
-use super::index::{Index, Place, Trouble, Work};
+use super::index::{self, Index, Place, Trouble, Work};
 use super::record::{self, Appended};
 use super::state::{AppendedChange, Change, Known, LeftAlone, State};
 use super::{from_journal, keys};
@@ -60,9 +60,10 @@ pub(super) fn open(
     };
     let failed = |source: Trouble| StoreError::Open { folder: folder.to_owned(), source };
     let aside = put_aside(folder).map_err(|error| failed(error.into()))?;
-    tracing::warn!(error = %trouble, aside = %aside.display(), "the index is put aside and rebuilt from the journal");
+    let why = index::in_words(&trouble);
+    tracing::warn!(error = why, aside = %aside.display(), "the index is put aside and rebuilt from the journal");
     match attempt(folder, cache_bytes, journal, None) {
-        Ok(opened) => Ok(Opened { rebuilt_because: Some(trouble.to_string()), ..opened }),
+        Ok(opened) => Ok(Opened { rebuilt_because: Some(why), ..opened }),
         Err(Obstacle::Journal(error)) => Err(error),
         Err(Obstacle::Index(again)) => Err(failed(again)),
     }
@@ -108,11 +109,14 @@ fn load(index: &Index, journal: &Journal) -> Result<State, Obstacle> {
     if let Some(site) = index.value(keys::SITE)? {
         state.ledger.site = serde_json::from_slice::<SiteGates>(&site)?;
     }
+    if let Some(tokens_above) = index.value(keys::TOKENS_ABOVE)? {
+        state.ledger.tokens_above = FencingToken(keys::number_from(&tokens_above)?);
+    }
     if let Some(retained) = index.value(keys::RETAINED)? {
-        state.received_retained = keys::correlated_from(&retained)?;
+        state.received_retained = keys::number_from(&retained)?;
     }
     if let Some(correlated) = index.value(keys::CORRELATED)? {
-        state.correlated = ReceivedPosition(keys::correlated_from(&correlated)?);
+        state.correlated = ReceivedPosition(keys::number_from(&correlated)?);
     }
     let applied = index.applied().sequence;
     for id in index.to_hold()? {
@@ -165,7 +169,11 @@ fn change_of(
 ) -> Result<Option<Change>, Obstacle> {
     let unreadable = |why| Obstacle::Journal(StoreError::Record { sequence: entry.sequence, why });
     let change = match entry.kind {
-        record::RECEIVED | record::LOST => return Ok(None),
+        record::RECEIVED => return Ok(None),
+        record::LOST => {
+            let loss = record::decode_loss(&entry.payload).map_err(unreadable)?;
+            Change::Lost(loss.tokens_above(state.ledger.tokens_above))
+        }
         record::SWITCHED => Change::Switched(record::decode_switched(&entry.payload).map_err(unreadable)?),
         record::CORRELATED => {
             Change::Correlated(record::decode_correlated(&entry.payload).map_err(unreadable)?)

@@ -205,7 +205,8 @@ impl Shared {
                 before.and_then(|at| ranges.get(at)).is_some_and(|range| range.last >= sequence)
             };
             let dropped = self.journal.drop_payloads(first, &mut |entry| {
-                entry.kind != record::RETAINED && entry.kind != record::SWITCHED && given_up(entry.sequence)
+                !matches!(entry.kind, record::RETAINED | record::SWITCHED | record::LOST)
+                    && given_up(entry.sequence)
             });
             let dropped = dropped.map_err(not_dropped)?;
             self.with_index(|index| index.forget_drops(first, end))?;

@@ -6,6 +6,9 @@ use sha2::{Digest, Sha256};
 use super::index::Trouble;
 use super::keys;
 
+/// Sealed entries that there is one of.
+const SINGLE: [&[u8]; 3] = [keys::SITE, keys::CORRELATED, keys::TOKENS_ABOVE];
+
 /// The digests of all sealed entries, combined without an order, so that one entry is added or taken away in one step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seal([u8; 32]);
@@ -15,7 +18,7 @@ impl Seal {
     pub(super) fn covers(key: &[u8]) -> bool {
         match key.first() {
             Some(&first) if keys::SEALED.contains(&first) => true,
-            _ => key == keys::SITE || key == keys::CORRELATED,
+            _ => SINGLE.contains(&key),
         }
     }
 
@@ -40,7 +43,7 @@ impl Seal {
                 seal.toggle(&key, &value);
             }
         }
-        for key in [keys::SITE, keys::CORRELATED] {
+        for key in SINGLE {
             if let Some(value) = db.get(key)? {
                 seal.toggle(key, &value);
             }

@@ -50,14 +50,14 @@ fn make_seen(shared: &Shared, work: Work) {
             }
             Known::LeftAlone(_) => None,
         },
-        Change::Switched(_) | Change::Correlated(_) | Change::Retained(_) => None,
+        Change::Switched(_) | Change::Correlated(_) | Change::Retained(_) | Change::Lost(_) => None,
     };
     let sequence = work.sequence;
     match &work.change {
         Change::Appended(appended) => shared.alerts.note(appended),
         Change::Correlated(up_to) => shared.handover.forget_up_to(up_to.0),
         Change::Retained(retained) => shared.handover.forget_up_to(retained.correlated.0),
-        Change::Switched(_) => {}
+        Change::Switched(_) | Change::Lost(_) => {}
     }
     shared.change_durable(|state| state.apply(sequence, &work.change));
     shared.work.push(work);

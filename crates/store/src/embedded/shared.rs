@@ -14,7 +14,7 @@ use super::change_records::ChangeRecords;
 use super::documents::Documents;
 use super::firing::AlertsHeld;
 use super::handover::Handover;
-use super::index::{Index, Trouble, Work};
+use super::index::{self, Index, Trouble, Work};
 use super::state::{AppendedChange, Change, Known, Listed, State};
 use super::{Options, from_journal, record, replay};
 use crate::append::{Append, MessageRecord, check_message, decide};
@@ -213,7 +213,10 @@ impl Shared {
         match obstacle {
             replay::Obstacle::Journal(error) => error,
             replay::Obstacle::Index(trouble) => {
-                tracing::error!(error = %trouble, "the index is damaged and will be rebuilt");
+                tracing::error!(
+                    error = index::in_words(&trouble),
+                    "the index is damaged and will be rebuilt"
+                );
                 self.work.suspect(trouble);
                 StoreError::IndexAway
             }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use quell_incident::event::DecodeError;
 use quell_incident::gate::SiteGates;
-use quell_incident::ids::{IncidentId, Revision};
+use quell_incident::ids::{FencingToken, IncidentId, Revision};
 use quell_incident::{AlertKey, Incident};
 
 use super::index::DropRange;
@@ -26,6 +26,8 @@ pub(super) enum Change {
     Switched(SiteGates),
     Correlated(ReceivedPosition),
     Retained(Box<RetainedChange>),
+    /// Records were lost: locks are taken with tokens above this one from then on.
+    Lost(FencingToken),
 }
 
 /// What a retention record has given up, and what stood at that moment: records before it may lack their payloads.
@@ -81,7 +83,7 @@ pub(crate) struct LeftAlone {
 
 #[derive(Debug)]
 enum Why {
-    Newer { kind: String, version: u16 },
+    OtherVersion { kind: String, version: u16 },
     Damaged(String),
 }
 
@@ -92,7 +94,9 @@ impl LeftAlone {
 
     pub(crate) fn undecodable(id: IncidentId, error: DecodeError) -> Self {
         match error {
-            DecodeError::Newer { kind, version } => Self { id, why: Why::Newer { kind, version } },
+            DecodeError::Newer { kind, version } | DecodeError::Older { kind, version } => {
+                Self { id, why: Why::OtherVersion { kind, version } }
+            }
             DecodeError::Malformed(why) => Self::damaged(id, why),
         }
     }
@@ -100,7 +104,7 @@ impl LeftAlone {
     pub(crate) fn error(&self) -> StoreError {
         let incident_id = self.id;
         match &self.why {
-            Why::Newer { kind, version } => {
+            Why::OtherVersion { kind, version } => {
                 StoreError::UnknownEvent { incident_id, kind: kind.clone(), version: *version }
             }
             Why::Damaged(why) => StoreError::Damaged { incident_id, why: why.clone() },
@@ -170,7 +174,7 @@ impl AppendedChange {
     }
 }
 
-/// Shrinking takes a copy: it is done when little is left of much, so that it is paid for by what went.
+/// Shrinking copies the map, so it is done only when less than an eighth of the room is used.
 fn is_roomy(length: usize, capacity: usize) -> bool {
     capacity > 1_024 && length < capacity / 8
 }
@@ -268,11 +272,15 @@ impl State {
                     self.dropped.insert(*id);
                     self.forgettable.push_back((sequence, Forgettable::Dropped(*id)));
                 }
+                // Only loss records say what tokens are above, and they stay.
+                let tokens_above = self.ledger.tokens_above;
                 self.ledger = retained.ledger.clone();
+                self.ledger.tokens_above = tokens_above;
                 self.correlated = self.correlated.max(retained.correlated);
                 self.received_retained = self.received_retained.max(retained.received_up_to);
             }
             Change::Correlated(up_to) => self.correlated = self.correlated.max(*up_to),
+            Change::Lost(tokens_above) => self.ledger.tokens_above = *tokens_above,
         }
     }
 

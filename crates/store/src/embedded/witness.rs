@@ -3,13 +3,17 @@
 //!
 //! The index is written after the journal's sync and never before, so it is behind the journal after every crash and power cut, and
 //! agrees with it. One that is ahead, or has another chain, proves that acknowledged records are gone: then nothing is opened.
+//! Evidence is written only for an incident that is durable, and it goes only after a retention record that names its incident: evidence
+//! of an incident that the journal neither has nor dropped proves the same.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use quell_journal::{Error, Journal, OpenReport, Options, Witness};
+use quell_incident::ids::IncidentId;
+use quell_journal::{Entry, Error, Journal, OpenReport, Options, VerifyReport, Witness};
 
 use super::documents::Documents;
-use super::index::Index;
+use super::index::{self, Index};
 use super::replay::{Obstacle, guarded};
 use super::{INDEX_FOLDER, JOURNAL_FOLDER, record};
 use crate::error::StoreError;
@@ -40,7 +44,7 @@ pub(crate) fn open(folder: &Path, options: Options, cache_bytes: u64) -> Result<
             index = Some(guarded(|| Ok(Index::open(&index_folder, cache_bytes)?)));
         }
         let noted = index.iter().flatten().flat_map(Index::notes).collect::<Vec<_>>();
-        noted.into_iter().chain(documents(folder)).collect()
+        noted.into_iter().chain(evidence(folder, index.iter().flatten().next())).collect()
     };
     let opened = Journal::open_against(&journal_folder, options, witnesses);
     let (journal, report) = opened.map_err(|error| refusal(folder, error))?;
@@ -49,11 +53,66 @@ pub(crate) fn open(folder: &Path, options: Options, cache_bytes: u64) -> Result<
     Ok(Witnessed { journal, report, index, unwitnessed })
 }
 
-/// A document belongs to an incident that was durable before it was written.
-fn documents(folder: &Path) -> Option<Witness> {
-    let incidents = Documents::new(folder).incidents().unwrap_or_default().len();
-    let who = format!("the evidence of {incidents} incidents in `documents`");
-    (incidents > 0).then_some(Witness { who, journal_id: None, sequence: 1, chain_hash: None })
+/// Evidence of incidents that the journal does not have. The index is asked first: what it says of the journal is compared as well, and
+/// without it the whole journal is read.
+fn evidence(folder: &Path, index: Option<&Index>) -> Option<Witness> {
+    let with_documents = Documents::new(folder).incidents().unwrap_or_default().into_iter();
+    let is_indexed =
+        |id: &IncidentId| index.is_some_and(|index| index.places(*id).is_ok_and(|places| !places.is_empty()));
+    let mut unknown: BTreeSet<_> = with_documents.filter(|id| !is_indexed(id)).collect();
+    if unknown.is_empty() {
+        return None;
+    }
+    let sequence = match take_out_known(&folder.join(JOURNAL_FOLDER), &mut unknown) {
+        // Opening finds the damage itself.
+        Ok(VerifyReport { first_bad: Some(_), .. }) => return None,
+        Ok(report) => report.head.sequence + 1,
+        // There is no record at all, or opening finds what is wrong.
+        Err(_) => 1,
+    };
+    let who = || {
+        format!(
+            "the evidence in `documents` of {}, which the journal does not have,",
+            incidents_in_words(&unknown)
+        )
+    };
+    (!unknown.is_empty()).then(|| Witness { who: who(), journal_id: None, sequence, chain_hash: None })
+}
+
+/// Reads a journal, and takes out the incidents that it has, or that retention has dropped from it.
+pub(super) fn take_out_known(
+    journal_folder: &Path,
+    incidents: &mut BTreeSet<IncidentId>,
+) -> Result<VerifyReport, Error> {
+    quell_journal::verify_each(journal_folder, &[], &mut |entry| take_out(&entry, incidents))
+}
+
+/// Takes out the incidents that a record is of, or that it says were dropped.
+pub(crate) fn take_out(entry: &Entry, incidents: &mut BTreeSet<IncidentId>) {
+    if entry.dropped || incidents.is_empty() {
+        return;
+    }
+    match entry.kind {
+        record::APPENDED => {
+            record::incident_of(&entry.payload).map(|id| incidents.remove(&id));
+        }
+        record::RETAINED => {
+            // One that cannot be read is found by whoever replays it.
+            for id in record::decode_retained(&entry.payload).iter().flat_map(|retained| &retained.incidents)
+            {
+                incidents.remove(id);
+            }
+        }
+        _ => {}
+    }
+}
+
+pub(crate) fn incidents_in_words(incidents: &BTreeSet<IncidentId>) -> String {
+    match incidents.first() {
+        Some(first) if incidents.len() == 1 => format!("incident {first}"),
+        Some(first) => format!("{} incidents such as {first}", incidents.len()),
+        None => "no incident".to_owned(),
+    }
 }
 
 fn refusal(folder: &Path, error: Error) -> StoreError {
@@ -103,29 +162,44 @@ pub enum IndexState {
         /// Up to this record.
         sequence: u64,
     },
-    /// It was not compared.
-    NotCompared {
+    /// A process has it in use, which compared it when it started.
+    InUse,
+    /// It has noted nothing of a journal that has records, as a new one or one that was emptied.
+    NothingNoted,
+    /// It is there and cannot be read.
+    Unreadable {
         /// Why.
         why: String,
     },
 }
 
-/// What the index of a data folder noted of the journal. Reads a copy of it, since opening an index changes it.
-pub(crate) fn read_notes(folder: &Path) -> Result<Option<Vec<Witness>>, String> {
+/// What the index of a data folder noted of the journal.
+pub(crate) enum IndexNotes {
+    Missing,
+    InUse,
+    Unreadable(String),
+    Read(Vec<Witness>),
+}
+
+/// Reads a copy of the index, since opening one changes it.
+pub(crate) fn read_notes(folder: &Path) -> IndexNotes {
     let index = folder.join(INDEX_FOLDER);
     if !index.is_dir() {
-        return Ok(None);
+        return IndexNotes::Missing;
     }
     if in_use(&index.join("db")) {
-        return Err("a process has it in use, which compared it when it started".to_owned());
+        return IndexNotes::InUse;
     }
-    let copy = tempfile::tempdir().map_err(|error| error.to_string())?;
-    copy_folder(&index, copy.path()).map_err(|error| format!("it cannot be copied: {error}"))?;
-    let opened = guarded(|| Ok(Index::open(copy.path(), 1 << 20)?.notes()));
-    opened.map(Some).map_err(|obstacle| match obstacle {
-        Obstacle::Index(trouble) => trouble.to_string(),
-        Obstacle::Journal(error) => error.to_string(),
-    })
+    let copied = tempfile::tempdir().and_then(|copy| copy_folder(&index, copy.path()).map(|()| copy));
+    let copy = match copied {
+        Ok(copy) => copy,
+        Err(error) => return IndexNotes::Unreadable(format!("it cannot be copied: {error}")),
+    };
+    match guarded(|| Ok(Index::open(copy.path(), 1 << 20)?.notes())) {
+        Ok(notes) => IndexNotes::Read(notes),
+        Err(Obstacle::Index(trouble)) => IndexNotes::Unreadable(index::in_words(&trouble)),
+        Err(Obstacle::Journal(error)) => IndexNotes::Unreadable(error.to_string()),
+    }
 }
 
 fn in_use(file: &Path) -> bool {

@@ -21,16 +21,18 @@ const IDLE_IN_TRANSACTION_TIMEOUT_MILLISECONDS: u32 = 5_000;
 const MIGRATION_TIMEOUT_MILLISECONDS: u32 = 600_000;
 
 /// The newest version in [`migrations`].
-pub(super) const KNOWN_SCHEMA: i64 = 3;
+pub(super) const KNOWN_SCHEMA: i64 = 4;
 
 fn migrations() -> Vec<Migration> {
     let initial = include_str!("migrations/0001_initial.sql").into_sql_str();
     let retention = include_str!("migrations/0002_retention.sql").into_sql_str();
     let evidence = include_str!("migrations/0003_evidence.sql").into_sql_str();
+    let losses = include_str!("migrations/0004_losses.sql").into_sql_str();
     vec![
         Migration::new(1, "initial".into(), MigrationType::Simple, initial, false),
         Migration::new(2, "retention".into(), MigrationType::Simple, retention, false),
-        Migration::new(KNOWN_SCHEMA, "evidence".into(), MigrationType::Simple, evidence, false),
+        Migration::new(3, "evidence".into(), MigrationType::Simple, evidence, false),
+        Migration::new(KNOWN_SCHEMA, "losses".into(), MigrationType::Simple, losses, false),
     ]
 }
 

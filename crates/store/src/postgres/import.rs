@@ -168,6 +168,11 @@ impl Import {
         if let Some((sequence, why)) = self.incomplete.into_values().min() {
             return Err(StoreError::Record { sequence, why });
         }
+        sqlx::query("UPDATE journal_head SET tokens_above = $1")
+            .bind(self.world.head.tokens_above.0 as i64)
+            .execute(&mut self.connection)
+            .await
+            .map_err(failed("finish the import"))?;
         sqlx::raw_sql("COMMIT").execute(&mut self.connection).await.map_err(failed("finish the import"))?;
         Ok((self.world.head.sequence, self.world.head.chain_hash))
     }
@@ -210,7 +215,11 @@ impl Import {
         };
         let (mut at, mut appended, mut retained) = (None, None, None);
         match given.kind {
-            record::LOST => at = record::decode_loss(payload)?.accepted.map(|accepted| accepted.at),
+            record::LOST => {
+                let loss = record::decode_loss(payload)?;
+                world.set_tokens_above(loss.tokens_above(world.head.tokens_above));
+                at = loss.accepted.map(|accepted| accepted.at);
+            }
             record::RECEIVED => at = Some(record::decode_received(payload)?.at),
             record::SWITCHED => world.set_site(record::decode_switched(payload)?),
             record::CORRELATED => {

@@ -27,29 +27,30 @@ pub(super) fn chain_hash(bytes: &[u8]) -> Result<ChainHash, Trouble> {
     Ok(ChainHash::from_bytes(bytes))
 }
 
-type HeadRow = (i64, Vec<u8>, i64, String);
+type HeadRow = (i64, Vec<u8>, i64, String, i64);
 
-pub(super) fn head_of((sequence, chain, correlated, site): HeadRow) -> Result<Head, Trouble> {
+pub(super) fn head_of((sequence, chain, correlated, site, tokens_above): HeadRow) -> Result<Head, Trouble> {
     Ok(Head {
         sequence: sequence as u64,
         chain_hash: chain_hash(&chain)?,
         correlated: ReceivedPosition(correlated as u64),
         site: serde_json::from_str(&site).map_err(damaged)?,
+        tokens_above: FencingToken(tokens_above as u64),
     })
 }
 
 /// Locks the journal's end until the transaction is over: nobody else writes.
 pub(super) async fn lock_head(connection: &mut PgConnection) -> Result<Head, Trouble> {
-    let sql = "SELECT sequence, chain_hash, correlated, site FROM journal_head FOR UPDATE";
+    let sql = "SELECT sequence, chain_hash, correlated, site, tokens_above FROM journal_head FOR UPDATE";
     head_of(sqlx::query_as(sql).fetch_one(connection).await?)
 }
 
 /// The same in a transaction that begins with it: the server is asked once.
 pub(super) async fn begin_and_lock_head(connection: &mut PgConnection) -> Result<Head, Trouble> {
     let sql = "BEGIN ISOLATION LEVEL READ COMMITTED; \
-               SELECT sequence, chain_hash, correlated, site FROM journal_head FOR UPDATE";
+               SELECT sequence, chain_hash, correlated, site, tokens_above FROM journal_head FOR UPDATE";
     let row = sqlx::raw_sql(sql).fetch_one(connection).await?;
-    head_of((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
+    head_of((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?))
 }
 
 /// Loads what requests need. The head is locked, so all of it is as it will be when the transaction commits.

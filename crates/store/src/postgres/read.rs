@@ -40,7 +40,7 @@ impl Shared {
 
     pub(super) async fn head(&self) -> Result<Head, StoreError> {
         let mut connection = self.reader().await?;
-        let sql = "SELECT sequence, chain_hash, correlated, site FROM journal_head";
+        let sql = "SELECT sequence, chain_hash, correlated, site, tokens_above FROM journal_head";
         let row = sqlx::query_as(sql).fetch_one(&mut *connection).await;
         row.and_then(load::head_of).map_err(failed("read the journal's end"))
     }

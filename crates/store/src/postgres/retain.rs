@@ -403,12 +403,13 @@ async fn check_given_up(connection: &mut PgConnection, ranges: &[(i64, i64, i64)
 async fn drop_payloads(connection: &mut PgConnection, part: &Part) -> Result<u64, Trouble> {
     let sql = "WITH gone AS (
             UPDATE journal SET payload_bytes = octet_length(payload), payload = NULL
-            WHERE sequence = ANY($1) AND payload IS NOT NULL AND kind NOT IN ($2, $3) RETURNING payload_bytes
+            WHERE sequence = ANY($1) AND payload IS NOT NULL AND kind NOT IN ($2, $3, $4) RETURNING payload_bytes
         ) SELECT coalesce(sum(payload_bytes), 0)::bigint FROM gone";
     let (bytes,): (i64,) = sqlx::query_as(sql)
         .bind(&part.sequences)
         .bind(record::RETAINED as i16)
         .bind(record::SWITCHED as i16)
+        .bind(record::LOST as i16)
         .fetch_one(&mut *connection)
         .await?;
     let sql = "DELETE FROM payloads_given_up WHERE first_sequence = ANY($1)";

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use quell_incident::event::{EVENT_VERSION, Envelope};
 use quell_incident::gate::{CoolDown, LockState, SiteGates, Throw};
-use quell_incident::ids::{Digest, GateEpoch, IncidentId, TargetName};
+use quell_incident::ids::{Digest, FencingToken, GateEpoch, IncidentId, TargetName};
 use quell_incident::{AlertKey, Incident};
 use tokio::sync::{broadcast, oneshot};
 use uuid::Uuid;
@@ -23,7 +23,7 @@ use crate::embedded::record;
 use crate::embedded::state::Known;
 use crate::error::StoreError;
 use crate::lease::{CoordinatorId, Lease, Work};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, raised};
 use crate::list::{ListQuery, Page};
 use crate::retention::{ChainHead, Retained, Retention, RetentionBudget};
 use crate::store::{Changed, IncidentStore, check_document, no_such_incident};
@@ -183,7 +183,13 @@ impl IncidentStore for PostgresStore {
         let mut connection = self.shared.reader().await?;
         let names: Vec<&str> = targets.iter().map(TargetName::as_str).collect();
         let mut found = load::locks(&mut connection, &names).await.map_err(failed("read locks"))?;
-        let lock = |target: &TargetName| (target.clone(), found.remove(target).unwrap_or_default());
+        let sql = "SELECT tokens_above FROM journal_head";
+        let row = sqlx::query_as(sql).fetch_one(&mut *connection).await;
+        let (tokens_above,): (i64,) = row.map_err(failed("read locks"))?;
+        let tokens_above = FencingToken(tokens_above as u64);
+        let lock = |target: &TargetName| {
+            (target.clone(), raised(found.remove(target).unwrap_or_default(), tokens_above))
+        };
         Ok(targets.iter().map(lock).collect())
     }
 

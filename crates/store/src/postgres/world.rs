@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use quell_incident::gate::{CoolDown, LockState, SiteGates, Throw};
-use quell_incident::ids::{Digest, GateEpoch, IncidentId, Revision, TargetName};
+use quell_incident::ids::{Digest, FencingToken, GateEpoch, IncidentId, Revision, TargetName};
 use quell_incident::{AlertKey, Incident};
 use quell_journal::{ChainHash, Link};
 use sha2::{Digest as _, Sha256};
@@ -30,6 +30,8 @@ pub(super) struct Head {
     pub(super) chain_hash: ChainHash,
     pub(super) correlated: ReceivedPosition,
     pub(super) site: SiteGates,
+    /// Locks are taken with tokens above this one. Only an import changes it.
+    pub(super) tokens_above: FencingToken,
 }
 
 /// The state that decisions of one transaction rely on.
@@ -91,6 +93,7 @@ impl World {
     pub(super) fn new(head: Head) -> Self {
         let mut ledger = Ledger::default();
         ledger.site = head.site.clone();
+        ledger.tokens_above = head.tokens_above;
         Self {
             head,
             incidents: HashMap::new(),
@@ -220,6 +223,11 @@ impl World {
     pub(super) fn set_site(&mut self, site: SiteGates) {
         self.ledger.site = site.clone();
         self.head.site = site;
+    }
+
+    pub(super) fn set_tokens_above(&mut self, tokens_above: FencingToken) {
+        self.ledger.tokens_above = tokens_above;
+        self.head.tokens_above = tokens_above;
     }
 
     fn check_lease(&self, fence: Option<&Lease>) -> Result<(), StoreError> {

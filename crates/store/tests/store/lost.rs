@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use quell_incident::gate::{KillSwitch, Throw};
 use quell_incident::ids::GateEpoch;
-use quell_store::audit::{self, IndexState};
+use quell_store::audit::{self, DurableMark, IndexState};
 use quell_store::{
     EmbeddedStore, IncidentStore, LossAcceptance, Options, ReceivedPosition, StoreError, accept_loss,
 };
@@ -41,6 +41,7 @@ struct Site {
 async fn filled(folder: &Path) -> u64 {
     let store = try_open(folder).unwrap();
     fill(&store).await;
+    store.put_document(incident_id(91), b"evidence".to_vec()).await.unwrap();
     // The last ones are no changes of the index.
     store.receive(received(70)).await.unwrap();
     store.receive(received(71)).await.unwrap();
@@ -102,6 +103,17 @@ fn cut(folder: &Path, bytes_after: usize) {
     fs::write(path, content).unwrap();
 }
 
+fn cut_to_one_record(folder: &Path) {
+    let all = segments(folder);
+    let (_, first) = &all[0];
+    let mut content = fs::read(first).unwrap();
+    content.truncate(
+        HEADER + 100 + u32::from_le_bytes(content[HEADER + 4..HEADER + 8].try_into().unwrap()) as usize,
+    );
+    fs::write(first, content).unwrap();
+    all[1..].iter().for_each(|(_, path)| fs::remove_file(path).unwrap());
+}
+
 fn remove_mark(folder: &Path) {
     fs::remove_file(folder.join("journal/durable.mark")).unwrap();
 }
@@ -155,7 +167,7 @@ fn acceptance(ended_at: u64) -> LossAcceptance {
 type Damage = fn(&Path, &Site);
 
 /// What was done, how, and what the start must name besides both ends.
-const LOSSES: [(&str, Damage, &str); 18] = [
+const LOSSES: [(&str, Damage, &str); 20] = [
     (
         "the journal's folder is removed",
         |data, _| fs::remove_dir_all(data.join("journal")).unwrap(),
@@ -265,7 +277,25 @@ const LOSSES: [(&str, Damage, &str); 18] = [
             fs::create_dir_all(&of_incident).unwrap();
             fs::write(of_incident.join("x"), b"x").unwrap();
         },
-        "the evidence of 1 incidents",
+        "the evidence in `documents` of 2 incidents such as",
+    ),
+    (
+        "cut to one record and everything else that knows is removed",
+        |data, _| {
+            cut_to_one_record(data);
+            remove_mark(data);
+            remove_index(data);
+        },
+        "which the journal does not have",
+    ),
+    (
+        "evidence of an incident that never was",
+        |data, _| {
+            let of_incident = data.join("documents").join(incident_id(4_000).to_string());
+            fs::create_dir_all(&of_incident).unwrap();
+            fs::write(of_incident.join("x"), b"x").unwrap();
+        },
+        "which the journal does not have",
     ),
 ];
 
@@ -372,10 +402,14 @@ async fn what_a_crash_leaves_or_can_be_made_anew_is_no_loss() {
         damage(data.path(), &site);
         let audited = audit::verify(data.path(), &[]).unwrap();
         assert_eq!(audited.finding, None, "{case}");
-        assert_eq!(audited.beside.unwrap().mark.is_none(), mark_missing, "{case}");
+        let mark = audited.beside.unwrap().mark;
+        assert_eq!(!matches!(mark, DurableMark::UpTo(_)), mark_missing, "{case}");
+        assert_eq!(mark == DurableMark::Unreadable, case == "the mark is overwritten", "{case}");
         let store = try_open(data.path()).unwrap_or_else(|error| panic!("{case}: {error}"));
         let report = store.report();
         assert_eq!((report.journal.mark_missing, report.unwitnessed), (mark_missing, unwitnessed), "{case}");
+        let seen = seen.clone();
+        let seen = if unwitnessed { seen.after_a_loss() } else { seen };
         assert_eq!(view::of(&store).await, seen, "{case}");
         drop(store);
         let store = try_open(data.path()).unwrap();
@@ -398,7 +432,7 @@ async fn a_cut_that_nobody_knows_of_is_said_to_be_unknown() {
     remove_mark(data.path());
     remove_index(data.path());
     let beside = audit::verify(data.path(), &[]).unwrap().beside.unwrap();
-    assert_eq!((beside.mark, beside.index), (None, IndexState::Missing));
+    assert_eq!((beside.mark, beside.index), (DurableMark::Missing, IndexState::Missing));
     assert!(try_open(data.path()).unwrap().report().unwitnessed);
     let report = audit::verify(data.path(), &[]).unwrap();
     assert_eq!((report.losses[0].ended_at, &report.losses[0].accepted), (site.records - 1, &None));

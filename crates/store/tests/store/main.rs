@@ -8,6 +8,7 @@ mod damage;
 mod embedded;
 mod faults;
 mod fixtures;
+mod given_up;
 mod history;
 mod lost;
 mod postgres;

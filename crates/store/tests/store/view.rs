@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use quell_incident::Incident;
 use quell_incident::event::Envelope;
 use quell_incident::gate::{CoolDown, LockState, SiteGates};
-use quell_incident::ids::{IncidentId, TargetName};
+use quell_incident::ids::{FencingToken, IncidentId, TargetName};
 use quell_store::{IncidentStore, ListQuery, MessageRecord, Received, ReceivedPosition, Row};
 
 use crate::fixtures::{alert_key, message, target};
 
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct View {
     pub(crate) received: Vec<Received>,
     /// How many received batches are after the correlated mark.
@@ -24,6 +24,16 @@ pub(crate) struct View {
     pub(crate) site: SiteGates,
     pub(crate) locks: BTreeMap<TargetName, LockState>,
     pub(crate) cool_downs: Vec<CoolDown>,
+}
+
+impl View {
+    /// The same after one loss record that nobody has accepted: tokens of locks that are free have jumped.
+    pub(crate) fn after_a_loss(mut self) -> Self {
+        for lock in self.locks.values_mut().filter(|lock| lock.holder.is_none()) {
+            lock.token = lock.token.max(FencingToken(1 << 40));
+        }
+        self
+    }
 }
 
 /// Targets that tests lock.
