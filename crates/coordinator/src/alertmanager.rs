@@ -3,6 +3,8 @@
 
 mod wire;
 
+pub(crate) use wire::is_beyond;
+
 use std::borrow::Cow;
 
 use jiff::Timestamp;
@@ -89,9 +91,9 @@ fn null_is_absent<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from
     Option::<T>::deserialize(from).map(Option::unwrap_or_default)
 }
 
-/// Whether a body is one bare alert and no payload.
+/// Whether a body is one bare alert and no payload. It may be as large as any body, and nothing of it is kept.
 pub(crate) fn is_bare(bytes: &[u8]) -> bool {
-    wire::tree(&wire::text(bytes)).is_ok_and(|value| is_bare_alert(&value))
+    wire::read::<wire::Shape>(&wire::text(bytes)).is_ok_and(|shape| shape.is_bare)
 }
 
 fn is_bare_alert(value: &serde_json::Value) -> bool {
@@ -117,7 +119,8 @@ pub(crate) fn parse(
         return payload(whole, alerts.into_iter().map(|alert| Ok(alert.0)), source, now);
     }
     // Something in it is odd. Read as a tree, a single alert that is odd is told from the others.
-    let value = wire::tree(&text).map_err(|error| format!("the body is not JSON: {error}"))?;
+    let value =
+        wire::read::<serde_json::Value>(&text).map_err(|error| format!("the body is not JSON: {error}"))?;
     if bare && is_bare_alert(&value) {
         let whole = Whole::default();
         let alert = alert(wire::alert(&value)?, whole.status, source, now)?;
@@ -403,6 +406,46 @@ mod tests {
             plain.replace(r#""version""#, r#""truncatedAlerts":null,"version""#),
         ] {
             assert_eq!(of(&odd), of(plain), "{odd}");
+        }
+    }
+
+    /// .NET and Java write the last day of the year 9999 for an end that there is not.
+    #[test]
+    fn an_end_that_never_comes_is_none() {
+        for ends_at in
+            ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59.9999999Z", "+1000000000-12-31T23:59:59.999999999Z"]
+        {
+            for (own, expected) in [
+                (json!("firing"), AlertStatus::Firing),
+                (json!(null), AlertStatus::Firing),
+                (json!("resolved"), AlertStatus::Resolved),
+            ] {
+                let alert = json!({"status": own, "labels": {"alertname": "E1"}, "endsAt": ends_at});
+                let read = &read(&of(alert), false).unwrap().alerts[0];
+                assert_eq!((read.status, read.ends_at), (expected, None), "{ends_at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_bare_alert_is_told_from_a_payload_without_keeping_it() {
+        for (body, expected) in [
+            (r#"{"labels": {"a": "b"}}"#, true),
+            (r#"{"labels": 5}"#, true),
+            (r#"{"labels": {}, "labels": {}}"#, true),
+            (r#"{"\u006cabels": {}}"#, true),
+            (r#"{"\ud83d": 1, "labels": {"a": "\ud83d"}}"#, true),
+            ("\u{feff}{\"labels\": {}}", true),
+            (r#"{"labels": {}, "alerts": null}"#, false),
+            (r#"{"alerts": [{"labels": {}}]}"#, false),
+            (r#"[{"labels": {}}]"#, false),
+            (r#""labels""#, false),
+            (r#"{"labels": {}"#, false),
+            (r#"{"labels": {}} {}"#, false),
+            ("{}", false),
+            ("", false),
+        ] {
+            assert_eq!(is_bare(body.as_bytes()), expected, "{body}");
         }
     }
 

@@ -10,6 +10,7 @@
 
 mod agents;
 mod alertmanager;
+mod check;
 mod correlate;
 mod diagnosis;
 mod draft;
@@ -51,8 +52,9 @@ use quell_connect::prometheus::PrometheusClient;
 use quell_incident::ids::{InvalidName, SourceName};
 use quell_service::{
     BindError, Clock, Config, ConfigError, Door, Exit, Failure, FaultPoints, Handle, IdSource, Scope, Secret,
-    ServeOptions, TokenTable, bind,
+    ServeOptions, TokenTable, bind, in_words,
 };
+use quell_store::audit::AnchorError;
 use quell_store::{EmbeddedStore, IncidentStore, PostgresStore, StoreError};
 use quell_web::{Endpoint, Takes, open};
 use tokio::sync::{Notify, Semaphore};
@@ -119,21 +121,29 @@ pub enum StartError {
     #[error("no HTTP client: {0}")]
     HttpClient(reqwest::Error),
     /// The anchors' file or key cannot be used.
-    #[error("coordinator.audit: {0}")]
-    Audit(quell_store::audit::AnchorError),
+    #[error("coordinator.audit.{}: {}", audit_setting(.0), in_words(.0))]
+    Audit(AnchorError),
     /// The key that signs permits cannot be used.
-    #[error("coordinator.signing_key_file: {}", with_cause(.0))]
+    #[error("coordinator.signing_key_file: {}", in_words(.0))]
     PermitKey(quell_sign::KeyError),
+    /// The data folder cannot be made, or nothing can be written into it.
+    #[error("coordinator.data_dir: {} cannot be used: {why}", .folder.display())]
+    DataFolder {
+        /// Which one.
+        folder: PathBuf,
+        /// What the system said.
+        why: std::io::Error,
+    },
     /// The agent card is not complete.
     #[error(transparent)]
     Card(#[from] A2aError),
 }
 
-/// A key's error with what the system said: the two are one sentence.
-fn with_cause(error: &quell_sign::KeyError) -> String {
-    match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
+/// Which of the two settings an error of the anchors is about.
+fn audit_setting(error: &AnchorError) -> &'static str {
+    match error {
+        AnchorError::Key(_) => "signing_key_file",
+        AnchorError::Io { .. } | AnchorError::Line { .. } | AnchorError::Json(_) => "anchor_file",
     }
 }
 
@@ -144,7 +154,7 @@ impl Failure for StartError {
             Self::Store(StoreError::Locked { .. }) => Exit::DataLocked,
             Self::Store(StoreError::Unavailable(_)) => Exit::Dependency,
             Self::Store(StoreError::Lost { .. }) => Exit::DataLost,
-            Self::Store(_) => Exit::Data,
+            Self::Store(_) | Self::DataFolder { .. } => Exit::Data,
             Self::Config(_)
             | Self::Settings(_)
             | Self::SourceName(_)
@@ -168,13 +178,15 @@ pub struct Coordinator {
     tasks: TaskTracker,
 }
 
-/// Whether a coordinator could start with this configuration, as far as that can be told without opening anything.
+/// Whether a coordinator could start with this configuration, as far as that can be told without opening its data or asking others.
 ///
 /// # Errors
 /// What [`start`] would say.
 pub fn check(config: &Config) -> Result<(), StartError> {
     settings::of(config)?;
     SourceName::declared(&config.coordinator.source_name)?;
+    check::database_address(config)?;
+    check::places(config)?;
     let client = http_client()?;
     alert_reader(config, &client)?;
     prometheus(config, &client)?;
@@ -190,6 +202,8 @@ pub async fn start(setup: Setup) -> Result<Coordinator, StartError> {
     let config = &started;
     let settings = settings::of(config)?;
     let source = SourceName::declared(&config.coordinator.source_name)?;
+    check::database_address(config)?;
+    check::audit(config)?;
     let http_client = http_client()?;
     let endpoints: Arc<[AgentEndpoint]> = [
         AgentEndpoint { role: "diagnostic", url: config.coordinator.diagnostic_url.clone() },

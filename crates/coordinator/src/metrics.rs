@@ -1,12 +1,17 @@
 //! What the coordinator counts. Names follow Prometheus' conventions; the two that operators know from before have no prefix.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use jiff::Timestamp;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder,
+};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use quell_incident::incident::{How, Phase};
@@ -37,6 +42,27 @@ fn seconds() -> Histogram {
     Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0])
 }
 
+/// When a watchdog last said that it fires, as Unix time; 0 is not yet. Without a first time there is no sample: a sample of 0 would look
+/// after every restart as if the watchdog had been silent since 1970, and an alert on its age would fire.
+#[derive(Clone, Debug, Default)]
+struct LastBeat(Arc<AtomicI64>);
+
+impl Collector for LastBeat {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let at = self.0.load(Ordering::Relaxed);
+        if at == 0 {
+            return Ok(());
+        }
+        let metric = encoder.encode_descriptor(
+            "quell_heartbeat_last_seen_timestamp",
+            "When a watchdog's alert last said by a webhook that it fires, as Unix time; nothing before the first.",
+            Some(&Unit::Seconds),
+            MetricType::Gauge,
+        )?;
+        ConstGauge::new(at).encode(metric)
+    }
+}
+
 /// What is counted.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -45,7 +71,7 @@ pub(crate) struct Metrics {
     /// Webhook requests by their answer: `accepted`, `rejected`, `unavailable`.
     webhooks: Family<Kind, Counter>,
     alerts: Family<Kind, Counter>,
-    heartbeat: Gauge,
+    last_beat: LastBeat,
     correlated: Counter,
     resolved: Family<Kind, Counter>,
     success_rate: Gauge<f64, AtomicU64>,
@@ -63,7 +89,7 @@ impl Default for Metrics {
             events: Family::default(),
             webhooks: Family::default(),
             alerts: Family::default(),
-            heartbeat: Gauge::default(),
+            last_beat: LastBeat::default(),
             correlated: Counter::default(),
             resolved: Family::default(),
             success_rate: Gauge::default(),
@@ -94,15 +120,10 @@ impl Metrics {
         registry.register("quell_webhook_requests", "Webhook requests, by the answer", self.webhooks.clone());
         registry.register(
             "quell_alerts_received",
-            "Alert messages taken, by status; heartbeats open nothing and are counted as such alone",
+            "Alert messages taken, by status; heartbeats and inhibitors open nothing and are counted as such alone",
             self.alerts.clone(),
         );
-        registry.register_with_unit(
-            "quell_heartbeat_last_seen_timestamp",
-            "When a watchdog's alert last said by a webhook that it fires, as Unix time; 0 before the first",
-            Unit::Seconds,
-            self.heartbeat.clone(),
-        );
+        registry.register_collector(Box::new(self.last_beat.clone()));
         registry.register(
             "quell_incidents_resolved",
             "Incidents resolved, by whose doing",
@@ -184,7 +205,7 @@ impl Metrics {
     /// A watchdog fires, as it does while all is well.
     pub(crate) fn heartbeats(&self, count: u64, at: Timestamp) {
         self.alerts("heartbeat", count);
-        self.heartbeat.set(at.as_second());
+        self.last_beat.0.store(at.as_second(), Ordering::Relaxed);
     }
 
     /// Counts a request to an agent by its result.

@@ -32,7 +32,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::alertmanager;
 use crate::correlate::ended_at;
-use crate::draft::ManualDraft;
+use crate::draft::{ManualDraft, TEXT_BYTES_MAX};
 use crate::follow::Following;
 use crate::secrets::masked_payload;
 use crate::site::{ChangeError, Site};
@@ -207,6 +207,8 @@ impl Responder {
             document::object(data).map_err(|unfit| invalid("decision", unfit.to_string()))?;
         let digest = decision.plan_digest.as_deref().map(str::parse::<Digest>).transpose();
         let digest = digest.map_err(|error| invalid("plan_digest", error.to_string()))?;
+        let unfit = |Unfit { field, why }: Unfit| invalid(field, why);
+        within_text("why", &decision.why).map_err(unfit)?;
         let by = caller.name.clone();
         let input = match decision.decision.as_str() {
             "approve" => {
@@ -216,15 +218,7 @@ impl Responder {
             }
             "deny" => Input::Deny { by, why: decision.why, digest },
             "settle" => {
-                let key = decision.step.as_deref().map(str::parse::<StepKey>).transpose();
-                let key = key.map_err(|error| invalid("step", error.to_string()))?;
-                let happened = decision.happened.ok_or_else(|| {
-                    invalid("happened", "did the step take effect: true or false?".to_owned())
-                })?;
-                if decision.why.trim().is_empty() {
-                    return Err(invalid("why", "how is that known?".to_owned()));
-                }
-                Input::Settle { by, key, happened, why: decision.why }
+                settling(by, decision.step.as_deref(), decision.happened, decision.why).map_err(unfit)?
             }
             other => {
                 let other: String = other.chars().take(40).collect();
@@ -381,6 +375,41 @@ fn denied_by(incident: &Incident, input: &Input) -> bool {
     }
 }
 
+/// What is wrong with a field of a person's word, by whichever way it came.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unfit {
+    pub(crate) field: &'static str,
+    /// Goes on after the field's name.
+    pub(crate) why: String,
+}
+
+/// Refuses a text that is too long to be kept: it stands in the event, in the post-mortem and in every later answer with the incident.
+pub(crate) fn within_text(field: &'static str, text: &str) -> Result<(), Unfit> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(Unfit { field, why: format!("is longer than {TEXT_BYTES_MAX} bytes") });
+    }
+    Ok(())
+}
+
+/// A person's word on what became of a step whose effect is not known.
+pub(crate) fn settling(
+    by: String,
+    step: Option<&str>,
+    happened: Option<bool>,
+    why: String,
+) -> Result<Input, Unfit> {
+    let unfit = |field, why: String| Unfit { field, why };
+    let key = step.map(str::parse::<StepKey>).transpose();
+    let key = key.map_err(|error| unfit("step", format!("is not a step: {error}")))?;
+    let missing = "is missing: did the step take effect, true or false?";
+    let happened = happened.ok_or_else(|| unfit("happened", missing.to_owned()))?;
+    // Whoever reads the log later has nothing else to go by.
+    if why.trim().is_empty() {
+        return Err(unfit("why", "is missing: how is that known?".to_owned()));
+    }
+    Ok(Input::Settle { by, key, happened, why })
+}
+
 fn alert_of(data: &Value, now: Timestamp) -> Result<Alert, String> {
     let source = A2A_SOURCE.parse().map_err(|error| format!("{error}"))?;
     let bytes = serde_json::to_vec(data).map_err(|error| error.to_string())?;
@@ -463,5 +492,24 @@ impl Agent for Responder {
             return Err(A2aError::unsupported("the task is over; get it instead"));
         }
         self.follow(incident).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// REST and A2A take a person's word by the same functions.
+    #[test]
+    fn a_word_on_an_unknown_step_needs_a_verdict_and_a_reason_of_some_length() {
+        let field = |refused: Result<Input, Unfit>| refused.unwrap_err().field;
+        let by = || "ada".to_owned();
+        assert_eq!(field(settling(by(), None, None, "seen".to_owned())), "happened");
+        assert_eq!(field(settling(by(), None, Some(true), " \n".to_owned())), "why");
+        assert_eq!(field(settling(by(), Some(" "), Some(true), "seen".to_owned())), "step");
+        assert!(settling(by(), None, Some(false), "seen".to_owned()).is_ok());
+        assert_eq!(within_text("why", &"x".repeat(TEXT_BYTES_MAX)), Ok(()));
+        let refused = within_text("why", &"x".repeat(TEXT_BYTES_MAX + 1)).unwrap_err();
+        assert_eq!((refused.field, refused.why), ("why", format!("is longer than {TEXT_BYTES_MAX} bytes")));
     }
 }

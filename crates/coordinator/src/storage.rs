@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quell_service::Exit;
+use quell_service::{Exit, in_words};
 use quell_store::IncidentStore;
 
 /// How often the store is asked.
@@ -13,13 +13,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(crate) async fn failed(store: &dyn IncidentStore) -> (Exit, String) {
     loop {
         if let Some(error) = store.failure() {
-            let mut why = error.to_string();
-            let mut cause = std::error::Error::source(&error);
-            while let Some(error) = cause {
-                why = format!("{why}: {error}");
-                cause = error.source();
-            }
-            return (Exit::Storage, why);
+            return (Exit::Storage, in_words(&error));
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

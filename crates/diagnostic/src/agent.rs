@@ -9,7 +9,7 @@ use http::HeaderMap;
 use quell_a2a::{A2aError, Access, Authenticate, Caller, ErrorKind, ServerOptions, TaskManager, TaskOptions};
 use quell_incident::surroundings::{EDGES_MAX, Edge, Topology};
 use quell_service::{
-    AuthError, Clock, Config, Door, IdSource, Scope, ServeOptions, ServeReport, TokenTable, bind,
+    AuthError, Clock, Config, Door, IdSource, Scope, ServeOptions, ServeReport, SystemClock, TokenTable, bind,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -52,13 +52,17 @@ pub struct Handle {
     serving: JoinHandle<ServeReport>,
 }
 
-/// Whether the agent could start with this configuration, as far as that can be told without opening anything.
+/// Whether the agent could start with this configuration, as far as that can be told without asking others.
 ///
 /// # Errors
 /// What [`start`] would say.
 pub fn check(config: &Config) -> Result<(), StartError> {
     knowledge::load(config)?;
     SourceSettings::of(config)?;
+    knowledge::learned(config)?;
+    // Nothing is asked of it here, so that any clock will do.
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    Reader::open(&config.diagnostic.language_model, &clock, None)?;
     Ok(())
 }
 

@@ -65,10 +65,16 @@ impl Reader {
         if let Some(before) = before.filter(|before| before.settings == *settings) {
             return Ok(Some(Arc::clone(before)));
         }
-        let wrong = |why: String| StartError::Setting { setting: "diagnostic.language_model", why };
         if settings.model.is_empty() {
-            return Err(wrong("has an `url` and no `model`".to_owned()));
+            return Err(StartError::Setting {
+                setting: "diagnostic.language_model.model",
+                why: "is not set, and `diagnostic.language_model.url` is; name the model that is asked there"
+                    .to_owned(),
+            });
         }
+        let wrong = |why: String| StartError::Setting { setting: "diagnostic.language_model.url", why };
+        // Whoever came first has chosen; every crate of ours chooses the same one.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build();
         let client = client.map_err(|error| wrong(error.to_string()))?;
         let mut access = Access::new(client, url.as_str()).map_err(|error| wrong(error.to_string()))?;

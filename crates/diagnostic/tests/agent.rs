@@ -192,6 +192,28 @@ async fn what_cannot_be_started_says_which_setting() {
     assert!(matches!(agent(config(&busy)).await, Err(StartError::Bind(_))));
 }
 
+/// `--check` says what a start would: it has no runtime, and asks nobody.
+#[test]
+fn a_check_finds_what_a_start_would_refuse() {
+    for (more, words) in [
+        (
+            "agents: {diagnostic: {use_ml_model: true, ml_model_path: /nowhere/model.json}}",
+            ["`agents.diagnostic.ml_model_path`", "/nowhere/model.json cannot be read"],
+        ),
+        ("agents: {diagnostic: {use_ml_model: true}}", ["`agents.diagnostic.ml_model_path`", "is not set"]),
+        (
+            "diagnostic: {language_model: {url: \"http://127.0.0.1:1\"}}",
+            ["`diagnostic.language_model.model`", "is not set"],
+        ),
+        ("diagnostic: {rules_file: /nowhere/rules.yaml}", ["diagnostic.rules_file", "/nowhere/rules.yaml"]),
+    ] {
+        let error = quell_diagnostic::check(&config(more)).unwrap_err().to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{more}: {error}");
+    }
+    quell_diagnostic::check(&config("diagnostic: {language_model: {url: \"http://127.0.0.1:1\", model: m}}"))
+        .unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_need_a_token_where_there_are_any() {
     let simulator = simulator().await;

@@ -20,8 +20,8 @@ use crate::report::Report;
 use crate::severity::{Priority, Severity};
 use crate::workflow::AutonomyDecision;
 
-/// The version of every event's payload that this program writes. Older ones are brought up when they are read; they are never
-/// rewritten.
+/// The version of every event's payload that this program writes. An older event is read as it stands, as long as it has a form that this
+/// program knows; otherwise it is refused by name ([`DecodeError::Older`]). Nothing that is stored is rewritten.
 pub const EVENT_VERSION: u16 = 3;
 
 /// An event with all that is known of how it came to be.
@@ -64,6 +64,17 @@ pub enum DecodeError {
         /// Its version.
         version: u16,
     },
+    /// Written by an older program, in a form that has changed since. The incident is to be left alone.
+    #[error(
+        "event `{kind}` has version {version}, whose form this program, which writes version {EVENT_VERSION}, does not read: run the version \
+         that wrote it"
+    )]
+    Older {
+        /// The event's type.
+        kind: String,
+        /// Its version.
+        version: u16,
+    },
     /// Not an event at all.
     #[error("not an event: {0}")]
     Malformed(String),
@@ -95,10 +106,10 @@ impl Envelope {
         serde_json::to_vec(self)
     }
 
-    /// Reads the stored form, bringing older versions up.
+    /// Reads the stored form. Fields that have been added since it was written get their defaults; no other form is brought up.
     ///
     /// # Errors
-    /// [`DecodeError`], which tells a newer program's event from a damaged one.
+    /// [`DecodeError`], which tells another version's event from a damaged one.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let stored: StoredEnvelope =
             serde_json::from_slice(bytes).map_err(|error| DecodeError::Malformed(error.to_string()))?;
@@ -106,8 +117,13 @@ impl Envelope {
             return Err(DecodeError::Newer { kind: stored.kind, version: stored.version });
         }
         let tagged = serde_json::json!({ "type": stored.kind, "data": stored.data });
-        let event =
-            serde_json::from_value(tagged).map_err(|error| DecodeError::Malformed(error.to_string()))?;
+        let event = match serde_json::from_value(tagged) {
+            Ok(event) => event,
+            Err(_) if stored.version < EVENT_VERSION => {
+                return Err(DecodeError::Older { kind: stored.kind, version: stored.version });
+            }
+            Err(error) => return Err(DecodeError::Malformed(error.to_string())),
+        };
         Ok(Self {
             id: stored.id,
             incident_id: stored.incident_id,

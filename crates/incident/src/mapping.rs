@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::about::{About, SiteLabels};
-use crate::alert::Alert;
+use crate::alert::{Alert, AlertStatus};
 use crate::severity::{Priority, Severity};
-use crate::urgency::{self, Meaning, OF_NO_WORD, OF_UNKNOWN_WORD, Told};
+use crate::urgency::{self, Meaning, OF_NO_WORD, OF_UNKNOWN_WORD, OfAlerting, Told};
 
 /// Labels that say whose an alert is.
 const TEAM_LABELS: [&str; 3] = ["team", "owner", "squad"];
@@ -139,10 +139,26 @@ impl Mapping {
         }
     }
 
-    /// Whether an alert fires as long as all is well: a watchdog, which opens no incident. A row for it says otherwise.
+    /// Whether an alert is of the alerting itself and opens no incident while it fires: a watchdog, or an inhibitor. A row for it says
+    /// otherwise; so does a severity that is worse than `info` where the name alone is not certain, for an alert that somebody calls
+    /// `Heartbeat` and `critical` says that a heartbeat is missing.
     pub fn is_heartbeat(&self, alert: &Alert) -> bool {
         let name = alert.name();
-        urgency::is_heartbeat_name(&name) && self.row(&name).is_none()
+        let Some(kind) = urgency::of_alerting(&name) else { return false };
+        let names_it_alone = kind != OfAlerting::Watchdog;
+        self.row(&name).is_none() && (names_it_alone || !self.is_alarm(alert))
+    }
+
+    /// Whether an alert says that the alerting works: a watchdog that fires. Its end says the opposite, and an inhibitor says neither.
+    pub fn is_beat(&self, alert: &Alert) -> bool {
+        alert.status == AlertStatus::Firing
+            && self.is_heartbeat(alert)
+            && urgency::of_alerting(&alert.name()) != Some(OfAlerting::Inhibitor)
+    }
+
+    /// Whether an alert's own severity is known and worse than `info`.
+    fn is_alarm(&self, alert: &Alert) -> bool {
+        matches!(self.told(alert), Told::Known(Meaning::Urgent(_, severity)) if severity < Severity::Info)
     }
 
     /// Whether an alert says itself that nobody needs to be troubled: its incident is kept, and nobody is asked anything.

@@ -249,15 +249,30 @@ fn is_called(name: &str, wanted: &str) -> bool {
     plain.map(|c| c.to_ascii_lowercase()).eq(wanted.chars())
 }
 
-/// Whether an alert of this name fires as long as all is well, so that its silence is the news: a watchdog, or the inhibitor of
-/// kube-prometheus. The news that a watchdog is missing is an alert of its own, whose name goes on after that.
-pub fn is_heartbeat_name(alert_name: &str) -> bool {
+/// What an alert's name says of the alerting itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfAlerting {
+    /// A dead man's switch: nothing else is called so, whatever its severity is. It fires while all is well, and its silence is the news.
+    DeadMansSwitch,
+    /// A word for the same that other things are called too, such as `Watchdog`.
+    Watchdog,
+    /// The inhibitor of kube-prometheus. It fires beside alerts of severity `info` to hold them back, so it says nothing of how all is.
+    Inhibitor,
+}
+
+/// What an alert of this name is to the alerting itself; `None` for all others. The news that a watchdog is missing is an alert of its
+/// own, whose name goes on after that.
+pub fn of_alerting(alert_name: &str) -> Option<OfAlerting> {
     let plain: String =
         alert_name.chars().filter(|c| c.is_alphanumeric()).collect::<String>().to_ascii_lowercase();
-    let ends =
+    let switches =
         ["deadmansswitch", "deadmanswitch", "deadmanssnitch", "deadmansnitch", "deadmansignal", "deadman"];
-    matches!(plain.as_str(), "watchdog" | "infoinhibitor" | "heartbeat" | "alwaysfiring")
-        || ends.iter().any(|end| plain.ends_with(end))
+    match plain.as_str() {
+        "infoinhibitor" => Some(OfAlerting::Inhibitor),
+        "watchdog" | "heartbeat" | "alwaysfiring" => Some(OfAlerting::Watchdog),
+        _ if switches.iter().any(|name| plain.ends_with(name)) => Some(OfAlerting::DeadMansSwitch),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -329,20 +344,23 @@ mod tests {
     }
 
     #[test]
-    fn a_watchdog_is_a_heartbeat_and_its_absence_is_not() {
-        for name in [
-            "Watchdog",
-            "InfoInhibitor",
-            "DeadMansSwitch",
-            "PrometheusAlertmanagerE2eDeadManSwitch",
-            "dead-mans-switch",
+    fn a_watchdog_is_of_the_alerting_and_its_absence_is_not() {
+        for (names, expected) in [
+            ("Watchdog, watch-dog, Heartbeat, AlwaysFiring", OfAlerting::Watchdog),
+            (
+                "DeadMansSwitch, PrometheusAlertmanagerE2eDeadManSwitch, dead-mans-switch, DeadMan",
+                OfAlerting::DeadMansSwitch,
+            ),
+            ("InfoInhibitor", OfAlerting::Inhibitor),
         ] {
-            assert!(is_heartbeat_name(name), "{name}");
+            for name in names.split(", ") {
+                assert_eq!(of_alerting(name), Some(expected), "{name}");
+            }
         }
         for name in
             ["WatchdogMissing", "DeadMansSwitchFailed", "HeartbeatLost", "PatroniWatchdogOff", "X", ""]
         {
-            assert!(!is_heartbeat_name(name), "{name}");
+            assert_eq!(of_alerting(name), None, "{name}");
         }
     }
 }

@@ -131,6 +131,37 @@ fn kinds_of_labels() {
         ),
         ("alertname=A instance=redis://cache-1:6379 job=redis-exporter", "cache-1", ""),
         ("alertname=A instance=redis://:secret@cache-1:6379/0 job=redis-exporter", "cache-1", ""),
+        // redis_exporter says by `addr` which server it asked; that it asked its own machine names nothing.
+        (
+            "alertname=RedisDown job=redis_exporter instance=redis-exporter:9121 addr=redis://cache-1:6379",
+            "cache-1",
+            "",
+        ),
+        (
+            "alertname=RedisDown job=redis_exporter instance=10.0.0.3:9121 addr=rediss://u:pw@cache-1:6380/0",
+            "cache-1",
+            "",
+        ),
+        (
+            "alertname=RedisDown job=redis_exporter instance=redis-exporter:9121 addr=cache-1:6379",
+            "cache-1",
+            "",
+        ),
+        ("alertname=RedisDown job=redis_exporter instance=redis-exporter:9121 addr=cache-1", "cache-1", ""),
+        ("alertname=RedisDown job=redis instance=10.0.0.3:9121 addr=redis://cache-1:6379", "cache-1", ""),
+        ("alertname=RedisDown job=redis instance=10.0.0.3:9121 addr=redis://localhost:6379", "10.0.0.3", ""),
+        (
+            "alertname=RedisDown job=redis_exporter instance=cache-2:9121 addr=redis://127.0.0.1:6379",
+            "cache-2",
+            "",
+        ),
+        (
+            "alertname=RedisDown job=redis_exporter instance=cache-2:9121 addr=unix:///run/redis.sock",
+            "cache-2",
+            "",
+        ),
+        ("alertname=A job=shop instance=app-1:9090 addr=:8080", "app-1", ""),
+        ("alertname=A job=shop instance=app-1:9090 addr=10.0.0.9:8080", "app-1", ""),
         (
             "alertname=A job=mysql-metrics namespace=db pod=mysql-0 container=mysqld-exporter service=mysql-metrics",
             "db/mysql-0",
@@ -154,6 +185,13 @@ fn kinds_of_labels() {
             "es-data-0",
             "",
         ),
+        (
+            "alertname=HeapTooHigh job=elasticsearch-exporter instance=10.0.0.5:9114 cluster=es name=es-data-0",
+            "es-data-0",
+            "",
+        ),
+        ("alertname=ClusterRed job=elasticsearch-exporter instance=10.0.0.5:9114 cluster=es", "es", ""),
+        ("alertname=NoPrimary job=mongodb-exporter instance=mongodb-exporter:9216 rs_nm=rs1", "rs1", ""),
         ("alertname=HaproxyBackendDown proxy=be instance=lb-1:8404", "be", ""),
         ("alertname=A upstream=shop server=10.0.0.1:80", "shop/10.0.0.1:80", ""),
         (
@@ -318,6 +356,7 @@ fn no_labels_and_odd_ones_name_nothing_and_break_nothing() {
             "job",
             "namespace",
             "target",
+            "addr",
         ] {
             let labels: Labels =
                 [("alertname", "A"), (name, value), ("namespace", "shop")].into_iter().collect();
@@ -328,5 +367,31 @@ fn no_labels_and_odd_ones_name_nothing_and_break_nothing() {
             );
             assert!(about.names(&labels).iter().all(|name| !name.is_empty()));
         }
+    }
+}
+
+/// Which names open no incident while they fire, and which of those say that all is well.
+#[test]
+fn what_is_of_the_alerting_itself() {
+    use AlertStatus::{Firing, Resolved};
+    for (text, status, opens_nothing, is_beat) in [
+        ("alertname=Watchdog severity=none", Firing, true, true),
+        ("alertname=Watchdog", Firing, true, true),
+        ("alertname=Watchdog severity=info", Firing, true, true),
+        ("alertname=Watchdog severity=gold", Firing, true, true),
+        ("alertname=Watchdog severity=none", Resolved, true, false),
+        ("alertname=Watchdog severity=critical", Firing, false, false),
+        ("alertname=Heartbeat severity=page", Firing, false, false),
+        ("alertname=Heartbeat priority=P1", Firing, false, false),
+        ("alertname=Heartbeat severity=warning", Firing, false, false),
+        // A public rule set ships this one with that severity, and it always fires.
+        ("alertname=PrometheusAlertmanagerE2eDeadManSwitch severity=critical", Firing, true, true),
+        ("alertname=InfoInhibitor severity=none", Firing, true, false),
+        ("alertname=InfoInhibitor severity=critical", Firing, true, false),
+        ("alertname=WatchdogMissing severity=none", Firing, false, false),
+    ] {
+        let (mapping, alert) = (Mapping::default(), Alert { status, ..alert(labels(text)) });
+        let found = (mapping.is_heartbeat(&alert), mapping.is_beat(&alert));
+        assert_eq!(found, (opens_nothing, is_beat), "{text} {status:?}");
     }
 }

@@ -6,7 +6,7 @@ mod common;
 use common::*;
 use quell_incident::contract::{PlanAnswer, ProbeVerdict, StepOutcome, Verdict};
 use quell_incident::correlation::Flapping;
-use quell_incident::event::EVENT_VERSION;
+use quell_incident::event::{DecodeError, EVENT_VERSION};
 use quell_incident::gate::{AlertNow, KillSwitch, LockState, OpenWindow, Throw, WindowKind};
 use quell_incident::incident::{How, Outcome, Phase, Why};
 use quell_incident::severity::{Priority, Severity};
@@ -416,6 +416,26 @@ fn every_event_survives_its_stored_form() {
     newer["version"] = (EVENT_VERSION + 1).into();
     let error = Envelope::decode(newer.to_string().as_bytes()).unwrap_err();
     assert!(error.to_string().contains(&format!("version {}", EVENT_VERSION + 1)), "{error}");
+}
+
+#[test]
+fn an_older_event_is_read_or_refused_by_name() {
+    let mut case = Case::new(with_approval());
+    case.reach_decided();
+    let planned = case.log.iter().find(|envelope| envelope.event.kind() == "planned").unwrap();
+    let mut stored: serde_json::Value = serde_json::from_slice(&planned.encode().unwrap()).unwrap();
+    let decode = |stored: &serde_json::Value| Envelope::decode(stored.to_string().as_bytes());
+    stored["version"] = 2.into();
+    assert_eq!(decode(&stored).unwrap().event, planned.event, "it has today's form");
+
+    // As version 2 wrote it: nothing said yet how far Quell may go with a plan.
+    stored["data"].as_object_mut().unwrap().remove("autonomy").unwrap();
+    let error = decode(&stored).unwrap_err();
+    let is_named = matches!(&error, DecodeError::Older { kind, version: 2 } if kind == "planned");
+    assert!(is_named && error.to_string().contains("event `planned` has version 2"), "{error}");
+    stored["version"] = EVENT_VERSION.into();
+    let error = decode(&stored).unwrap_err();
+    assert!(matches!(error, DecodeError::Malformed(_)), "{error}");
 }
 
 fn window(kind: WindowKind, until: i64) -> Vec<OpenWindow> {

@@ -2,7 +2,6 @@
 
 use quell_remedy::{LedgerError, LoadError};
 use quell_service::{BindError, ConfigError, Exit, Failure};
-use quell_sign::KeyError;
 
 /// Why the agent does not start, or does not take over another configuration. Nothing is left running.
 #[derive(Debug, thiserror::Error)]
@@ -20,13 +19,14 @@ pub enum StartError {
     },
     /// The key of the coordinator that came first cannot be read.
     #[error(
-        "{file}, the key of the coordinator that came first, cannot be used: take it away to trust the next one, or set          agents.resolution.coordinator_public_keys"
+        "{file}, the public key of the coordinator that came first, cannot be used: {why}; remove the file to trust the coordinator that \
+         comes next, or set `agents.resolution.coordinator_public_keys`"
     )]
     PinnedKey {
         /// The file.
         file: String,
         /// Why.
-        source: KeyError,
+        why: String,
     },
     /// Runbooks or the inventory cannot be loaded.
     #[error(transparent)]

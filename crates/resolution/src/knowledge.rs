@@ -11,8 +11,8 @@ use quell_incident::TargetName;
 use quell_remedy::{
     CoordinatorKeys, FILE_BYTES_MAX, GuardSettings, Inventory, Knowledge, LoadError, Mistakes, Runbooks,
 };
-use quell_service::Config;
-use quell_sign::PublicKey;
+use quell_service::{Config, in_words};
+use quell_sign::{KeyError, PublicKey};
 use quell_tool::ActionRegistry;
 use secrecy::SecretString;
 
@@ -30,10 +30,14 @@ pub(crate) fn load(config: &Config) -> Result<Knowledge, StartError> {
             let inventory = Inventory::from_yaml(&file.display().to_string(), &text, Some(simulator));
             inventory.map_err(LoadError::Mistakes)?
         }
-        None => Inventory::shipped(simulator).map_err(|error: Mistakes| StartError::Setting {
-            setting: "simulator.url",
-            why: error.to_string(),
-        })?,
+        None => {
+            let wrong = |why: String| StartError::Setting { setting: "simulator.url", why };
+            if has_credentials(simulator) {
+                // Said of each target, it would name a file that the site does not have.
+                return Err(wrong("has credentials in it; use `simulator.token`".to_owned()));
+            }
+            Inventory::shipped(simulator).map_err(|error: Mistakes| wrong(error.to_string()))?
+        }
     };
     let actions = actions(config, &inventory)?;
     let runbooks = Runbooks::load(config.resolution.runbook_dir.as_deref(), &inventory, &actions)?;
@@ -53,14 +57,26 @@ pub(crate) fn load(config: &Config) -> Result<Knowledge, StartError> {
     Ok(Knowledge { inventory, runbooks, actions, guard, coordinator })
 }
 
+/// Whether an address has a user, which stands before an `@`.
+fn has_credentials(url: &str) -> bool {
+    let place = url.split_once("://").map_or(url, |(_, rest)| rest);
+    place.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
+}
+
 /// Whose permits count: the configured keys, or that of the coordinator that came first.
 fn coordinator_keys(config: &Config) -> Result<CoordinatorKeys, StartError> {
     let setting = "agents.resolution.coordinator_public_keys";
     let keys = &config.agents.resolution.coordinator_public_keys;
     if keys.is_empty() {
         let file = config.resolution_data_dir()?.join(PINNED_KEY_FILE);
-        return CoordinatorKeys::pinned(&file)
-            .map_err(|error| StartError::PinnedKey { file: file.display().to_string(), source: error });
+        return CoordinatorKeys::pinned(&file).map_err(|error| {
+            let why = match &error {
+                // No start makes this one, as it would a coordinator's own key.
+                KeyError::NoKey { .. } => "there is no public key for permits in it".to_owned(),
+                _ => in_words(&error),
+            };
+            StartError::PinnedKey { file: file.display().to_string(), why }
+        });
     }
     let keys = keys.iter().map(|key| key.parse()).collect::<Result<Vec<PublicKey>, _>>();
     let keys = keys.map_err(|error| StartError::Setting { setting, why: error.to_string() })?;
@@ -119,4 +135,33 @@ fn read(path: &Path) -> Result<String, LoadError> {
     let file = fs::File::open(path).map_err(unreadable)?;
     file.take(FILE_BYTES_MAX as u64 + 1).read_to_string(&mut text).map_err(unreadable)?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_in_the_simulator_s_address_are_said_once_and_of_its_setting() {
+        let mut config = Config::default();
+        config.simulator.url = "http://u:secret@127.0.0.1:8000/x@y".parse().unwrap();
+        let error = load(&config).err().unwrap().to_string();
+        assert_eq!(error, "`simulator.url`: has credentials in it; use `simulator.token`");
+        for sound in ["http://127.0.0.1:8000", "http://127.0.0.1:8000/x@y", "http://h/?q=a@b"] {
+            assert!(!has_credentials(sound), "{sound}");
+        }
+    }
+
+    #[test]
+    fn a_pinned_key_that_cannot_be_read_is_said_in_one_sentence() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.resolution.data_dir = Some(folder.path().to_owned());
+        fs::write(folder.path().join(PINNED_KEY_FILE), "no key").unwrap();
+        let error = load(&config).err().unwrap();
+        let words = in_words(&error);
+        assert!(words.contains("there is no public key for permits in it; remove the file"), "{words}");
+        assert!(words.ends_with("or set `agents.resolution.coordinator_public_keys`"), "{words}");
+        assert!(!words.contains("  ") && !words.contains("next start makes one"), "{words}");
+    }
 }

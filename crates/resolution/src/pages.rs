@@ -8,8 +8,8 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use quell_a2a::{A2aError, AGENT_CARD_PATH, CALLS};
 use quell_remedy::Agent;
-use quell_service::Scope;
 use quell_service::http::metrics_response;
+use quell_service::{Scope, in_words};
 use quell_web::{Endpoint, Routes, Takes, open};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -68,19 +68,12 @@ async fn health(State(pages): State<Pages>) -> Response {
 /// Why nothing could be recorded, and so nothing be begun.
 async fn trouble(pages: &Pages) -> Option<String> {
     if let Some(error) = pages.agent.ledger().failure() {
-        return Some(error.to_string());
+        return Some(in_words(&error));
     }
     let agent = Arc::clone(&pages.agent);
     match tokio::task::spawn_blocking(move || agent.ledger().check_room()).await {
-        Ok(room) => room.err().map(|error| with_cause(&error)),
+        Ok(room) => room.err().map(|error| in_words(&error)),
         Err(_) => Some("the ledger's folder could not be tried".to_owned()),
-    }
-}
-
-fn with_cause(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
     }
 }
 

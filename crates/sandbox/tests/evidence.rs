@@ -120,6 +120,8 @@ async fn changes_are_kept_and_told_to_the_diagnosis() {
         (json!({"kind": ""}), "`kind` is empty"),
         (json!({"kind": "deploy", "who": "x"}), "unknown field `who`"),
         (json!({"kind": "deploy", "at": "2999-01-01T00:00:00Z"}), "yet to come"),
+        (json!({"kind": "deploy", "at": "9999-12-31T23:59:59Z"}), "yet to come"),
+        (json!({"kind": "deploy", "at": "yesterday"}), "`at` is `yesterday`, expected a time such as"),
         (json!({"kind": "deploy", "at": "1999-01-01T00:00:00Z"}), "are kept for 30 days"),
         (json!({"kind": "deploy", "summary": "x".repeat(3_000)}), "`summary` is longer"),
         (json!("deploy"), "expected a change such as"),
@@ -134,6 +136,10 @@ async fn changes_are_kept_and_told_to_the_diagnosis() {
     assert_eq!(told.as_array().unwrap().len(), 1, "{told}");
     assert_eq!(told[0]["version"], "1.4.1 -> 1.4.2");
     assert_eq!(sandbox.get("/api/changes?until=2000-01-01T00:00:00Z").await.unwrap(), json!([]));
+    let listed = sandbox.get("/api/changes?until=9999-12-31T23:59:59Z").await.unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+    let refused = sandbox.get("/api/changes?since=yesterday").await.unwrap_err().to_string();
+    assert!(refused.contains("`since` is `yesterday`, expected a time such as"), "{refused}");
     assert!(sandbox.get("/api/changes?limit=0").await.unwrap_err().to_string().contains("expected 1 to"));
 
     // The first incident takes longer than a change takes to settle.

@@ -32,10 +32,34 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// An error with all its causes, on one line.
+#[must_use]
+pub fn in_words(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |words, cause| format!("{words}: {cause}"))
+}
+
 /// An error that ends a daemon.
 pub trait Failure: std::error::Error {
     /// The exit code that it ends with.
     fn exit(&self) -> Exit {
         Exit::Failure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Chain(&'static str, #[source] Option<Box<Self>>);
+
+    #[test]
+    fn every_cause_is_told() {
+        let disk = Chain("no space", None);
+        assert_eq!(in_words(&disk), "no space");
+        let write = Chain("cannot write", Some(Box::new(disk)));
+        assert_eq!(in_words(&Chain("no key", Some(Box::new(write)))), "no key: cannot write: no space");
     }
 }

@@ -27,7 +27,7 @@ pub mod tokens;
 pub use clock::{Clock, CountingIds, IdSource, ManualClock, SystemClock, SystemIds};
 pub use config::{Config, ConfigError, Daemon, Environment, Loading, Period, Scope, Secret};
 pub use door::Door;
-pub use exit::{Exit, Failure};
+pub use exit::{Exit, Failure, in_words};
 pub use faults::{Crashed, FaultPoints};
 pub use http::Problem;
 pub use listen::{BindError, Listening, ServeOptions, ServeReport, bind, serve, serve_with};

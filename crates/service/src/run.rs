@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::config::{Config, ConfigError, Daemon, Environment, Loading};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, in_words};
 use crate::telemetry::{LogFormat, LogOptions};
 
 /// How long a daemon may take to end after the first signal.
@@ -138,7 +138,7 @@ pub async fn run_until_signal<H: Handle, E: Failure>(
                 started = &mut start => match started {
                     Ok(handle) => break handle,
                     Err(error) => {
-                        tracing::error!(error = %with_sources(&error), "cannot start");
+                        tracing::error!(error = %in_words(&error), "cannot start");
                         return error.exit();
                     }
                 },
@@ -352,15 +352,4 @@ fn log_panics() {
         let message = panic.payload_as_str().unwrap_or("no message");
         tracing::error!(place, message, "a task panicked");
     }));
-}
-
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -161,7 +161,7 @@ impl SigningKey {
     }
 
     /// The key in a file; where there is no file, a new key in a new one. The flag says that it is new. Of several processes that begin
-    /// at once on one file one makes the key, and the others read it.
+    /// at once on one file one makes the key, and the others read it; so do threads of one process.
     ///
     /// # Errors
     /// [`KeyError`] naming the file.
@@ -258,11 +258,12 @@ fn write_whole(path: &Path, mode: u32, text: &str) -> Result<bool, KeyError> {
         _ => Path::new("."),
     };
     std::fs::create_dir_all(folder).map_err(failed("create", folder))?;
+    // The number of the process would not do: threads share it, and so do the first processes of two containers.
+    let mut number = [0; 8];
+    aws_lc_rs::rand::fill(&mut number).map_err(|_| KeyError::Crypto)?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
+    name.push(format!(".{}.new", hex::encode(number)));
     let temporary = path.with_file_name(name);
-    // Left behind by a process that died with the same number.
-    let _ = std::fs::remove_file(&temporary);
     write_new(&temporary, mode, text)?;
     // Unlike a rename, a link does not take the place of what another process has just put there.
     let linked = std::fs::hard_link(&temporary, path);
@@ -279,6 +280,8 @@ fn write_whole(path: &Path, mode: u32, text: &str) -> Result<bool, KeyError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use super::*;
 
     const HERE: Use = Use { name: "test", signs: "tests", made_by: "make one" };
@@ -292,9 +295,15 @@ mod tests {
         assert!(key.public().has_signed(b"text", &signature));
         assert!(!key.public().has_signed(b"texts", &signature));
         assert!(!SigningKey::generate().unwrap().public().has_signed(b"text", &signature));
-        for damaged in ["", "zz", &signature[2..], &signature.replacen(|_| true, "f", 1).to_uppercase()[..4]]
-        {
-            assert!(!key.public().has_signed(b"text", damaged), "{damaged}");
+        for cut in ["", "zz", &signature[2..], &format!("{signature}00")] {
+            assert!(!key.public().has_signed(b"text", cut), "{cut}");
+        }
+        // As long as it has to be, and one bit is wrong.
+        let bytes = hex::decode(&signature).unwrap();
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert!(!key.public().has_signed(b"text", &hex::encode(damaged)), "byte {at}");
         }
     }
 
@@ -326,11 +335,34 @@ mod tests {
 
     #[test]
     fn many_that_begin_at_once_have_one_key() {
+        const MANY: usize = 8;
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("key");
+            let start = Barrier::new(MANY);
+            let begin = || {
+                start.wait();
+                let (key, is_new) = SigningKey::read_or_make(&path, &HERE).unwrap();
+                (key.public(), is_new)
+            };
+            let had: Vec<_> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..MANY).map(|_| scope.spawn(begin)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            let kept = SigningKey::read(&path, &HERE).unwrap().public();
+            assert!(had.iter().all(|(key, _)| *key == kept), "{had:?}");
+            assert_eq!(had.iter().filter(|(_, is_new)| *is_new).count(), 1, "{had:?}");
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "something was left behind");
+        }
+    }
+
+    #[test]
+    fn what_is_in_the_file_already_stays() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
-        // One process makes one temporary file, so its threads go one after another; what they race with is the link.
         let other = SigningKey::generate().unwrap();
         other.write_new(&path, &HERE).unwrap();
+        // As by one that looked for the file before it was there.
         let mine = SigningKey::generate().unwrap();
         assert!(!write_whole(&path, 0o600, &mine.line(&HERE).unwrap()).unwrap());
         assert_eq!(SigningKey::read_or_make(&path, &HERE).unwrap().0.public(), other.public());

@@ -46,7 +46,7 @@ pub struct Endpoint {
     pub method: Method,
     /// The path, with its variable parts in braces.
     pub path: String,
-    /// The right that a caller needs; `nobody's` where none is needed.
+    /// The right that a caller needs; `none` where none is needed.
     pub needs: &'static str,
     /// What it takes.
     pub takes: Takes,
@@ -90,7 +90,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// The same with something that is called by this method.
     ///
     /// # Panics
-    /// Like [`Router::route`], where the path or its method is taken already.
+    /// Like [`Router::route`], where the path or its method is taken already; and for a method that [`MethodFilter`] does not know.
     #[must_use]
     pub fn with<H, T>(
         mut self,
@@ -104,7 +104,9 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         H: Handler<T, S>,
         T: 'static,
     {
-        let filter = MethodFilter::try_from(method.clone()).unwrap_or(MethodFilter::GET);
+        let Ok(filter) = MethodFilter::try_from(method.clone()) else {
+            panic!("no route can be made for the method {method} of {path}");
+        };
         let mut route = axum::routing::on(filter, handler);
         if takes == Takes::Json {
             route = route.layer(from_fn(json_alone));
@@ -146,4 +148,16 @@ pub fn table(port: &str, endpoints: &[Endpoint]) -> String {
             writeln!(text, "  {:<6} {path:<width$}  {needs:<scopes$}  {}", method.as_str(), takes.as_str());
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "no route can be made for the method BREW of /pot")]
+    fn a_method_that_cannot_be_routed_is_not_served_as_another() {
+        let brew = Method::from_bytes(b"BREW").unwrap();
+        let _ = Routes::<()>::new().with(brew, "/pot", open(), Takes::Nothing, async || "done");
+    }
 }

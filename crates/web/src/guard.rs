@@ -53,7 +53,8 @@ impl Hosts {
             return true;
         }
         match &self.known {
-            // A page that was served under this name could take away or exchange all that it is told by but the languages.
+            // A page that was served under this name can remove or fake every mark of a browser except `Accept-Language`, so that one
+            // alone is enough.
             Some(known) if self.allowed.is_empty() => {
                 known(headers) || !(is_browser(headers) || headers.contains_key(ACCEPT_LANGUAGE))
             }
@@ -181,8 +182,10 @@ fn is_json(media_type: &str) -> bool {
     kind == "application" && (subtype == "json" || subtype.ends_with("+json"))
 }
 
-/// A page cannot send this type without asking first, and is not answered then.
-fn is_grpc(headers: &HeaderMap) -> bool {
+/// Whether the body is said to be gRPC's. A page cannot send this type without asking first, and is not answered then; a gRPC client
+/// reads no other answers.
+#[must_use]
+pub fn is_grpc(headers: &HeaderMap) -> bool {
     let mut types = headers.get_all(CONTENT_TYPE).iter().peekable();
     types.peek().is_some() && types.all(|value| value.as_bytes().starts_with(b"application/grpc"))
 }

@@ -37,5 +37,5 @@ mod guard;
 mod refused;
 
 pub use endpoints::{Endpoint, Routes, Takes, open, table};
-pub use guard::{Hosts, guard, host_name};
+pub use guard::{Hosts, guard, host_name, is_grpc};
 pub use refused::Refused;

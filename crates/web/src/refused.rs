@@ -4,6 +4,8 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+use crate::guard::is_grpc;
+
 /// What of a header's value an answer repeats, in characters.
 const SHOWN_CHARACTERS_MAX: usize = 80;
 /// `PERMISSION_DENIED` of gRPC.
@@ -81,9 +83,7 @@ impl Refused {
     /// The answer to a request with these headers: gRPC has a form of its own.
     #[must_use]
     pub(crate) fn answer(self, request: &HeaderMap) -> Response {
-        let is_grpc =
-            request.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-        if !is_grpc {
+        if !is_grpc(request) {
             return self.into_response();
         }
         let message = percent_encoded(&self.detail());

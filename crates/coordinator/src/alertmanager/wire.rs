@@ -1,16 +1,21 @@
 //! What senders call Alertmanager's webhook and do not write as Alertmanager does: numbers and `null` as values, other times, no version,
 //! a status for the whole payload only. Read from a tree, piece by piece, so that nothing odd loses what stands beside it.
 
+use std::borrow::Cow;
+use std::fmt;
+
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use quell_incident::alert::{AlertStatus, Labels};
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::WireAlert;
 
 /// The text of a body: without a byte order mark, and with a replacement for what is not UTF-8.
-pub(super) fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+pub(super) fn text(bytes: &[u8]) -> Cow<'_, str> {
     for (mark, unit) in
         [([0xff, 0xfe], u16::from_le_bytes as fn([u8; 2]) -> u16), ([0xfe, 0xff], u16::from_be_bytes)]
     {
@@ -22,12 +27,44 @@ pub(super) fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes))
 }
 
-/// A body as a tree. A character that was cut in half (`\ud83d` alone) is replaced and costs nothing else.
-pub(super) fn tree(text: &str) -> Result<Value, serde_json::Error> {
+/// A body as JSON. A character that was cut in half (`\ud83d` alone) is replaced and costs nothing else.
+pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
     serde_json::from_str(text).or_else(|error| match without_halves(text) {
         Some(whole) => serde_json::from_str(&whole),
         None => Err(error),
     })
+}
+
+/// Whether a body is an object with labels of its own and no list of alerts; nothing of it is kept, however large it is.
+pub(super) struct Shape {
+    pub(super) is_bare: bool,
+}
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(ShapeVisitor)
+    }
+}
+
+struct ShapeVisitor;
+
+impl<'de> Visitor<'de> for ShapeVisitor {
+    type Value = Shape;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    // By hand: a name that stands twice is no error here, as it is none in a tree.
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shape, A::Error> {
+        let (mut alerts, mut labels) = (false, false);
+        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+            map.next_value::<IgnoredAny>()?;
+            alerts |= name == "alerts";
+            labels |= name == "labels";
+        }
+        Ok(Shape { is_bare: labels && !alerts })
+    }
 }
 
 /// The text with its lone surrogates replaced; `None` when it has none.
@@ -147,17 +184,47 @@ pub(super) fn status(text: &str) -> Option<AlertStatus> {
 }
 
 /// A time as senders write it: RFC 3339, the same with a blank or without a zone (then UTC), Go's own form, or seconds, milli-, micro-
-/// or nanoseconds since 1970. `None` for an absent or a zero time.
+/// or nanoseconds since 1970. `None` for an absent or a zero time, and for one that is later than any that can be held here: .NET and Java
+/// write the last day of the year 9999 for an end that there is not.
 pub(super) fn instant(text: Option<&str>, field: &str) -> Result<Option<Timestamp>, String> {
     let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) else { return Ok(None) };
     if text.starts_with("0001-01-01") || text == "0" {
         return Ok(None);
     }
-    let read = text.parse().ok().or_else(|| since_epoch(text)).or_else(|| in_other_forms(text));
-    read.map(Some).ok_or_else(|| {
+    if is_beyond(text) {
+        return Ok(None);
+    }
+    read_instant(text).map(Some).ok_or_else(|| {
         let shown: String = text.chars().take(40).collect();
         format!("`{field}` is `{shown}`, expected a time such as 2026-01-31T12:00:00Z")
     })
+}
+
+fn read_instant(text: &str) -> Option<Timestamp> {
+    text.parse().ok().or_else(|| since_epoch(text)).or_else(|| in_other_forms(text))
+}
+
+/// Whether a text is a time that is later than any that can be held here.
+pub(crate) fn is_beyond(text: &str) -> bool {
+    let text = text.trim();
+    let digits = text.strip_prefix('+').unwrap_or(text);
+    let year_ends = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    let (year, rest) = digits.split_at(year_ends);
+    if year.len() < 4 {
+        return false;
+    }
+    if rest.starts_with('-') {
+        // The same time in a year that fits, a leap year, tells whether it is a time at all.
+        let is_late = year.len() > 4 || (year == "9999" && read_instant(text).is_none());
+        return is_late && read_instant(&format!("2000{rest}")).is_some();
+    }
+    // As a number it would be taken for one of a finer unit, in 1978: the last second of the year 9999 and what is around it.
+    let is_number = rest.strip_prefix('.').unwrap_or(rest).bytes().all(|byte| byte.is_ascii_digit());
+    is_number
+        && year.parse::<i64>().map_or(true, |number| {
+            (253_402_200_000..=253_402_300_800).contains(&number)
+                || (253_402_200_000_000..=253_402_300_800_000).contains(&number)
+        })
 }
 
 /// A number since 1970, whose size tells its unit. Small ones are no times: 5 seconds after midnight is a mistake.
@@ -245,7 +312,31 @@ mod tests {
         ] {
             assert_eq!(instant(none, "endsAt"), Ok(None), "{none:?}");
         }
+        for beyond in [
+            "9999-12-31T23:59:59Z",
+            "9999-12-31T23:59:59.9999999Z",
+            "9999-12-31T23:59:59.999+01:00",
+            " 9999-12-31 23:59:59 ",
+            "9999-12-31 23:59:59 +0000 UTC",
+            "10000-01-01T00:00:00Z",
+            "+292278994-08-17T07:12:55.807Z",
+            "20000-02-29T00:00:00Z",
+            "253402300799",
+            "253402300799.999",
+            "253402300799999",
+            "99999999999999999999999999",
+        ] {
+            assert!(is_beyond(beyond), "{beyond}");
+            assert_eq!(instant(Some(beyond), "endsAt"), Ok(None), "{beyond}");
+        }
+        for held in ["9999-12-30T00:00:00Z", "2026-11-30T14:00:00Z", "253402100000", "9223372036854775807"] {
+            assert!(!is_beyond(held) && instant(Some(held), "endsAt").unwrap().is_some(), "{held}");
+        }
         for wrong in [
+            "9999-12-32T00:00:00Z",
+            "9999-12-31",
+            "10000-02-30T00:00:00Z",
+            "99999-yesterday",
             "yesterday",
             "25:00",
             "5",
@@ -265,10 +356,10 @@ mod tests {
             (r#""\udc00 \ud83d\ude00 \\ud83d \u00e4""#, "\u{fffd} 😀 \\ud83d ä"),
             (r#""\ud83d\ud83d\ude00""#, "\u{fffd}😀"),
         ] {
-            assert_eq!(tree(text).unwrap(), expected, "{text}");
+            assert_eq!(read::<Value>(text).unwrap(), expected, "{text}");
         }
         for broken in [r#""\ud83"#, r#""\"#, r#"{"a":"\ud83d"#] {
-            assert!(tree(broken).is_err(), "{broken}");
+            assert!(read::<Value>(broken).is_err(), "{broken}");
         }
     }
 

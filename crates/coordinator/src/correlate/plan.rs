@@ -120,8 +120,9 @@ impl Planner<'_> {
     /// Takes one message.
     pub(super) fn take(&mut self, place: usize, message: &Message) {
         let alert = &message.alert;
-        if self.settings.mapping.is_heartbeat(alert) {
-            // What always fires is no incident; its silence would be, and is seen by its last beat.
+        if alert.status == AlertStatus::Firing && self.settings.mapping.is_heartbeat(alert) {
+            // A watchdog fires while all is well, so it opens no incident. That it stopped shows in
+            // `quell_heartbeat_last_seen_timestamp_seconds`. Its end goes on: an incident may be open for it since it was mapped otherwise.
             return;
         }
         let since = match alert.status {

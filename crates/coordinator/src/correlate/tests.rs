@@ -487,3 +487,25 @@ async fn a_class_that_heals_by_itself_is_given_the_time_also_after_a_restart() {
         house.clock.advance(SignedDuration::from_secs(1));
     }
 }
+
+/// A site had a row for its dead man's switch, and has taken it away: the incident that is open by then ends with its alert.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_watchdog_clears_the_incident_that_is_open_for_it() {
+    let mut house = House::new(|_| {});
+    let name = "DeadMansSwitch";
+    house.tell(None, vec![firing(name, 1), alert(name, 1, AlertStatus::Resolved)]).await;
+    assert!(house.incidents().await.is_empty());
+    let mut settings = crate::settings::of(&Config::default()).unwrap();
+    let row = serde_json::json!({"alertname": name, "title": "The watchdog"});
+    settings.mapping.alerts.push(serde_json::from_value(row).unwrap());
+    house.site.replace_settings(settings);
+    house.tell(None, vec![firing(name, 1)]).await;
+    assert!(house.only().await.status().is_active());
+    house.site.replace_settings(crate::settings::of(&Config::default()).unwrap());
+    house.clock.advance(SignedDuration::from_mins(1));
+    let ends_at = Some(house.clock_now());
+    house.tell(None, vec![Alert { ends_at, ..alert(name, 1, AlertStatus::Resolved) }]).await;
+    assert_eq!(house.only().await.status(), Status::Resolved);
+    house.tell(None, vec![firing(name, 2)]).await;
+    house.only().await;
+}

@@ -12,7 +12,6 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use quell_incident::gate::{KillSwitch, SiteGates, Throw};
-use quell_incident::ids::StepKey;
 use quell_incident::workflow::{Input, Refused};
 use quell_incident::{Digest, Incident, IncidentId, RunbookName, view};
 use quell_service::{Principal, Problem, Scope};
@@ -23,7 +22,8 @@ use tracing::error;
 
 use super::Web;
 use super::body::{Body, object};
-use crate::draft::{ManualDraft, TEXT_BYTES_MAX};
+use crate::draft::ManualDraft;
+use crate::respond::{Unfit, settling, within_text};
 use crate::site::ChangeError;
 
 /// Incidents in one answer if the caller does not say.
@@ -302,12 +302,9 @@ fn input_of(word: &str, words: Words, principal: &Principal) -> Result<Input, Pr
         text.parse::<Digest>().map_err(|error| Problem::unprocessable(format!("`plan_digest`: {error}")))
     };
     let missing = |field: &str| Problem::unprocessable(format!("`{field}` is missing"));
-    for (field, words) in [("why", why.as_str()), ("text", text.as_deref().unwrap_or_default())] {
-        if words.len() > TEXT_BYTES_MAX {
-            let why = format!("`{field}` is longer than {TEXT_BYTES_MAX} bytes");
-            return Err(Problem::unprocessable(why));
-        }
-    }
+    let unfit = |Unfit { field, why }: Unfit| Problem::unprocessable(format!("`{field}` {why}"));
+    within_text("why", &why).map_err(unfit)?;
+    within_text("text", text.as_deref().unwrap_or_default()).map_err(unfit)?;
     Ok(match word {
         "acknowledge" => Input::Acknowledge { by },
         "approve" => {
@@ -324,14 +321,7 @@ fn input_of(word: &str, words: Words, principal: &Principal) -> Result<Input, Pr
             by,
             text: text.filter(|text| !text.trim().is_empty()).ok_or_else(|| missing("text"))?,
         },
-        "settle" => {
-            let key = step.map(|step| step.parse::<StepKey>()).transpose();
-            let key = key.map_err(|error| Problem::unprocessable(format!("`step`: {error}")))?;
-            let happened = happened.ok_or_else(|| missing("happened"))?;
-            // Whoever reads the log later has nothing else to go by.
-            let why = Some(why).filter(|why| !why.trim().is_empty()).ok_or_else(|| missing("why"))?;
-            Input::Settle { by, key, happened, why }
-        }
+        "settle" => settling(by, step.as_deref(), happened, why).map_err(unfit)?,
         "run" => {
             let name = runbook.ok_or_else(|| missing("runbook"))?;
             let runbook =
@@ -393,7 +383,8 @@ struct Switch {
     why: String,
 }
 
-/// `PUT /api/kill-switch`: effective before the next step of any incident.
+/// `PUT /api/kill-switch`: effective before the next step of any incident. Releasing what is not engaged changes nothing, and the answer
+/// says so by `"changed": false`.
 pub(super) async fn set_kill_switch(
     State(web): State<Web>,
     headers: HeaderMap,
@@ -402,15 +393,21 @@ pub(super) async fn set_kill_switch(
     let principal = web.require(&headers, Scope::Operate)?;
     let body = body.0?;
     let wanted: Switch = object(&body, "expected {\"engaged\": true, \"why\": \"...\"}")?;
-    if wanted.why.len() > TEXT_BYTES_MAX {
-        return Err(Problem::unprocessable(format!("`why` is longer than {TEXT_BYTES_MAX} bytes")));
-    }
+    let unfit = |Unfit { field, why }| Problem::unprocessable(format!("`{field}` {why}"));
+    within_text("why", &wanted.why).map_err(unfit)?;
     if !wanted.engaged {
         // Stopping everything is anybody's who operates; letting it go on is not.
         principal.require(Scope::Approve)?;
     }
     loop {
-        let epoch = web.site.store.site_gates().await.map_err(|error| store_problem(&error))?.epoch;
+        let gates = web.site.store.site_gates().await.map_err(|error| store_problem(&error))?;
+        if !wanted.engaged && gates.kill_switch.is_none() {
+            // Nobody has released anything, so no record says that somebody did, and no plan is looked at again for it.
+            let mut unchanged = switch_json(&gates);
+            unchanged["changed"] = json!(false);
+            return Ok(Json(unchanged));
+        }
+        let epoch = gates.epoch;
         let word = KillSwitch { by: principal.name.clone(), why: wanted.why.clone(), at: web.site.now() };
         let throw = if wanted.engaged { Throw::Engage(word) } else { Throw::Release(word) };
         match web.site.store.set_kill_switch(epoch, throw).await {

@@ -1,5 +1,6 @@
-//! The body of a request, bounded in bytes, alone and together with all others. How long it may take is the listener's to bound. A sender that is told "too large" has to hear it: if the connection were closed
-//! on what it still has to say, it would see a broken connection, and send the same again for ever.
+//! The body of a request, bounded in bytes, alone and together with all others. How long it may take is the listener's to bound. A sender
+//! that is told "too large" has to hear it: if the connection were closed on what it still has to say, it would see a broken connection,
+//! and send the same again for ever.
 
 use std::convert::Infallible;
 

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::Web;
 use super::api::store_problem;
 use super::body::Body;
+use crate::alertmanager::is_beyond;
 
 /// Changes in one request at the most.
 const CHANGES_MAX: usize = 1_000;
@@ -33,7 +34,7 @@ const AHEAD_MAX: SignedDuration = SignedDuration::from_mins(5);
 #[serde(deny_unknown_fields)]
 struct Told {
     /// Now, if it does not say.
-    at: Option<Timestamp>,
+    at: Option<String>,
     kind: String,
     #[serde(default)]
     service: String,
@@ -67,7 +68,7 @@ impl Told {
                 "`kind` is empty; expected deploy, config, scale, migration, or another word".to_owned()
             );
         }
-        let at = self.at.unwrap_or(now);
+        let at = self.at.as_deref().map(|text| time("at", text)).transpose()?.unwrap_or(now);
         if at.duration_since(now) > AHEAD_MAX {
             return Err(format!("`at` is {at}, which is yet to come; tell it when it takes effect"));
         }
@@ -78,6 +79,17 @@ impl Told {
         let Self { kind, service, version, summary, link, .. } = self;
         Ok(ChangeRecord { at, kind, service, version, by, summary, link })
     }
+}
+
+/// A time; one that is later than any that can be held is the latest.
+fn time(field: &str, text: &str) -> Result<Timestamp, String> {
+    if is_beyond(text) {
+        return Ok(Timestamp::MAX);
+    }
+    text.trim().parse().map_err(|_| {
+        let shown: String = text.chars().take(80).collect();
+        format!("`{field}` is `{shown}`, expected a time such as 2026-01-31T12:00:00Z")
+    })
 }
 
 /// `POST /api/changes`: one change or an array of them. What is answered with success is durable; all are kept or none.
@@ -115,8 +127,8 @@ pub(super) async fn tell(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
-    since: Option<Timestamp>,
-    until: Option<Timestamp>,
+    since: Option<String>,
+    until: Option<String>,
     limit: Option<usize>,
 }
 
@@ -132,9 +144,12 @@ pub(super) async fn list(
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(Problem::bad_request(format!("`limit`: expected 1 to {LIMIT_MAX}")));
     }
+    let time = |field, text: Option<String>| {
+        text.map(|text| time(field, &text)).transpose().map_err(Problem::bad_request)
+    };
     let query = ChangeQuery {
-        from: wanted.since.unwrap_or(Timestamp::UNIX_EPOCH),
-        to: wanted.until.unwrap_or_else(|| web.site.now() + AHEAD_MAX),
+        from: time("since", wanted.since)?.unwrap_or(Timestamp::UNIX_EPOCH),
+        to: time("until", wanted.until)?.unwrap_or_else(|| web.site.now() + AHEAD_MAX),
         received_until: Timestamp::MAX,
         limit,
     };
@@ -145,4 +160,33 @@ pub(super) async fn list(
         shown
     });
     Ok(Json(shown.collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_cannot_be_kept_is_said_in_our_own_words() {
+        let now: Timestamp = "2026-11-20T18:00:00Z".parse().unwrap();
+        let told = |at: &str| {
+            let told: Told = serde_json::from_value(json!({"kind": "deploy", "at": at})).unwrap();
+            told.into_record("ci", now)
+        };
+        for sound in ["2026-11-20T17:00:00Z", "2026-11-20T18:00:00+01:00"] {
+            assert_eq!(told(sound).unwrap().at.to_string(), "2026-11-20T17:00:00Z");
+        }
+        for (at, expected) in [
+            ("9999-12-31T23:59:59Z", "yet to come"),
+            ("+292278994-08-17T07:12:55Z", "yet to come"),
+            ("2027-01-01T00:00:00Z", "yet to come"),
+            ("2026-02-31T00:00:00Z", "`at` is `2026-02-31T00:00:00Z`, expected a time such as"),
+            ("yesterday", "`at` is `yesterday`, expected a time such as"),
+            ("", "expected a time such as"),
+        ] {
+            let why = told(at).unwrap_err();
+            assert!(why.contains(expected) && !why.contains("timestamp"), "{at}: {why}");
+        }
+        assert_eq!(time("until", "9999-12-31T23:59:59Z"), Ok(Timestamp::MAX));
+    }
 }

@@ -92,7 +92,13 @@ fn routes(enable_webhooks: bool) -> Routes<Web> {
         .with(Method::POST, WORD, "operate or approve", Takes::Json, api::word)
         .page("/api/agents", read, api::agents)
         .page("/api/kill-switch", read, api::kill_switch)
-        .with(Method::PUT, "/api/kill-switch", operate, Takes::Json, api::set_kill_switch);
+        .with(
+            Method::PUT,
+            "/api/kill-switch",
+            "operate; approve to release",
+            Takes::Json,
+            api::set_kill_switch,
+        );
     if !enable_webhooks {
         return routes;
     }

@@ -35,7 +35,7 @@ pub(super) async fn alertmanager(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    Ok(accepted(&take(&web, &headers, body, false).await?))
+    Ok(accepted(&take(&web, &headers, body, Form::Payload).await?))
 }
 
 /// `POST /webhook/alert`: the same, or one bare alert, which is answered with its incident.
@@ -44,9 +44,8 @@ pub(super) async fn alert(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let bare = body.0.as_ref().is_ok_and(|bytes| alertmanager::is_bare(bytes));
-    let taken = take(&web, &headers, body, bare).await?;
-    if !bare {
+    let taken = take(&web, &headers, body, Form::PayloadOrAlert).await?;
+    if !taken.is_bare {
         return Ok(accepted(&taken));
     }
     let mut correlated = web.correlated.clone();
@@ -73,13 +72,22 @@ pub(super) async fn alert(
     Ok(Json(json!({"incident_id": id})).into_response())
 }
 
+/// What a path takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Payload,
+    PayloadOrAlert,
+}
+
 /// Alerts that are on disk.
 struct Taken {
     position: ReceivedPosition,
+    /// It was one bare alert.
+    is_bare: bool,
     accepted: usize,
     rejected: Vec<Rejected>,
     /// Watchdogs that fire, as they do while all is well: they open nothing.
-    heartbeats: usize,
+    heartbeats: u64,
     /// The first of those that were taken.
     first: Option<AlertKey>,
 }
@@ -96,31 +104,42 @@ fn accepted(taken: &Taken) -> Response {
     Json(told).into_response()
 }
 
-async fn take(web: &Web, headers: &HeaderMap, body: Body, bare: bool) -> Result<Taken, Problem> {
+async fn take(web: &Web, headers: &HeaderMap, body: Body, form: Form) -> Result<Taken, Problem> {
+    // Before anything is read: what a caller may not send is not worth looking into.
     web.require(headers, Scope::Webhook)?;
     let rejected = |problem: Problem| {
         web.site.metrics.webhook("rejected");
         problem
     };
     let bytes = body.0.map_err(rejected)?;
-    let source = if bare { bare_source() } else { Some(web.source.clone()) };
+    let is_bare = form == Form::PayloadOrAlert && alertmanager::is_bare(&bytes);
+    let source = if is_bare { bare_source() } else { Some(web.source.clone()) };
     let source = source.ok_or_else(Problem::internal)?;
     let now = web.site.now();
     let Payload { mut alerts, group_key, truncated_alerts, rejected: unusable } =
-        alertmanager::parse(&bytes, &source, bare, now).map(masked_payload).map_err(|why| {
+        alertmanager::parse(&bytes, &source, is_bare, now).map(masked_payload).map_err(|why| {
             warn!(%source, why, "a webhook was rejected");
             rejected(Problem::bad_request(why))
         })?;
     for alert in &unusable {
         warn!(%source, index = alert.index, why = alert.why, "an alert of a webhook was rejected");
     }
-    let count = alerts.len();
     let settings = web.site.settings();
-    alerts.retain(|alert| !settings.mapping.is_heartbeat(alert));
-    let heartbeats = count - alerts.len();
+    let (mut heartbeats, mut inhibitors) = (0, 0);
+    alerts.retain(|alert| {
+        // The end of one is kept: an incident may be open for it since it was mapped otherwise.
+        let opens_nothing = alert.status == AlertStatus::Firing && settings.mapping.is_heartbeat(alert);
+        match opens_nothing {
+            true if settings.mapping.is_beat(alert) => heartbeats += 1,
+            true => inhibitors += 1,
+            false => {}
+        }
+        !opens_nothing
+    });
     if heartbeats > 0 {
-        web.site.metrics.heartbeats(heartbeats as u64, now);
+        web.site.metrics.heartbeats(heartbeats, now);
     }
+    web.site.metrics.alerts("inhibitor", inhibitors);
     let (accepted, first) = (alerts.len(), alerts.first().map(|alert| alert.key.clone()));
     let resolved = alerts.iter().filter(|alert| alert.status == AlertStatus::Resolved).count();
     let trace = headers.get("traceparent").and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -139,7 +158,7 @@ async fn take(web: &Web, headers: &HeaderMap, body: Body, bare: bool) -> Result<
     web.site.metrics.webhook("accepted");
     web.site.metrics.alerts("firing", (accepted - resolved) as u64);
     web.site.metrics.alerts("resolved", resolved as u64);
-    Ok(Taken { position, accepted, rejected: unusable, heartbeats, first })
+    Ok(Taken { position, is_bare, accepted, rejected: unusable, heartbeats, first })
 }
 
 fn bare_source() -> Option<SourceName> {

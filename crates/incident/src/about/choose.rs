@@ -119,6 +119,8 @@ const CLOUD: &[&str] = &[
     "ceph_daemon",
 ];
 const DATABASE: &[&str] = &["datname", "database", "db", "dbname", "schema"];
+/// How `addr` begins where redis_exporter wrote it: whatever the target is called, it speaks of that server.
+const REDIS: [&str; 3] = ["redis://", "rediss://", "valkey://"];
 /// Which part of a host.
 const PART_OF_HOST: &[&str] =
     &["mountpoint", "volume", "device", "ifName", "ifDescr", "interface", "disk", "sensor", "name"];
@@ -147,6 +149,7 @@ impl Chooser<'_> {
             Self::pod_or_workload,
             Self::backend,
             Self::queue,
+            Self::asked_server,
             Self::machine,
             Self::resource,
             Self::instance,
@@ -278,6 +281,21 @@ impl Chooser<'_> {
         Some(Chosen { part: self.scrape.get("vhost").unwrap_or_default(), ..self.found(Kind::Queue, queue) })
     }
 
+    /// The server that an exporter asked, where it says so by `addr` as redis_exporter does. Its own machine is no name for people.
+    fn asked_server(&self) -> Option<Chosen> {
+        let address = self.scrape.get("addr")?;
+        if self.scrape.target != Target::Other && !REDIS.iter().any(|scheme| address.starts_with(scheme)) {
+            // An application may call the address that it listens on so.
+            return None;
+        }
+        let name = host(address.trim());
+        let is_own_machine = name == "localhost" || name.starts_with("127.") || name == "[::1]";
+        // `:6379` has no host.
+        let is_named = !is_own_machine && !name.starts_with([':', '/']);
+        let part = self.first(DATABASE).unwrap_or_default();
+        is_named.then(|| Chosen { part, ..self.found(Kind::Host, name) })
+    }
+
     /// A container without a pod, a machine by its name, or what a probe looks at.
     fn machine(&self) -> Option<Chosen> {
         let scrape = self.scrape;
@@ -302,7 +320,9 @@ impl Chooser<'_> {
             return Some(self.found(Kind::Service, service));
         }
         let search = ["Elasticsearch", "ElasticSearch", "Opensearch", "OpenSearch"];
-        if search.iter().any(|word| self.scrape.alert_name.contains(word)) {
+        if search.iter().any(|word| self.scrape.alert_name.contains(word))
+            || self.scrape.exporter_is_called(&["elasticsearch", "opensearch"])
+        {
             let node = self.scrape.get("name").map(|name| self.found(Kind::Host, name));
             return node.or_else(|| self.scrape.get("cluster").map(|name| self.found(Kind::Cluster, name)));
         }
@@ -341,6 +361,8 @@ impl Chooser<'_> {
             .or_else(|| of(Kind::Object, scrape.get("name").map(|name| host(&name).to_owned())))
             .or_else(|| of(Kind::Job, scrape.raw("exported_job")))
             .or_else(|| of(Kind::Job, self.named_job()))
+            // What mongodb_exporter calls a replica set.
+            .or_else(|| of(Kind::Cluster, scrape.get("rs_nm")))
             .or_else(|| of(Kind::Namespace, self.first(NAMESPACE)))
             .or_else(|| of(Kind::Cluster, self.first(&["cluster", "k8s.cluster.name", "k8s_cluster_name"])))
     }

@@ -245,6 +245,15 @@ impl<'a> Scrape<'a> {
         Target::Itself
     }
 
+    /// Whether the target is an exporter with one of these words in its name.
+    pub(super) fn exporter_is_called(&self, words: &[&str]) -> bool {
+        let has_word = |name: &&str| {
+            let value = self.raw(name).map(|value| plain(&value)).unwrap_or_default();
+            words.iter().any(|word| value.contains(word))
+        };
+        self.target == Target::Other && MARKERS.iter().chain(&["instance"]).any(has_word)
+    }
+
     /// Whether a label's value is the target's own name.
     fn value_names_target(&self, name: &str) -> bool {
         let Some(value) = self.raw(name).map(|value| plain(&value)) else { return false };

@@ -246,6 +246,11 @@ async fn the_kill_switch() {
     assert_eq!((&word["by"], &word["why"]), (&json!("local"), &json!("moved")), "{off}");
     assert!(word["at"].as_str().is_some_and(|at| at.parse::<jiff::Timestamp>().is_ok()), "{off}");
     assert_eq!(off, sandbox.get("/api/kill-switch").await.unwrap());
+    // What is not engaged cannot be released: nobody is said to have done it.
+    let mut again = put("{\"engaged\": false, \"why\": \"once more\"}").await.json();
+    assert_eq!(again.as_object_mut().unwrap().remove("changed"), Some(json!(false)), "{again}");
+    assert_eq!(again, off);
+    assert_eq!(off, sandbox.get("/api/kill-switch").await.unwrap());
     is_healthy(&sandbox).await;
 }
 

@@ -56,13 +56,26 @@ async fn payloads_of_other_senders_are_answered_as_taken() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watchdog_is_a_heartbeat() {
     let sandbox = start().await;
+    let seen = async || {
+        let metrics = get(&sandbox, "/metrics").await.text;
+        let name = "quell_heartbeat_last_seen_timestamp_seconds ";
+        metrics.lines().find_map(|line| line.strip_prefix(name)).map(|at| at.parse::<f64>().unwrap())
+    };
+    // Neither the end of a watchdog nor an inhibitor says that all is well.
+    let mut ended = firing("Watchdog", &[("severity", "none")]);
+    ended["status"] = json!("resolved");
+    for alert in [ended, firing("InfoInhibitor", &[("severity", "none")])] {
+        let body = json!({"version": "4", "alerts": [alert]}).to_string();
+        assert_eq!(post(&sandbox, WEBHOOKS[0], body).await.json(), json!({"status": "ok"}));
+    }
+    assert_eq!(seen().await, None, "an alert on its age would fire");
     let told = post(&sandbox, WEBHOOKS[0], field_case("G1-watchdog", 0)).await.json();
     assert_eq!(told, json!({"status": "ok", "heartbeats": 1}));
     incidents(&sandbox, 0).await;
-    let metrics = get(&sandbox, "/metrics").await.text;
-    let seen =
-        metrics.lines().find_map(|line| line.strip_prefix("quell_heartbeat_last_seen_timestamp_seconds "));
-    assert!(seen.is_some_and(|at| at.parse::<f64>().is_ok_and(|at| at > 0.0)), "{metrics}");
+    assert!(seen().await.is_some_and(|at| at > 0.0));
+    // What says itself that it is an alarm is one, whatever its name.
+    deliver(&sandbox, WEBHOOKS[0], &[firing("Heartbeat", &[("severity", "critical")])]).await;
+    assert_eq!(incidents(&sandbox, 1).await[0]["priority"], "P0");
 }
 
 /// Addresses of runbooks, rules and dashboards are for people, and harmless.

@@ -91,6 +91,8 @@ async fn a_step_is_settled_by_a_message() {
         ("no verdict", json!({"decision": "settle", "why": "seen"}), "happened"),
         ("no reason", json!({"decision": "settle", "happened": true}), "why"),
         ("no key", json!({"decision": "settle", "happened": true, "why": "seen", "step": " "}), "step"),
+        // As much as by REST.
+        ("long", json!({"decision": "settle", "happened": true, "why": "x".repeat((16 << 10) + 1)}), "why"),
     ] {
         let error = send(&site.client, answer(&asked, what, data)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{what}: {error:?}");
