@@ -1,5 +1,5 @@
 //! Hands in an incident over A2A, follows it, reads the plan, approves it by its digest, and sees it end.
-
+#![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program of its own")]
 use futures::StreamExt as _;
 use quell_a2a::{Client, ClientOptions, Message, Part, SendRequest, StreamEvent, TaskState};
 use serde_json::json;
