@@ -20,7 +20,8 @@ use quell_incident::{IncidentId, Priority, Report};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::site::traceparent;
 
@@ -126,6 +127,7 @@ impl AgentClient {
         Self { role, client, any, urgent: Arc::new(Semaphore::new(IN_FLIGHT_FOR_P0)) }
     }
 
+    /// Asks once there is room.
     async fn ask<Request: Serialize, Answer: DeserializeOwned>(
         &self,
         incident: IncidentId,
@@ -135,12 +137,11 @@ impl AgentClient {
         request: &Request,
         within: Duration,
     ) -> Result<Answer, AgentError> {
-        let nonsense = |why: String| AgentError::Nonsense { agent: self.role, skill, why };
         let task = self.ask_for_task(incident, priority, skill, message_id, request, within).await?;
-        answer_of(&task).map_err(nonsense)
+        answer_of(&task).map_err(|why| AgentError::Nonsense { agent: self.role, skill, why })
     }
 
-    /// The task, completed, with all of its artifacts.
+    /// The task, completed, with all of its artifacts; asked for once there is room.
     async fn ask_for_task<Request: Serialize>(
         &self,
         incident: IncidentId,
@@ -150,13 +151,24 @@ impl AgentClient {
         request: &Request,
         within: Duration,
     ) -> Result<Task, AgentError> {
+        let deadline = Instant::now() + within;
+        let _room = self.room(skill, priority, within).await?;
+        let within = deadline.saturating_duration_since(Instant::now());
+        self.run(incident, skill, message_id, request, within).await
+    }
+
+    /// The task, completed, with all of its artifacts.
+    async fn run<Request: Serialize>(
+        &self,
+        incident: IncidentId,
+        skill: &'static str,
+        message_id: String,
+        request: &Request,
+        within: Duration,
+    ) -> Result<Task, AgentError> {
         let nonsense = |why: String| AgentError::Nonsense { agent: self.role, skill, why };
         let data = serde_json::to_value(request).map_err(|error| nonsense(error.to_string()))?;
-        let deadline = tokio::time::Instant::now() + within;
-        let late = || AgentError::Busy { agent: self.role, skill };
-        let _room = tokio::time::timeout(within, self.room(priority)).await.map_err(|_| late())?;
         let message = Message::user(message_id, vec![Part::data(data)]).with_skill(skill);
-        let within = deadline.saturating_duration_since(tokio::time::Instant::now());
         let client = self.client.with_traceparent(&traceparent(incident));
         let task = Box::pin(client.run(message, within))
             .await
@@ -184,16 +196,49 @@ impl AgentClient {
         self.ask(trace, Priority::P3, "introduce", message_id, introduction, within).await
     }
 
-    /// A place among the requests under way; P0 has places of its own besides.
-    async fn room(&self, priority: Priority) -> Option<tokio::sync::OwnedSemaphorePermit> {
+    /// A place among the requests under way, within this time; P0 has places of its own besides.
+    async fn room(
+        &self,
+        skill: &'static str,
+        priority: Priority,
+        within: Duration,
+    ) -> Result<Room, AgentError> {
         let (any, urgent) = (Arc::clone(&self.any), Arc::clone(&self.urgent));
-        let permit = if priority == Priority::P0 {
-            tokio::select! { biased; permit = any.acquire_owned() => permit, permit = urgent.acquire_owned() => permit }
-        } else {
-            any.acquire_owned().await
+        let permit = async {
+            if priority == Priority::P0 {
+                tokio::select! { biased; permit = any.acquire_owned() => permit, permit = urgent.acquire_owned() => permit }
+            } else {
+                any.acquire_owned().await
+            }
         };
-        permit.ok()
+        match tokio::time::timeout(within, permit).await {
+            Ok(permit) => Ok(Room { _permit: permit.ok() }),
+            Err(_) => Err(AgentError::Busy { agent: self.role, skill }),
+        }
     }
+}
+
+/// A place among the requests that are under way to an agent, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Room {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Room {
+    /// A place where there is no lack of them.
+    #[cfg(test)]
+    pub(crate) fn without_bound() -> Self {
+        Self { _permit: None }
+    }
+}
+
+/// What an incident may wait long for, since many wait for it at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// A diagnosis, of the diagnostic agent.
+    Diagnosis,
+    /// A plan, of the resolution agent.
+    Plan,
 }
 
 /// The first JSON document of a task's artifacts.
@@ -266,17 +311,22 @@ fn case_of(report: &Report, task: &Task) -> Result<Option<Vec<u8>>, String> {
 /// Who carries out what the workflow says is due. What is asked for again under the same key is the same request.
 #[async_trait]
 pub(crate) trait Workers: Send + Sync {
-    /// Asks for a diagnosis.
+    /// Waits for a place among the requests under way. Only who has one makes its request: a thousand that wait would fill the memory.
+    async fn room(&self, wanted: Wanted, priority: Priority, within: Duration) -> Result<Room, AgentError>;
+
+    /// Asks for a diagnosis, having a place.
     async fn diagnose(
         &self,
+        room: &Room,
         key: &str,
         request: &DiagnoseRequest,
         within: Duration,
     ) -> Result<Diagnosis, AgentError>;
 
-    /// Asks for a plan that can be started at `now` or later.
+    /// Asks for a plan that can be started at `now` or later, having a place.
     async fn plan(
         &self,
+        room: &Room,
         key: &str,
         request: &PlanRequest,
         within: Duration,
@@ -321,16 +371,23 @@ pub(crate) struct Agents {
 
 #[async_trait]
 impl Workers for Agents {
+    async fn room(&self, wanted: Wanted, priority: Priority, within: Duration) -> Result<Room, AgentError> {
+        match wanted {
+            Wanted::Diagnosis => self.diagnostic.room("diagnose", priority, within).await,
+            Wanted::Plan => self.resolution.room("plan", priority, within).await,
+        }
+    }
+
     async fn diagnose(
         &self,
+        _room: &Room,
         key: &str,
         request: &DiagnoseRequest,
         within: Duration,
     ) -> Result<Diagnosis, AgentError> {
         let (brief, skill, agent) = (&request.incident, "diagnose", &self.diagnostic);
         let nonsense = |why: String| AgentError::Nonsense { agent: agent.role, skill, why };
-        let task =
-            agent.ask_for_task(brief.id, brief.priority, skill, key.to_owned(), request, within).await?;
+        let task = agent.run(brief.id, skill, key.to_owned(), request, within).await?;
         let report: Report = document_of(&task).map_err(nonsense)?;
         if let Some(why) = unsound(&report, brief.id) {
             return Err(nonsense(why));
@@ -341,15 +398,16 @@ impl Workers for Agents {
 
     async fn plan(
         &self,
+        _room: &Room,
         key: &str,
         request: &PlanRequest,
         within: Duration,
         now: Timestamp,
     ) -> Result<PlanAnswer, AgentError> {
-        let (brief, skill) = (&request.incident, "plan");
+        let (brief, skill, agent) = (&request.incident, "plan", self.resolution.role);
+        let task = self.resolution.run(brief.id, skill, key.to_owned(), request, within).await?;
         let answer: PlanAnswer =
-            self.resolution.ask(brief.id, brief.priority, skill, key.to_owned(), request, within).await?;
-        let agent = self.resolution.role;
+            answer_of(&task).map_err(|why| AgentError::Nonsense { agent, skill, why })?;
         let why = match &answer {
             PlanAnswer::Plan { plan } if plan.schema != PLAN_SCHEMA => {
                 let given: String = plan.schema.chars().take(80).collect();

@@ -18,7 +18,7 @@ const CHANGES_MAX: usize = 200;
 /// request under a key that it knows: so only what was told before it fell due counts.
 pub(crate) async fn with_changes(
     site: &Site,
-    request: &DiagnoseRequest,
+    mut request: DiagnoseRequest,
 ) -> Result<DiagnoseRequest, StoreError> {
     let began = request.incident.started_at.min(request.reference_time);
     let query = ChangeQuery {
@@ -29,10 +29,8 @@ pub(crate) async fn with_changes(
         limit: CHANGES_MAX,
     };
     let changes = site.store.change_records(&query).await?;
-    Ok(DiagnoseRequest {
-        changes: changes.into_iter().map(|change| change.record).collect(),
-        ..request.clone()
-    })
+    request.changes = changes.into_iter().map(|change| change.record).collect();
+    Ok(request)
 }
 
 /// Makes the document of a diagnosis durable.

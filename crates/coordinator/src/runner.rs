@@ -2,17 +2,19 @@
 //! incident's duties, carries them out, tells the workflow what came of them, and waits for the next change or deadline. It keeps
 //! nothing that a restart, or another coordinator, would miss: duties follow from the state.
 
+mod carry_out;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use jiff::{SignedDuration, Timestamp};
-use quell_incident::contract::{PlanAnswer, PlanRequest, ProbeVerdict, StepOutcome, StepRequest};
+use jiff::Timestamp;
+use quell_incident::IncidentId;
+use quell_incident::contract::{ProbeVerdict, StepOutcome};
 use quell_incident::severity::Status;
-use quell_incident::workflow::{self, Duty, DutyKind, Input};
-use quell_incident::{Incident, IncidentId, TaskKey, Untrusted};
+use quell_incident::workflow::{self, Input};
 use quell_store::{Lease, StoreError, Work};
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
@@ -22,18 +24,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::agents::{AgentError, Workers};
-use crate::diagnosis;
-use crate::observe::{self, AlertSource};
-use crate::permits;
-use crate::planning;
+use crate::agents::Workers;
+use crate::observe::AlertSource;
 use crate::site::{By, ChangeError, Site};
 use crate::tenure::{Tenure, Term};
 
 /// After an error of the store, or of an agent that is asked again under the same key.
 const PAUSE: Duration = Duration::from_millis(500);
-/// What of an agent's time is kept for saying that it did not answer.
-const SAY_WHY_WITHIN: Duration = Duration::from_millis(500);
 /// After a worker ended by a panic.
 const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(10);
 /// How often incidents are looked for that nobody works on: their coordinator has died or stopped.
@@ -42,18 +39,6 @@ const CLAIM_EVERY: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Incidents that are claimed at once.
 const CLAIMS_MAX: usize = 1_024;
-/// One reading of the checks, or one probe.
-const LOOK_WITHIN: Duration = Duration::from_secs(30);
-
-/// An error with an agent's words in it: bounded, and without what a terminal would obey.
-fn for_people(error: &AgentError) -> String {
-    Untrusted::new(&error.to_string()).for_people()
-}
-
-/// What the workflow is told when there is no answer, or none that can be used.
-fn failed(task: TaskKey, error: &AgentError) -> Input {
-    Input::TaskFailed { task, why: for_people(error), for_good: error.is_for_good() }
-}
 
 /// What is told instead of an answer that can never be stored, such as one that is too large. Asked again, the agent would say the
 /// same.
@@ -273,13 +258,14 @@ impl Runner {
                     continue;
                 }
                 let (runner, key) = (Arc::clone(self), duty.key.clone());
-                let (incident, again) = (Arc::clone(&incident), ended.remove(&duty.key));
+                let again = ended.remove(&duty.key);
                 let holder = holder.clone();
                 let task = carried_out.spawn(async move {
                     if again {
                         tokio::time::sleep(PAUSE).await;
                     }
-                    runner.carry_out(&holder, incident, &duty).await;
+                    runner.wait_until(duty.not_before).await;
+                    runner.carry_out(&holder, id, &duty).await;
                 });
                 under_way.insert(key, task);
             }
@@ -311,13 +297,14 @@ impl Runner {
 
     /// Tells the workflow what happened. What does not fit is noted and changes nothing.
     async fn tell(&self, holder: &Holder, id: IncidentId, input: Input, actor: &str) {
-        let mut told = self.site.change(id, &input, By::lease(actor, holder.lease)).await;
+        // A worker waits for most of its life: what is done meanwhile has its memory only while it is done.
+        let mut told = Box::pin(self.site.change(id, &input, By::lease(actor, holder.lease))).await;
         if let Err(ChangeError::Store(error)) = &told
             && error.is_for_good()
             && let Some(instead) = cannot_be_stored(&input, error)
         {
             warn!(incident_id = %id, %error, "an answer is rejected for good");
-            told = self.site.change(id, &instead, By::lease(actor, holder.lease)).await;
+            told = Box::pin(self.site.change(id, &instead, By::lease(actor, holder.lease))).await;
         }
         match told {
             Ok(_) => {}
@@ -335,212 +322,6 @@ impl Runner {
                 error!(incident_id = %id, %error, "what happened could not be stored, doing it again");
                 tokio::time::sleep(PAUSE).await;
             }
-        }
-    }
-
-    async fn carry_out(&self, holder: &Holder, incident: Arc<Incident>, duty: &Duty) {
-        self.wait_until(duty.not_before).await;
-        let id = incident.id;
-        match &duty.kind {
-            DutyKind::Diagnose(request) => {
-                let within = self.before_deadline(&incident);
-                // A storm waits for its diagnoses, and does not keep its incidents in memory for that.
-                drop(incident);
-                self.site.faults.reach("coordinator.diagnose.before").await;
-                let request = match diagnosis::with_changes(&self.site, request).await {
-                    Ok(request) => request,
-                    Err(error) => {
-                        error!(incident_id = %id, %error, "the changes before the incident cannot be read, trying again");
-                        tokio::time::sleep(PAUSE).await;
-                        return;
-                    }
-                };
-                let answer = self.agents.diagnose(&duty.key, &request, within).await;
-                self.site.faults.reach("coordinator.diagnose.after").await;
-                let Ok(task) = duty.key.parse() else { return };
-                self.count(&answer);
-                let input = match answer {
-                    Ok(diagnosis) => {
-                        // Before the event that cites it. Where it cannot be, the agent is asked again, and has it still.
-                        let kept = diagnosis::keep(&self.site, id, diagnosis.case).await;
-                        if let Err(error) = &kept
-                            && error.is_for_good()
-                        {
-                            let why = format!("the evidence cannot be stored: {error}");
-                            let rejected = Input::TaskFailed { task, why, for_good: true };
-                            return self.tell(holder, id, rejected, "diagnostic").await;
-                        }
-                        if let Err(error) = kept {
-                            error!(incident_id = %id, %error, "the evidence cannot be stored, trying again");
-                            tokio::time::sleep(PAUSE).await;
-                            return;
-                        }
-                        Input::Report { task, report: Box::new(diagnosis.report) }
-                    }
-                    Err(error) => failed(task, &error),
-                };
-                self.tell(holder, id, input, "diagnostic").await;
-            }
-            DutyKind::Plan(request) => self.plan(holder, &incident, duty, request).await,
-            DutyKind::LookAtGates { read_checks } => {
-                self.look_at_gates(holder, &incident, *read_checks).await
-            }
-            DutyKind::Step(request) | DutyKind::Probe(request) => {
-                match permits::permitted(&self.site.permit_key, &incident, request) {
-                    Ok(request) if matches!(duty.kind, DutyKind::Probe(_)) => {
-                        self.probe(holder, &incident, &request).await;
-                    }
-                    Ok(request) => self.step(holder, &incident, &request).await,
-                    Err(error) => {
-                        error!(incident_id = %id, %error, "a step cannot be permitted, trying again")
-                    }
-                }
-            }
-            DutyKind::Verify(request) => loop {
-                let message_id = format!("{}/{}", duty.key, self.site.ids.new_id());
-                self.site.faults.reach("coordinator.verify.before").await;
-                let answer = self.agents.verify(incident.priority, message_id, request, LOOK_WITHIN).await;
-                self.count(&answer);
-                match answer {
-                    Ok(report) => self.tell(holder, id, Input::Checks(report), "resolution").await,
-                    Err(error) => warn!(incident_id = %id, %error, "the checks could not be read"),
-                }
-                self.pause(self.site.settings().policy.verify_interval).await;
-            },
-        }
-    }
-
-    /// Asks for a plan, again and again while another incident is worked on with the one that this would have.
-    async fn plan(&self, holder: &Holder, incident: &Incident, duty: &Duty, request: &PlanRequest) {
-        let Ok(task) = duty.key.parse::<TaskKey>() else { return };
-        let mut key = duty.key.clone();
-        let mut within = self.before_deadline(incident);
-        loop {
-            self.site.faults.reach("coordinator.plan.before").await;
-            let answer = planning::ask(&self.site, &*self.agents, incident, &key, request, within).await;
-            self.site.faults.reach("coordinator.plan.after").await;
-            self.count(&answer);
-            let taken = match &answer {
-                Ok(PlanAnswer::Taken { incident_id, until, .. }) => Some((*incident_id, *until)),
-                _ => None,
-            };
-            let task = task.clone();
-            let input = match answer {
-                Ok(answer) => Input::Plan { task, answer },
-                Err(error) => failed(task, &error),
-            };
-            self.tell(holder, incident.id, input, "resolution").await;
-            let Some((other, until)) = taken else { return };
-            planning::wait(&self.site, incident, other, until).await;
-            // A question of its own: the answer to the last one was that there is nothing yet.
-            key = format!("{}/{}", duty.key, self.site.ids.new_id());
-            within = self.site.settings().policy.planning.unsigned_abs();
-        }
-    }
-
-    fn count<T, E>(&self, answer: &Result<T, E>) {
-        self.site.metrics.agent_call(if answer.is_ok() { "answered" } else { "failed" });
-    }
-
-    async fn wait_until(&self, at: Timestamp) {
-        let span = at.duration_since(self.site.now());
-        if span.is_positive() {
-            tokio::time::sleep(span.unsigned_abs()).await;
-        }
-    }
-
-    async fn pause(&self, span: SignedDuration) {
-        tokio::time::sleep(span.unsigned_abs().max(Duration::from_millis(20))).await;
-    }
-
-    fn until_deadline(&self, incident: &Incident) -> Duration {
-        let deadline = workflow::next_deadline(incident).unwrap_or_else(|| self.site.now());
-        deadline
-            .duration_since(self.site.now())
-            .clamp(SignedDuration::from_millis(1), SignedDuration::MAX)
-            .unsigned_abs()
-    }
-
-    /// A little less than until the deadline: whoever asked knows which agent did not answer, and why; the deadline does not.
-    fn before_deadline(&self, incident: &Incident) -> Duration {
-        let within = self.until_deadline(incident);
-        within.saturating_sub((within / 10).min(SAY_WHY_WITHIN))
-    }
-
-    /// Looks until the phase changes; the worker ends this when it has.
-    async fn look_at_gates(&self, holder: &Holder, incident: &Incident, read_checks: bool) {
-        let id = incident.id;
-        loop {
-            let current = self.site.store.incident(id).await;
-            let Some(current) = current.ok().flatten() else { return };
-            let Some(proposal) = current.proposal() else { return };
-            let alertmanager = self.alertmanager.as_ref();
-            self.site.faults.reach("coordinator.gates.before").await;
-            let world = observe::world(
-                &self.site,
-                &*self.agents,
-                alertmanager,
-                &current,
-                &proposal.plan,
-                read_checks,
-            )
-            .await;
-            match world {
-                Ok(world) => self.tell(holder, id, Input::Gates(Box::new(world)), "workflow").await,
-                Err(error) => warn!(incident_id = %id, %error, "the gates could not be looked at"),
-            }
-            self.pause(self.site.settings().policy.hold_look_again).await;
-        }
-    }
-
-    /// Tells the agent until it says how the step ended; the key makes a repeat harmless. When it does not say so in time, the
-    /// deadline puts the step in doubt.
-    async fn step(&self, holder: &Holder, incident: &Incident, request: &StepRequest) {
-        loop {
-            // Stopped for long, and awake now: a successor may see to the step.
-            if !holder.term.is_surely_held() {
-                return holder.term.over.cancel();
-            }
-            // After a restart or a take-over: it is not begun now. The deadline puts it in doubt, and a probe finds what became of it.
-            if workflow::next_deadline(incident).is_some_and(|deadline| deadline <= self.site.now()) {
-                return std::future::pending().await;
-            }
-            self.site.faults.reach("coordinator.dial.before").await;
-            let within = self.until_deadline(incident);
-            let answer = self.agents.step(incident.priority, request, within).await;
-            self.site.faults.reach("coordinator.dial.after").await;
-            self.count(&answer);
-            match answer {
-                Ok(answer) if answer.key == request.key => {
-                    let input = Input::StepOutcome { key: answer.key, outcome: answer.outcome };
-                    return self.tell(holder, incident.id, input, "resolution").await;
-                }
-                Ok(answer) => {
-                    warn!(incident_id = %incident.id, asked = %request.key, answered = %answer.key, "an answer to another step")
-                }
-                Err(error) => warn!(incident_id = %incident.id, step = %request.key, %error, "asking again"),
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    async fn probe(&self, holder: &Holder, incident: &Incident, request: &StepRequest) {
-        loop {
-            let message_id = format!("{}/probe/{}", request.key, self.site.ids.new_id());
-            self.site.faults.reach("coordinator.probe.before").await;
-            let answer = self.agents.probe(incident.priority, message_id, request, LOOK_WITHIN).await;
-            self.count(&answer);
-            match answer {
-                Ok(answer) if answer.key == request.key => {
-                    let input = Input::Probed { key: answer.key, verdict: answer.verdict };
-                    return self.tell(holder, incident.id, input, "resolution").await;
-                }
-                Ok(answer) => {
-                    warn!(incident_id = %incident.id, asked = %request.key, answered = %answer.key, "an answer to another step")
-                }
-                Err(error) => warn!(incident_id = %incident.id, step = %request.key, %error, "probing again"),
-            }
-            tokio::time::sleep(PAUSE).await;
         }
     }
 }

@@ -11,8 +11,8 @@ use quell_incident::workflow::{self, DutyKind, Input};
 fn request(case: &Case) -> (String, String) {
     let duty = workflow::duties(&case.incident).remove(0);
     let bytes = match &duty.kind {
-        DutyKind::Diagnose(request) => serde_json::to_string(request),
-        DutyKind::Plan(request) => serde_json::to_string(request),
+        DutyKind::Diagnose => serde_json::to_string(&workflow::diagnose_request(&case.incident).unwrap()),
+        DutyKind::Plan => serde_json::to_string(&workflow::plan_request(&case.incident).unwrap()),
         other => panic!("{other:?}"),
     };
     (duty.key, bytes.unwrap())

@@ -487,8 +487,8 @@ fn check_log(case: &Case) {
 fn a_key_stands_for_one_request(incident: &Incident, asked: &mut BTreeMap<String, String>) {
     for duty in workflow::duties(incident) {
         let request = match &duty.kind {
-            DutyKind::Diagnose(request) => serde_json::to_string(request),
-            DutyKind::Plan(request) => serde_json::to_string(request),
+            DutyKind::Diagnose => serde_json::to_string(&workflow::diagnose_request(incident).unwrap()),
+            DutyKind::Plan => serde_json::to_string(&workflow::plan_request(incident).unwrap()),
             DutyKind::Step(request) | DutyKind::Probe(request) => serde_json::to_string(request),
             DutyKind::Verify(request) => serde_json::to_string(request),
             DutyKind::LookAtGates { .. } => continue,

@@ -4,6 +4,7 @@
 mod common;
 
 use common::*;
+use jiff::SignedDuration;
 use quell_incident::contract::{PlanAnswer, ProbeVerdict, StepOutcome, Verdict};
 use quell_incident::correlation::Flapping;
 use quell_incident::event::{DecodeError, EVENT_VERSION};
@@ -198,8 +199,7 @@ fn after_an_undo_another_runbook_is_tried_and_not_the_same() {
     case.do_step();
     case.gates();
     assert_eq!(case.phase(), "planning");
-    let duties = workflow::duties(&case.incident);
-    let workflow::DutyKind::Plan(request) = &duties[0].kind else { panic!("{duties:?}") };
+    let request = workflow::plan_request(&case.incident).unwrap();
     assert_eq!(request.exclude.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["mend"]);
     let Phase::Planning { asking, .. } = &case.incident.phase else { unreachable!() };
     let task = asking.task.clone();
@@ -547,4 +547,20 @@ fn an_incident_waits_for_the_plan_of_another_one_and_says_so_once() {
     case.must(Input::Deadline);
     let Phase::Escalated { why, .. } = &case.incident.phase else { panic!("{:?}", case.incident.phase) };
     assert!(why.to_string().contains("waited too long: incident"), "{why}");
+}
+
+/// A source that lost an alert and has it back says the same start again: long after its end that is no late message.
+#[test]
+fn the_same_start_again_is_late_until_five_minutes_after_its_end_was_heard_of() {
+    let mut case = Case::new(auto());
+    let (ended, alert) = (at(1), alert("ShopSlow"));
+    // The end is told long after it was.
+    case.pass(600);
+    case.must(Input::AlertCleared { key: case.key(), at: ended });
+    let begins_anew = |seconds| {
+        let now = case.now.saturating_add(SignedDuration::from_secs(seconds)).unwrap();
+        workflow::begins_anew(&case.incident, &alert, now)
+    };
+    assert!(!begins_anew(0) && !begins_anew(299));
+    assert!(begins_anew(300));
 }

@@ -23,7 +23,7 @@ use tokio::time::sleep;
 use super::life::Life;
 use super::resolution::Resolution;
 use super::world::{World, target_name};
-use crate::agents::{AgentError, Diagnosis, Workers};
+use crate::agents::{AgentError, Diagnosis, Room, Wanted, Workers};
 
 /// Both agents, which outlive the coordinator.
 pub(super) struct Agents {
@@ -178,8 +178,18 @@ impl Line {
 
 #[async_trait]
 impl Workers for Line {
+    async fn room(
+        &self,
+        _wanted: Wanted,
+        _priority: Priority,
+        _within: Duration,
+    ) -> Result<Room, AgentError> {
+        Ok(Room::without_bound())
+    }
+
     async fn diagnose(
         &self,
+        _room: &Room,
         key: &str,
         request: &DiagnoseRequest,
         within: Duration,
@@ -195,6 +205,7 @@ impl Workers for Line {
 
     async fn plan(
         &self,
+        _room: &Room,
         key: &str,
         request: &PlanRequest,
         within: Duration,

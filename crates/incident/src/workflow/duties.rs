@@ -22,10 +22,11 @@ pub struct Duty {
 /// What should be under way.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DutyKind {
-    /// Ask the diagnostic agent.
-    Diagnose(Box<DiagnoseRequest>),
-    /// Ask the resolution agent for a plan.
-    Plan(Box<PlanRequest>),
+    /// Ask the diagnostic agent; [`diagnose_request`] says what. Requests wait for an agent in a storm, and each holds a brief of many
+    /// alerts: it is made when it can be sent.
+    Diagnose,
+    /// Ask the resolution agent for a plan; [`plan_request`] says what.
+    Plan,
     /// Observe the world and look at the gates, again and again until the phase changes.
     LookAtGates {
         /// Whether the plan's checks are to be read as well: before the first step.
@@ -65,28 +66,8 @@ pub fn next_deadline(incident: &Incident) -> Option<Timestamp> {
 pub fn duties(incident: &Incident) -> Vec<Duty> {
     let due = |key: String, not_before: Timestamp, kind: DutyKind| vec![Duty { key, not_before, kind }];
     match &incident.phase {
-        Phase::Diagnosing(asking) => {
-            let request = DiagnoseRequest {
-                schema: "quell/diagnose/v1".to_owned(),
-                incident: IncidentBrief::clone(&asking.brief),
-                reference_time: asking.not_before,
-                // Who carries the duty out knows them, and adds those that were known when it was decided.
-                changes: Vec::new(),
-            };
-            due(asking.task.to_string(), asking.not_before, DutyKind::Diagnose(Box::new(request)))
-        }
-        Phase::Planning { asking, runbook, .. } => {
-            let request = PlanRequest {
-                schema: "quell/plan-request/v1".to_owned(),
-                incident: IncidentBrief::clone(&asking.brief),
-                report: incident.report.clone(),
-                exclude: if runbook.is_some() { Vec::new() } else { excluded(incident) },
-                runbook: runbook.clone(),
-                // Who carries the duty out knows them.
-                despite: Vec::new(),
-            };
-            due(asking.task.to_string(), asking.not_before, DutyKind::Plan(Box::new(request)))
-        }
+        Phase::Diagnosing(asking) => due(asking.task.to_string(), asking.not_before, DutyKind::Diagnose),
+        Phase::Planning { asking, .. } => due(asking.task.to_string(), asking.not_before, DutyKind::Plan),
         Phase::Held { .. } => due(
             format!("{}/gates/held", incident.id),
             incident.updated_at,
@@ -134,6 +115,30 @@ pub fn duties(incident: &Incident) -> Vec<Duty> {
         | Phase::Resolved { .. }
         | Phase::Closed { .. } => Vec::new(),
     }
+}
+
+/// What the diagnostic agent is asked, while it is asked. Who carries the duty out adds the changes that were known when it was decided.
+pub fn diagnose_request(incident: &Incident) -> Option<DiagnoseRequest> {
+    let Phase::Diagnosing(asking) = &incident.phase else { return None };
+    Some(DiagnoseRequest {
+        schema: "quell/diagnose/v1".to_owned(),
+        incident: IncidentBrief::clone(&asking.brief),
+        reference_time: asking.not_before,
+        changes: Vec::new(),
+    })
+}
+
+/// Which plan the resolution agent is asked for, while it is asked. Who carries the duty out adds the incidents whose plans do not count.
+pub fn plan_request(incident: &Incident) -> Option<PlanRequest> {
+    let Phase::Planning { asking, runbook, .. } = &incident.phase else { return None };
+    Some(PlanRequest {
+        schema: "quell/plan-request/v1".to_owned(),
+        incident: IncidentBrief::clone(&asking.brief),
+        report: incident.report.clone(),
+        exclude: if runbook.is_some() { Vec::new() } else { excluded(incident) },
+        runbook: runbook.clone(),
+        despite: Vec::new(),
+    })
 }
 
 /// What the resolution agent is told of the step that runs.

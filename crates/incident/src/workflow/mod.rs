@@ -30,9 +30,9 @@ use jiff::Timestamp;
 pub use alerts::{ALERTS_PER_EVENT_MAX, AlertBatch, FiredAlert, begins_anew, open_with};
 pub use apply::{Illegal, apply, opened, replay};
 pub use autonomy::{Autonomy, AutonomyDecision, AutonomyOverride, AutonomyReason};
-pub use duties::{Duty, DutyKind, duties, next_deadline, step_request};
+pub use duties::{Duty, DutyKind, diagnose_request, duties, next_deadline, plan_request, step_request};
 pub use policy::Policy;
-pub use tasks::waits_for;
+pub use tasks::{may_only_show, waits_for};
 
 use crate::alert::{Alert, AlertKey};
 use crate::contract::{PlanAnswer, ProbeVerdict, StepOutcome, TargetLock, VerificationReport};

@@ -22,14 +22,18 @@ pub(crate) fn next_reminder(asked_at: Timestamp, expires_at: Timestamp, now: Tim
 /// Whether an incident waits for what comes of another one's plan, which is the plan that it would have itself: as long as that one is not
 /// over, and unless it may only show what this one may do.
 pub fn waits_for(own: &Incident, other: &Incident, policy: &Policy) -> bool {
-    // Its plan is what both would do; one that the other has not taken yet says nothing against waiting.
-    let may_act = |incident: &Incident, plan: &Plan| {
-        policy.execution_enabled && policy.autonomy_of(incident, plan).level >= Autonomy::Approve
-    };
-    let may_only_show =
-        other.plan.as_ref().is_some_and(|(_, plan)| !may_act(other, plan) && may_act(own, plan));
     let is_over = matches!(other.phase, Phase::Resolved { .. } | Phase::Closed { .. });
-    !is_over && other.id != own.id && !may_only_show
+    let may_act = || other.plan.as_ref().is_some_and(|(_, plan)| may_carry_out(own, plan, policy));
+    !is_over && other.id != own.id && !(may_only_show(other, policy) && may_act())
+}
+
+/// Whether an incident has a plan that it may show and not carry out. One that it has not taken yet says nothing against waiting for it.
+pub fn may_only_show(incident: &Incident, policy: &Policy) -> bool {
+    incident.plan.as_ref().is_some_and(|(_, plan)| !may_carry_out(incident, plan, policy))
+}
+
+fn may_carry_out(incident: &Incident, plan: &Plan, policy: &Policy) -> bool {
+    policy.execution_enabled && policy.autonomy_of(incident, plan).level >= Autonomy::Approve
 }
 
 impl Looking<'_> {
