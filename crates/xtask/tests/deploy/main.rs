@@ -182,7 +182,7 @@ fn the_image_holds_every_program_and_runs_as_nobody_in_particular() {
     let text = read("deploy/Dockerfile");
     for name in programs::NAMES {
         assert!(text.contains(&format!("--bin {name} ")), "{name} is not built");
-        assert!(text.contains(&format!("target/release/{name} ")), "{name} is not copied");
+        assert!(text.contains(&format!("target/dist/{name} ")), "{name} is not copied");
     }
     let (user, group) =
         image::line("USER").unwrap().split_once(':').map(|(u, g)| (u.to_owned(), g.to_owned())).unwrap();
