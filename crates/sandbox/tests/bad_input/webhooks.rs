@@ -432,14 +432,3 @@ async fn ends_of_alerts_in_any_order() {
     let back = incidents(&sandbox, 1).await[0].clone();
     assert_eq!((&back["id"], &back["alerts_firing"], &back["reopened"]), (&over["id"], &json!(1), &json!(1)));
 }
-
-/// A source that lost an alert and has it back says the same start again: long after its end that is no late message.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_alert_that_is_back_after_a_while_fires_anew() {
-    let sandbox = start().await;
-    let alert = firing("Back", &[]);
-    let ended = resolved(&alert, "2026-01-31T12:10:00Z");
-    deliver(&sandbox, WEBHOOKS[0], &[alert.clone(), ended, alert]).await;
-    let incident = incidents(&sandbox, 1).await.remove(0);
-    assert_eq!((&incident["alerts_firing"], &incident["reopened"]), (&json!(1), &json!(1)), "{incident:#}");
-}

@@ -238,7 +238,7 @@ async fn a_database_is_opened_by_many_and_by_the_right_version() {
     let newer = "INSERT INTO _sqlx_migrations VALUES (1000, 'later', now(), true, '', 0)";
     sqlx::raw_sql(newer).execute(&mut connection).await.unwrap();
     let error = PostgresStore::open(&cluster.url("site"), JOURNAL).await.unwrap_err();
-    assert!(matches!(error, StoreError::NewerSchema { found: 1000, known: 3 }), "{error:?}");
+    assert!(matches!(error, StoreError::NewerSchema { found: 1000, known: 1..1000 }), "{error:?}");
 
     let error = PostgresStore::open(&cluster.url("nowhere"), JOURNAL).await.unwrap_err();
     assert!(matches!(error, StoreError::Database { .. } | StoreError::Unavailable(_)), "{error:?}");
