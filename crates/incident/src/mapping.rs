@@ -13,6 +13,12 @@ use crate::urgency::{self, Meaning, OF_NO_WORD, OF_UNKNOWN_WORD, OfAlerting, Tol
 const TEAM_LABELS: [&str; 3] = ["team", "owner", "squad"];
 /// Annotations that describe an alert, the most telling first.
 const DESCRIPTIONS: [&str; 5] = ["description", "message", "summary", "title", "text"];
+/// Annotations that say it in short, the shortest first.
+const SUMMARIES: [&str; 5] = ["summary", "title", "message", "description", "text"];
+/// Labels that name the rule of an alert, for one that has no name of its own.
+const RULE_LABELS: [&str; 4] = ["rulename", "rule_name", "alert_name", "alertName"];
+/// How much of a sentence becomes a title.
+const TITLE_CHARACTERS_MAX: usize = 200;
 /// Where the rules of Prometheus' exporters repeat all labels in the description, for whoever has nothing but the text.
 const REPEATED_LABELS: &str = "LABELS = map[";
 
@@ -91,7 +97,9 @@ impl Mapping {
         let titled = row.and_then(|row| row.title.clone());
         let subject = if titled.is_some() { about.name.clone() } else { about.words() };
         let what = titled.unwrap_or_else(|| what_fires(alert, &name));
-        let title = if subject.is_empty() { what } else { format!("{what} on {subject}") };
+        // A sentence of its own may name it already.
+        let is_said = !about.name.is_empty() && what.contains(&about.name);
+        let title = if subject.is_empty() || is_said { what } else { format!("{what} on {subject}") };
         let decided = row.is_some_and(|row| row.priority.is_some() && row.severity.is_some());
         Head {
             description: description(alert).unwrap_or_else(|| title.clone()),
@@ -143,17 +151,16 @@ impl Mapping {
     /// otherwise; so does a severity that is worse than `info` where the name alone is not certain, for an alert that somebody calls
     /// `Heartbeat` and `critical` says that a heartbeat is missing.
     pub fn is_heartbeat(&self, alert: &Alert) -> bool {
-        let name = alert.name();
-        let Some(kind) = urgency::of_alerting(&name) else { return false };
+        let Some(kind) = of_alerting(alert) else { return false };
         let names_it_alone = kind != OfAlerting::Watchdog;
-        self.row(&name).is_none() && (names_it_alone || !self.is_alarm(alert))
+        self.row(&alert.name()).is_none() && (names_it_alone || !self.is_alarm(alert))
     }
 
     /// Whether an alert says that the alerting works: a watchdog that fires. Its end says the opposite, and an inhibitor says neither.
     pub fn is_beat(&self, alert: &Alert) -> bool {
         alert.status == AlertStatus::Firing
             && self.is_heartbeat(alert)
-            && urgency::of_alerting(&alert.name()) != Some(OfAlerting::Inhibitor)
+            && of_alerting(alert) != Some(OfAlerting::Inhibitor)
     }
 
     /// Whether an alert's own severity is known and worse than `info`.
@@ -188,14 +195,44 @@ fn urgency(row: Option<&MappingRow>, told: &Told) -> (Priority, Severity) {
     )
 }
 
-/// The alert's name, or the rule that Grafana could not evaluate.
+/// What an alert is to the alerting itself, by its name or by a severity that says so. A name that tells of a failure is the news that a
+/// heartbeat is missing, whatever its severity says.
+fn of_alerting(alert: &Alert) -> Option<OfAlerting> {
+    let name = alert.name();
+    let by_severity = || {
+        let says_so = urgency::says_heartbeat(&alert.labels) && !urgency::tells_of_failure(&name);
+        says_so.then_some(OfAlerting::Watchdog)
+    };
+    urgency::of_alerting(&name).or_else(by_severity)
+}
+
+/// The alert's name, or the rule that Grafana could not evaluate. One without a name is called by its rule, or by what its sender says
+/// of it in a line.
 fn what_fires(alert: &Alert, name: &str) -> String {
-    let rule = alert.labels.get("rulename").map(|rule| rule.for_people());
-    match (name, rule) {
-        ("DatasourceNoData", Some(rule)) => format!("{rule}: no data"),
-        ("DatasourceError", Some(rule)) => format!("{rule}: its data source failed"),
-        _ => name.to_owned(),
+    let rule = || RULE_LABELS.iter().find_map(|label| alert.labels.get(label)).map(|rule| rule.for_people());
+    match name {
+        "DatasourceNoData" => rule().map_or_else(|| name.to_owned(), |rule| format!("{rule}: no data")),
+        "DatasourceError" => {
+            rule().map_or_else(|| name.to_owned(), |rule| format!("{rule}: its data source failed"))
+        }
+        _ if alert.labels.get("alertname").is_some_and(|own| !own.for_people().trim().is_empty()) => {
+            name.to_owned()
+        }
+        _ => rule().or_else(|| summary(alert)).unwrap_or_else(|| "unnamed".to_owned()),
     }
+}
+
+/// The first line of what the alert's annotations say in short.
+fn summary(alert: &Alert) -> Option<String> {
+    SUMMARIES.iter().find_map(|name| {
+        let text = alert.annotations.get(name)?.in_full();
+        let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+        let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let short: String = words.join(" ").chars().take(TITLE_CHARACTERS_MAX).collect();
+        let short = short.trim_end_matches(['.', ' ']).to_owned();
+        (!short.is_empty()).then_some(short)
+    })
 }
 
 /// What the alert says of itself, on one line.

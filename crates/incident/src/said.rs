@@ -10,7 +10,7 @@ const SERVICES_MAX: usize = 1_000;
 /// A longer word is no service's name.
 const WORD_BYTES_MAX: usize = 256;
 /// Labels whose value may be the name of a service.
-const SERVICE_LABELS: [&str; 12] = [
+const SERVICE_LABELS: [&str; 28] = [
     "service",
     "service_name",
     "service.name",
@@ -23,6 +23,22 @@ const SERVICE_LABELS: [&str; 12] = [
     "daemonset",
     "workload",
     "consumergroup",
+    "application",
+    "app_name",
+    "k8s_app",
+    "kube_service",
+    "kube_deployment",
+    "kube_stateful_set",
+    "kube_daemon_set",
+    "k8s.deployment.name",
+    "k8s_deployment_name",
+    "k8s.statefulset.name",
+    "k8s_statefulset_name",
+    "sloth_service",
+    "envoy_cluster_name",
+    "destination_service_name",
+    "destination_workload",
+    "peer.service",
 ];
 
 /// Sources and services that telemetry has named.

@@ -1,8 +1,15 @@
 //! How urgent an alert is by its own words. Senders write that in many vocabularies (Prometheus' rule sets, Alertmanager, Grafana,
 //! Opsgenie, PagerDuty, Zabbix, syslog, Nagios, Datadog, Azure, X.733, plain numbers): one table reads them all.
 
+mod alerting;
+mod words;
+
 use crate::alert::Labels;
 use crate::severity::{Priority, Severity};
+
+pub(crate) use alerting::tells_of_failure;
+pub use alerting::{OfAlerting, of_alerting};
+use words::{is_negation, is_weak, of_sign, of_word, plain};
 
 /// What a word stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,120 +43,6 @@ const WARNING: Meaning = Meaning::Urgent(Priority::P2, Severity::Warning);
 const LOW: Meaning = Meaning::Urgent(Priority::P3, Severity::Warning);
 const INFO: Meaning = Meaning::Urgent(Priority::P3, Severity::Info);
 
-/// Words without their separators, in lower case. What several systems use for different things has the meaning that is worse.
-const WORDS: &[(Meaning, &[&str])] = &[
-    (
-        CRITICAL,
-        &[
-            "critical",
-            "crit",
-            "page",
-            "pager",
-            "paging",
-            "pageme",
-            "emergency",
-            "emerg",
-            "fatal",
-            "disaster",
-            "catastrophic",
-            "catastrophe",
-            "urgent",
-            "panic",
-            "alert",
-            "red",
-            "blocker",
-            "outage",
-            "down",
-            "highest",
-            "veryhigh",
-            "extreme",
-            "immediate",
-            "kritisch",
-            "critique",
-            "critico",
-            "crítico",
-        ],
-    ),
-    (
-        HIGH,
-        &[
-            "high",
-            "error",
-            "err",
-            "errors",
-            "major",
-            "severe",
-            "serious",
-            "orange",
-            "failure",
-            "failed",
-            "danger",
-            "important",
-            "unreachable",
-            "hoch",
-            "alerting",
-        ],
-    ),
-    (MEDIUM, &["medium", "med", "mid", "moderate", "average", "normal", "mittel"]),
-    (
-        WARNING,
-        &[
-            "warning",
-            "warn",
-            "warnings",
-            "minor",
-            "ticket",
-            "tickets",
-            "yellow",
-            "amber",
-            "degraded",
-            "caution",
-            "attention",
-            "indeterminate",
-            "unknown",
-            "nodata",
-            "warnung",
-        ],
-    ),
-    (
-        INFO,
-        &[
-            "info",
-            "information",
-            "informational",
-            "informative",
-            "inform",
-            "notice",
-            "notify",
-            "notification",
-            "low",
-            "lowest",
-            "verylow",
-            "minimal",
-            "trivial",
-            "niedrig",
-            "debug",
-            "trace",
-            "verbose",
-            "fine",
-            "ok",
-            "okay",
-            "success",
-            "green",
-            "blue",
-            "clear",
-            "cleared",
-            "recovered",
-            "notclassified",
-            "unclassified",
-            "log",
-            "email",
-            "mail",
-        ],
-    ),
-    (Meaning::Nobody, &["none", "nobody", "heartbeat", "watchdog", "deadman", "deadmansswitch", "silent"]),
-];
-
 /// Words before a number, and whether its scale is that of priorities. A severity of 1 is the worst (0 where a scale begins there); a
 /// priority of 1 is the worst to Opsgenie and Jira and the second worst here, which is what it says.
 const SCALES: &[(&str, bool)] = &[
@@ -166,30 +59,84 @@ const SCALES: &[(&str, bool)] = &[
 /// Labels that say how bad or how urgent something is, the most telling first; compared without separators and in any case.
 const LABELS: &[&str] = &[
     "severity",
-    "alertseverity",
     "severitylevel",
     "severitytext",
+    "severityname",
+    "severitylabel",
+    "severityclass",
     "sev",
     "priority",
     "prio",
+    "prioritylevel",
+    "priorityname",
     "urgency",
     "criticality",
+    "criticity",
+    "impact",
     "importance",
     "alertlevel",
     "level",
 ];
 /// Labels that often say something else: of them only a word that is known counts, and no number.
-const VAGUE_LABELS: &[&str] = &["level", "importance"];
+const VAGUE_LABELS: &[&str] = &["level", "importance", "impact"];
+/// Words before such a name that say whose word it is, and leave it what it is: `opsgenie_priority`, `labels_severity`.
+const WHOSE: &[&str] = &[
+    "alert",
+    "alerting",
+    "alertmanager",
+    "annotation",
+    "annotations",
+    "computed",
+    "custom",
+    "datadog",
+    "dd",
+    "default",
+    "effective",
+    "event",
+    "grafana",
+    "icinga",
+    "incident",
+    "issue",
+    "itsm",
+    "jira",
+    "label",
+    "labels",
+    "monitor",
+    "my",
+    "nagios",
+    "notification",
+    "og",
+    "on",
+    "call",
+    "oncall",
+    "opsgenie",
+    "original",
+    "pager",
+    "pagerduty",
+    "pd",
+    "problem",
+    "prometheus",
+    "rule",
+    "servicenow",
+    "snow",
+    "source",
+    "splunk",
+    "squadcast",
+    "ticket",
+    "trigger",
+    "victorops",
+    "zabbix",
+];
 
 /// What a word says; `None` when it is not known.
 pub fn meaning(text: &str) -> Option<Meaning> {
-    let text = text.trim().to_lowercase();
-    let joined: String = text.chars().filter(|c| c.is_alphanumeric()).collect();
-    of_word(&joined).or_else(|| of_number(&joined)).or_else(|| of_parts(&text))
-}
-
-fn of_word(word: &str) -> Option<Meaning> {
-    WORDS.iter().find(|(_, words)| words.contains(&word)).map(|(meaning, _)| *meaning)
+    let text = text.trim();
+    let joined = plain(text);
+    if is_decimal(text) {
+        let (whole, fraction) = text.split_once('.')?;
+        return fraction.bytes().all(|byte| byte == b'0').then(|| of_number(whole)).flatten();
+    }
+    of_word(&joined).or_else(|| of_number(&joined)).or_else(|| of_parts(text)).or_else(|| of_sign(text))
 }
 
 /// `1`, `sev-2`, `P3`, `s1`.
@@ -208,71 +155,107 @@ fn of_number(word: &str) -> Option<Meaning> {
     })
 }
 
-/// `1 - Critical`, `high/P1`, `team-page`: the worst of the words in it. A "no" or "non" among them makes it one that is not known.
+/// `2.0`, which is how a number comes out of a query or of a language that knows only floating ones. What is between two of a scale is
+/// none of them.
+fn is_decimal(text: &str) -> bool {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    text.split_once('.').is_some_and(|(whole, fraction)| is_number(whole) && is_number(fraction))
+}
+
+/// `1 - Critical`, `high/P1`, `team-page`: the worst of the words in it. A number without a word before it only says where the word
+/// stands in a list whose direction is not known, and some words say little beside others. A "no" or "non" among them makes it one that
+/// is not known.
 fn of_parts(text: &str) -> Option<Meaning> {
-    let parts: Vec<&str> =
-        text.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty()).collect();
-    if parts.len() < 2 || parts.iter().any(|part| matches!(*part, "no" | "non" | "not" | "never")) {
+    let parts: Vec<String> =
+        text.split(|c: char| !c.is_alphanumeric()).map(plain).filter(|part| !part.is_empty()).collect();
+    if parts.len() < 2 || parts.iter().any(|part| is_negation(part)) {
         return None;
     }
-    let known = parts.iter().filter_map(|part| of_word(part).or_else(|| of_number(part)));
-    known.min_by_key(|meaning| match meaning {
-        Meaning::Urgent(priority, severity) => (0, *priority, *severity),
-        Meaning::Nobody => (1, Priority::P3, Severity::Info),
-    })
+    let worst = |strong: bool| {
+        let is_strong = |part: &str| !is_weak(part) && !part.bytes().all(|byte| byte.is_ascii_digit());
+        let wanted = parts.iter().filter(|part| is_strong(part) || !strong);
+        let known = wanted.filter_map(|part| of_word(part).or_else(|| of_number(part)));
+        known.min_by_key(|meaning| match meaning {
+            Meaning::Urgent(priority, severity) => (0, *priority, *severity),
+            Meaning::Nobody => (1, Priority::P3, Severity::Info),
+        })
+    };
+    worst(true).or_else(|| worst(false))
 }
 
 /// What an alert's labels say. `site` reads a site's own words first.
 pub fn told(labels: &Labels, site: impl Fn(&str) -> Option<Meaning>) -> Told {
     let mut unknown = None;
-    for wanted in LABELS {
-        for (name, value) in labels.iter().filter(|(name, _)| is_called(name, wanted)) {
-            let text = value.for_people();
-            let vague = VAGUE_LABELS.contains(wanted);
-            if text.trim().is_empty() || (vague && text.trim().bytes().all(|byte| byte.is_ascii_digit())) {
-                continue;
-            }
-            if let Some(meaning) = site(text.trim()).or_else(|| meaning(&text)) {
-                return Told::Known(meaning);
-            }
-            if !vague && unknown.is_none() && name.len() < 40 {
-                unknown = Some(text.trim().chars().take(80).collect());
-            }
+    for (wanted, vague, name) in telling(labels) {
+        let Some(text) = labels.get(name).map(|value| value.for_people()) else { continue };
+        let vague = vague || VAGUE_LABELS.contains(&wanted);
+        if text.trim().is_empty() || (vague && text.trim().bytes().all(|byte| byte.is_ascii_digit())) {
+            continue;
+        }
+        if let Some(meaning) = site(text.trim()).or_else(|| meaning(&text)) {
+            return Told::Known(meaning);
+        }
+        if !vague && unknown.is_none() && name.len() < 40 {
+            unknown = Some(text.trim().chars().take(80).collect());
         }
     }
     unknown.map_or(Told::Nothing, Told::Unknown)
 }
 
-/// Whether a label is the wanted one, whatever its case and separators: `Alert-Severity` is `alertseverity`.
-fn is_called(name: &str, wanted: &str) -> bool {
-    let plain = name.chars().filter(|c| c.is_alphanumeric());
-    plain.map(|c| c.to_ascii_lowercase()).eq(wanted.chars())
+/// Whether an alert's severity itself says that it is a heartbeat.
+pub(crate) fn says_heartbeat(labels: &Labels) -> bool {
+    telling(labels).any(|(_, _, name)| {
+        labels.get(name).is_some_and(|value| {
+            let word = plain(&value.for_people());
+            matches!(word.as_str(), "heartbeat" | "watchdog" | "deadman" | "deadmanswitch" | "deadmansswitch")
+        })
+    })
 }
 
-/// What an alert's name says of the alerting itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OfAlerting {
-    /// A dead man's switch: nothing else is called so, whatever its severity is. It fires while all is well, and its silence is the news.
-    DeadMansSwitch,
-    /// A word for the same that other things are called too, such as `Watchdog`.
-    Watchdog,
-    /// The inhibitor of kube-prometheus. It fires beside alerts of severity `info` to hold them back, so it says nothing of how all is.
-    Inhibitor,
+/// The labels that say how urgent it is, the most telling first: which of the names it has, whether something before that may make it
+/// another thing's, and its own name.
+fn telling(labels: &Labels) -> impl Iterator<Item = (&'static str, bool, &str)> {
+    LABELS.iter().flat_map(move |wanted| {
+        let named = move |exact: bool| {
+            labels.iter().filter_map(move |(name, _)| {
+                let before = before(name, wanted)?;
+                if before.is_empty() != exact {
+                    return None;
+                }
+                let is_whose = || {
+                    let mut words = before.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty());
+                    words.all(|word| WHOSE.iter().any(|whose| whose.eq_ignore_ascii_case(word)))
+                };
+                if exact || is_whose() {
+                    Some((*wanted, false, name))
+                } else {
+                    // Somebody's severity is a severity; somebody's level or priority may be of anything.
+                    (*wanted == "severity").then_some((*wanted, true, name))
+                }
+            })
+        };
+        named(true).chain(named(false))
+    })
 }
 
-/// What an alert of this name is to the alerting itself; `None` for all others. The news that a watchdog is missing is an alert of its
-/// own, whose name goes on after that.
-pub fn of_alerting(alert_name: &str) -> Option<OfAlerting> {
-    let plain: String =
-        alert_name.chars().filter(|c| c.is_alphanumeric()).collect::<String>().to_ascii_lowercase();
-    let switches =
-        ["deadmansswitch", "deadmanswitch", "deadmanssnitch", "deadmansnitch", "deadmansignal", "deadman"];
-    match plain.as_str() {
-        "infoinhibitor" => Some(OfAlerting::Inhibitor),
-        "watchdog" | "heartbeat" | "alwaysfiring" => Some(OfAlerting::Watchdog),
-        _ if switches.iter().any(|name| plain.ends_with(name)) => Some(OfAlerting::DeadMansSwitch),
-        _ => None,
+/// What stands in a label's name before the wanted one, whatever its case and separators: `Alert-` of `Alert-Severity`.
+fn before<'a>(name: &'a str, wanted: &str) -> Option<&'a str> {
+    let mut letters = name.char_indices().rev().filter(|(_, c)| c.is_alphanumeric());
+    let mut begin = name.len();
+    for expected in wanted.chars().rev() {
+        let (at, letter) = letters.next()?;
+        if letter.to_ascii_lowercase() != expected {
+            return None;
+        }
+        begin = at;
     }
+    let (before, own) = name.split_at_checked(begin)?;
+    // `multilevel` is a word of its own; `alertLevel`, `alert_level` and `alertlevel` are two.
+    let parted = before.is_empty()
+        || WHOSE.contains(&before)
+        || before.ends_with(|c: char| !c.is_alphanumeric())
+        || own.starts_with(char::is_uppercase);
+    parted.then(|| before.trim_matches(|c: char| !c.is_alphanumeric()))
 }
 
 #[cfg(test)]
@@ -313,14 +296,35 @@ mod tests {
             ("P2, priority: 2", (P2, Warning)),
             ("P3", (P3, Warning)),
             ("sev4, P4, P5, 5", (P3, Info)),
+            // Forms: what a number counts beside a word, brackets, signs, floating numbers, and the width of East Asian fonts.
+            (
+                "[CRITICAL], critical!, CRIT/HIGH, 1 (critical), 5: Disaster, 🔴, 🔴 Critical, ＣＲＩＴＩＣＡＬ",
+                (P0, Critical),
+            ),
+            ("P1 - High, 2 - High, high priority, ２, 2.0, P1 (error)", (P1, High)),
+            ("2 (warning), warning alert, warn/email, ⚠️", (P2, Warning)),
+            ("1 - Information, low priority, info-alert, ✅", (P3, Info)),
         ] {
             for word in words.split(", ") {
                 assert_eq!(of(word), Some(expected), "{word}");
             }
         }
-        for word in
-            ["", "foo", "non-critical", "no page", "p", "sev", "9", "99999999999", "criticalish", "🔥"]
-        {
+        for word in [
+            "",
+            "foo",
+            "non-critical",
+            "no page",
+            "p",
+            "sev",
+            "9",
+            "99999999999",
+            "criticalish",
+            "🔥",
+            "3.5",
+            "не критично",
+            "nicht kritisch",
+            "некритичный",
+        ] {
             assert_eq!(meaning(word), None, "{word}");
         }
         assert_eq!(meaning("None"), Some(Meaning::Nobody));
@@ -341,26 +345,5 @@ mod tests {
         assert_eq!(told(&[("severity", "gold")]), Told::Unknown("gold".to_owned()));
         assert_eq!(told(&[("severity", " ")]), Told::Nothing);
         assert_eq!(told(&[("severity", "lunch")]), Told::Known(INFO), "a site's own word");
-    }
-
-    #[test]
-    fn a_watchdog_is_of_the_alerting_and_its_absence_is_not() {
-        for (names, expected) in [
-            ("Watchdog, watch-dog, Heartbeat, AlwaysFiring", OfAlerting::Watchdog),
-            (
-                "DeadMansSwitch, PrometheusAlertmanagerE2eDeadManSwitch, dead-mans-switch, DeadMan",
-                OfAlerting::DeadMansSwitch,
-            ),
-            ("InfoInhibitor", OfAlerting::Inhibitor),
-        ] {
-            for name in names.split(", ") {
-                assert_eq!(of_alerting(name), Some(expected), "{name}");
-            }
-        }
-        for name in
-            ["WatchdogMissing", "DeadMansSwitchFailed", "HeartbeatLost", "PatroniWatchdogOff", "X", ""]
-        {
-            assert_eq!(of_alerting(name), None, "{name}");
-        }
     }
 }

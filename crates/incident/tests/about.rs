@@ -19,9 +19,28 @@ fn alert(labels: Labels) -> Alert {
     }
 }
 
+/// Names and values, parted by spaces; a value with spaces is quoted.
 fn labels(text: &str) -> Labels {
-    let pairs = text.split_whitespace().map(|pair| pair.split_once('=').unwrap());
-    pairs.collect()
+    let (mut pairs, mut quoted) = (vec![String::new()], false);
+    for letter in text.trim().chars() {
+        match letter {
+            '"' => quoted = !quoted,
+            ' ' if !quoted => pairs.push(String::new()),
+            other => pairs.last_mut().unwrap().push(other),
+        }
+    }
+    pairs.iter().filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap()).collect()
+}
+
+/// The rows of a table: labels, and what they mean.
+fn rows(text: &str) -> Vec<(&str, &str)> {
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| line.split_once(" => ").unwrap()).collect()
+}
+
+/// Ends with what was found where one of the rows is not right, all of them at once.
+fn all_right(wrong: &[String]) {
+    assert!(wrong.is_empty(), "{} rows are not right:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 fn head(labels: &Labels) -> Head {
@@ -64,6 +83,58 @@ fn severity_words_of_many_systems_mean_what_they_say() {
         let said = words.iter().any(|word| word.parse::<quell_incident::Severity>().is_ok());
         assert!(!said || words.contains(&head.severity.as_str()), "{case}: {head:?}");
         assert_eq!(head.unknown_severity, None, "{case}");
+    }
+}
+
+#[test]
+fn subjects_of_many_systems_are_found() {
+    let mut wrong = Vec::new();
+    for (text, subject) in rows(include_str!("field-cases/subjects.txt")) {
+        let labels = labels(text);
+        let (about, head) = (About::of(&labels), head(&labels));
+        let name = text.split(' ').next().unwrap().trim_start_matches("alertname=");
+        let is_titled = head.title.starts_with(&format!("{name} on {subject}"));
+        if about.name != subject || !is_titled || !about.names(&labels).iter().any(|name| name == subject) {
+            wrong.push(format!("{text}: {:?} {:?}, not {subject}", about.kind, about.name));
+        }
+    }
+    all_right(&wrong);
+}
+
+#[test]
+fn urgency_is_read_in_many_forms_and_languages() {
+    let mut wrong = Vec::new();
+    for (text, expected) in rows(include_str!("field-cases/severity-words.txt")) {
+        let (priority, unknown) =
+            expected.split_once(' ').map_or((expected, None), |(p, word)| (p, Some(word)));
+        let head = head(&labels(&format!("alertname=X {text}")));
+        if head.priority.as_str() != priority || head.unknown_severity.as_deref() != unknown {
+            wrong.push(format!("{text}: {:?} {:?}, not {expected}", head.priority, head.unknown_severity));
+        }
+    }
+    all_right(&wrong);
+}
+
+#[test]
+fn an_alert_without_a_name_is_titled_by_its_rule_or_its_summary() {
+    for (text, annotations, title) in [
+        ("instance=db-1:9100", "summary=\"The disk fills up\"", "The disk fills up on db-1"),
+        ("instance=db-1:9100", "summary=\"The disk of db-1 fills up.\"", "The disk of db-1 fills up"),
+        (
+            "instance=db-1:9100",
+            "description=\"\nIt is full\nof logs\" title=\"Disk full\"",
+            "Disk full on db-1",
+        ),
+        ("instance=db-1:9100", "description=\"\nIt is full\nof logs\"", "It is full on db-1"),
+        ("severity=critical", "message=Gone", "Gone"),
+        ("rulename=DiskFull instance=db-1:9100", "summary=Text", "DiskFull on db-1"),
+        ("instance=db-1:9100", "runbook_url=x", "unnamed on db-1"),
+        ("instance=db-1:9100", "summary=\" \"", "unnamed on db-1"),
+        ("alertname=A instance=db-1:9100", "summary=Text", "A on db-1"),
+    ] {
+        let annotations = labels(annotations);
+        let head = Mapping::default().head(&Alert { annotations, ..alert(labels(text)) });
+        assert_eq!(head.title, title, "{text}");
     }
 }
 
@@ -389,6 +460,22 @@ fn what_is_of_the_alerting_itself() {
         ("alertname=InfoInhibitor severity=none", Firing, true, false),
         ("alertname=InfoInhibitor severity=critical", Firing, true, false),
         ("alertname=WatchdogMissing severity=none", Firing, false, false),
+        ("alertname=PrometheusAlertmanagerE2EDeadManSwitch", Firing, true, true),
+        ("alertname=NamespaceInhibitor severity=none", Firing, true, false),
+        ("alertname=MaintenanceInhibitor namespace=shop", Firing, true, false),
+        ("alertname=MyWatchdog severity=none", Firing, true, true),
+        ("alertname=MyWatchdog severity=critical", Firing, false, false),
+        ("alertname=DeadMansSwitch severity=critical", Firing, true, true),
+        ("alertname=AlwaysFiring severity=info", Firing, true, true),
+        ("alertname=Heartbeat", Firing, true, true),
+        ("alertname=PipelineAlive severity=heartbeat", Firing, true, true),
+        ("alertname=PipelineAlive severity=heartbeat", Resolved, true, false),
+        ("alertname=PipelineAlive severity=DeadMansSwitch", Firing, true, true),
+        ("alertname=PipelineMissing severity=heartbeat", Firing, false, false),
+        ("alertname=KubeletWatchdogFailed severity=none", Firing, false, false),
+        ("alertname=HeartbeatMissing", Firing, false, false),
+        ("alertname=DeadMansSwitchFailed severity=critical", Firing, false, false),
+        ("alertname=InhibitorFailed severity=none", Firing, false, false),
     ] {
         let (mapping, alert) = (Mapping::default(), Alert { status, ..alert(labels(text)) });
         let found = (mapping.is_heartbeat(&alert), mapping.is_beat(&alert));

@@ -1,129 +1,25 @@
 //! Of the labels that are the patient's, the one that says most.
 
+use super::cluster::CLUSTER;
+use super::names::{
+    ADDRESS, CLOUD, CONSUMER_GROUP, CONTAINER, CRON_JOB, DATABASE, HOST, JOB, NAMESPACE, NODE, OBJECT,
+    PART_OF_HOST, POD, PROXY, QUEUE, RESOURCE_GROUP, TOPIC, WORKLOAD,
+};
 use super::pods::{workload_of_job, workload_of_pod};
 use super::scrape::{Scrape, Target};
 use super::{Kind, SiteLabels, host};
 
-/// Labels that name a service, the most telling first.
-pub(super) const SERVICE: &[&str] = &[
-    "service.name",
-    "service_name",
-    "service",
-    "destination_service_name",
-    "destination_workload",
-    "application",
-    "app",
-    "k8s_app",
-];
-
-const CONSUMER_GROUP: &[&str] = &[
-    "consumergroup",
-    "consumer_group",
-    "consumerGroup",
-    "consumer.group",
-    "messaging.consumer.group.name",
-    "group_id",
-];
-const TOPIC: &[&str] = &["topic", "topic_name", "messaging.destination.name", "topic_id"];
-const POD: &[&str] = &["pod", "k8s.pod.name", "k8s_pod_name", "pod_name", "kubernetes_pod_name", "kube_pod"];
-const NAMESPACE: &[&str] = &[
-    "namespace",
-    "k8s.namespace.name",
-    "k8s_namespace_name",
-    "destination_workload_namespace",
-    "kubernetes_namespace",
-    "kube_namespace",
-];
-const NODE: &[&str] = &["node", "k8s.node.name", "k8s_node_name", "kubernetes_node", "node_name"];
-const HOST: &[&str] = &[
-    "vm_name",
-    "vm",
-    "nodename",
-    "host.name",
-    "host_name",
-    "hostname",
-    "Hostname",
-    "machine",
-    "computer",
-    "computer_name",
-    "host",
-    "server_name",
-];
-const JOB: &[&str] = &["job_name", "k8s.job.name", "k8s_job_name"];
-const CRON_JOB: &[&str] = &["cronjob", "k8s.cronjob.name", "k8s_cronjob_name"];
-const CLAIM: &[&str] =
-    &["persistentvolumeclaim", "k8s.persistentvolumeclaim.name", "k8s_persistentvolumeclaim_name"];
-const VOLUME: &[&str] = &["persistentvolume", "persistent_volume"];
-const WORKLOAD: &[&str] = &[
-    "deployment",
-    "k8s.deployment.name",
-    "k8s_deployment_name",
-    "statefulset",
-    "k8s.statefulset.name",
-    "k8s_statefulset_name",
-    "daemonset",
-    "k8s.daemonset.name",
-    "k8s_daemonset_name",
-    "replicaset",
-    "replicationcontroller",
-    "rollout",
-    "workload",
-];
-const OBJECT: &[&str] = &[
-    "horizontalpodautoscaler",
-    "hpa",
-    "k8s.hpa.name",
-    "scaledobject",
-    "scaledObject",
-    "poddisruptionbudget",
-    "ingress",
-    "certificate",
-];
-const CONTAINER: &[&str] = &[
-    "container_label_com_docker_compose_service",
-    "container_label_com_docker_swarm_service_name",
-    "container_name",
-    "container.name",
-    "container",
-];
-const PROXY: &[&str] = &["proxy", "backend", "haproxy_backend", "upstream", "listener"];
-const QUEUE: &[&str] = &["queue", "queue_name", "dimension_QueueName", "subscription_id", "subscription"];
-const ADDRESS: &[&str] = &["target", "probe_target", "url", "monitor_url"];
-const CLOUD: &[&str] = &[
-    "dimension_DBInstanceIdentifier",
-    "dimension_DBClusterIdentifier",
-    "dimension_InstanceId",
-    "dimension_CacheClusterId",
-    "dimension_ClusterName",
-    "dimension_FunctionName",
-    "dimension_LoadBalancer",
-    "dimension_BucketName",
-    "dimension_TableName",
-    "dbinstance_identifier",
-    "dbcluster_identifier",
-    "db_instance_identifier",
-    "cache_cluster_id",
-    "function_name",
-    "load_balancer",
-    "load_balancer_name",
-    "bucket_name",
-    "table_name",
-    "database_id",
-    "instance_id",
-    "instance_name",
-    "resource_name",
-    "resource_id",
-    "resourceName",
-    "ds_name",
-    "cluster_name",
-    "ceph_daemon",
-];
-const DATABASE: &[&str] = &["datname", "database", "db", "dbname", "schema"];
 /// How `addr` begins where redis_exporter wrote it: whatever the target is called, it speaks of that server.
 const REDIS: [&str; 3] = ["redis://", "rediss://", "valkey://"];
-/// Which part of a host.
-const PART_OF_HOST: &[&str] =
-    &["mountpoint", "volume", "device", "ifName", "ifDescr", "interface", "disk", "sensor", "name"];
+/// Whom a proxy beside a pod calls.
+const MESH: &[&str] = &[
+    "destination_workload",
+    "destination_service_name",
+    "destination_canonical_service",
+    "dst_deployment",
+    "dst_statefulset",
+    "dst_service",
+];
 
 /// What was chosen.
 pub(super) struct Chosen {
@@ -142,6 +38,9 @@ impl Chooser<'_> {
     pub(super) fn choose(&self) -> Chosen {
         let steps = [
             Self::of_site,
+            Self::own,
+            Self::guest,
+            Self::of_system,
             Self::consumers,
             Self::volume,
             Self::job,
@@ -150,6 +49,7 @@ impl Chooser<'_> {
             Self::backend,
             Self::queue,
             Self::asked_server,
+            Self::search_engine,
             Self::machine,
             Self::resource,
             Self::instance,
@@ -162,23 +62,23 @@ impl Chooser<'_> {
         steps.iter().find_map(|step| step(self).filter(named)).unwrap_or(nothing)
     }
 
-    fn first(&self, names: &[&str]) -> Option<String> {
+    pub(super) fn first(&self, names: &[&str]) -> Option<String> {
         self.scrape.first(names)
     }
 
-    fn found(&self, kind: Kind, name: impl Into<String>) -> Chosen {
+    pub(super) fn found(&self, kind: Kind, name: impl Into<String>) -> Chosen {
         Chosen { kind, name: name.into(), part: String::new(), workload: None }
     }
 
     /// `namespace/name`.
-    fn in_namespace(&self, name: &str) -> String {
+    pub(super) fn in_namespace(&self, name: &str) -> String {
         self.first(NAMESPACE).map_or_else(|| name.to_owned(), |namespace| format!("{namespace}/{name}"))
     }
 
     /// A workload, told from others of its name by namespace and cluster. Without a namespace it is not told from them.
     fn workload(&self, name: &str) -> Option<String> {
         let namespace = self.first(NAMESPACE)?;
-        let cluster = self.first(&["cluster", "k8s.cluster.name", "k8s_cluster_name"]).unwrap_or_default();
+        let cluster = self.first(CLUSTER).unwrap_or_default();
         Some(format!("{cluster}/{namespace}/{name}"))
     }
 
@@ -192,11 +92,6 @@ impl Chooser<'_> {
         let named = self.first(CONSUMER_GROUP);
         let group = named.or_else(|| topic.as_ref().and_then(|_| self.scrape.get("group")))?;
         Some(Chosen { part: topic.unwrap_or_default(), ..self.found(Kind::ConsumerGroup, group) })
-    }
-
-    fn volume(&self) -> Option<Chosen> {
-        let claim = self.first(CLAIM).map(|claim| self.in_namespace(&claim));
-        claim.or_else(|| self.first(VOLUME)).map(|name| self.found(Kind::Volume, name))
     }
 
     fn job(&self) -> Option<Chosen> {
@@ -246,13 +141,13 @@ impl Chooser<'_> {
             Some(Chosen { workload, ..self.found(Kind::Workload, self.in_namespace(&name)) })
         };
         let mesh = || {
-            let name = self.first(&["destination_workload", "destination_service_name"])?;
+            let name = self.first(MESH)?;
             Some(Chosen { workload: self.workload(&name), ..self.found(Kind::Service, name) })
         };
         mesh().or_else(pod).or_else(workload)
     }
 
-    fn node(&self) -> Option<Chosen> {
+    pub(super) fn node(&self) -> Option<Chosen> {
         let node = self.first(NODE)?;
         // An Erlang node is called `rabbit@host`.
         let name = node.rsplit('@').next().unwrap_or(&node);
@@ -277,7 +172,8 @@ impl Chooser<'_> {
     }
 
     fn queue(&self) -> Option<Chosen> {
-        let queue = self.first(QUEUE)?;
+        // A subscription to a queue has a name; one that is paid for has an id.
+        let queue = self.first(QUEUE).filter(|queue| !is_uuid(queue))?;
         Some(Chosen { part: self.scrape.get("vhost").unwrap_or_default(), ..self.found(Kind::Queue, queue) })
     }
 
@@ -305,20 +201,22 @@ impl Chooser<'_> {
                 return Some(self.found(Kind::Container, container));
             }
         }
-        if let Some(address) = self.first(ADDRESS) {
+        let addresses = ADDRESS.iter().filter_map(|name| scrape.get(name));
+        // A domain has a dot; what has none is a domain of something else.
+        let domain = scrape.get("domain").filter(|domain| domain.contains('.'));
+        if let Some(address) = addresses.chain(domain).find(|address| names_something(address)) {
             return Some(self.found(Kind::Address, host(&address)));
         }
         if let Some(named) = self.first(HOST) {
-            return Some(Chosen { part: self.part_of_host(), ..self.found(Kind::Host, host(&named)) });
+            // A worker of Celery is called `celery@host`.
+            let named = named.rsplit('@').next().unwrap_or(&named);
+            return Some(Chosen { part: self.part_of_host(), ..self.found(Kind::Host, host(named)) });
         }
         self.node()
     }
 
-    /// What a provider or a cluster of a database calls its own things, where what was scraped is only their messenger.
-    fn resource(&self) -> Option<Chosen> {
-        if let Some(service) = self.scrape.get("service").filter(|service| service.contains('@')) {
-            return Some(self.found(Kind::Service, service));
-        }
+    /// A node or cluster of a search engine, which its exporter knows by names of its own.
+    fn search_engine(&self) -> Option<Chosen> {
         let search = ["Elasticsearch", "ElasticSearch", "Opensearch", "OpenSearch"];
         if search.iter().any(|word| self.scrape.alert_name.contains(word))
             || self.scrape.exporter_is_called(&["elasticsearch", "opensearch"])
@@ -326,13 +224,30 @@ impl Chooser<'_> {
             let node = self.scrape.get("name").map(|name| self.found(Kind::Host, name));
             return node.or_else(|| self.scrape.get("cluster").map(|name| self.found(Kind::Cluster, name)));
         }
+        None
+    }
+
+    /// What a provider or a cluster of a database calls its own things, where what was scraped is only their messenger.
+    fn resource(&self) -> Option<Chosen> {
+        if let Some(service) = self.scrape.get("service").filter(|service| service.contains('@')) {
+            return Some(self.found(Kind::Service, service));
+        }
         let arn = || {
             let name = self.scrape.get("name").filter(|name| name.starts_with("arn:"))?;
             Some(name.rsplit([':', '/']).next().unwrap_or(&name).to_owned())
         };
+        // What a scanner says of an object of a cluster.
+        if self.scrape.has("resource_kind")
+            && let Some(name) = self.scrape.get("resource_name")
+        {
+            return Some(self.found(Kind::Object, self.in_namespace(&name)));
+        }
+        // A provider's service; `service_name` is an application's word.
+        let service = || self.first(&["dimension_ServiceName", "ServiceName"]);
         let other_dimension = || self.scrape.first_with_prefix("dimension_");
-        let named = self.first(CLOUD).or_else(other_dimension).or_else(arn)?;
-        Some(self.found(Kind::CloudResource, named))
+        let alike = || self.scrape.first_alike(CLOUD, "dimension");
+        let named = service().or_else(alike).or_else(other_dimension).or_else(arn)?;
+        Some(self.found(Kind::CloudResource, last_of_path(&named)))
     }
 
     fn instance(&self) -> Option<Chosen> {
@@ -346,7 +261,7 @@ impl Chooser<'_> {
     }
 
     fn service(&self) -> Option<Chosen> {
-        let service = self.first(&["service", "service.name", "service_name", "application"])?;
+        let service = self.first(&["service", "service.name", "service_name", "application", "app_name"])?;
         Some(self.found(Kind::Service, service))
     }
 
@@ -358,13 +273,21 @@ impl Chooser<'_> {
             .or_else(|| of(Kind::Queue, self.first(TOPIC)))
             .or_else(|| of(Kind::Service, self.first(&["destination_service", "app", "k8s_app"])))
             .or_else(|| of(Kind::Container, self.first(CONTAINER)))
+            .or_else(|| of(Kind::Service, self.first(&["slo", "slo_name", "objective"])))
+            .or_else(|| of(Kind::Address, scrape.get("domain")))
+            .or_else(|| {
+                of(Kind::Object, self.first(&["friendly_name", "entity", "entity_id", "monitor_name"]))
+            })
             .or_else(|| of(Kind::Object, scrape.get("name").map(|name| host(&name).to_owned())))
+            .or_else(|| of(Kind::Object, self.first(&["policy_name", "policy", "project"])))
+            .or_else(|| of(Kind::Host, self.first(&["service.instance.id", "service_instance_id"])))
             .or_else(|| of(Kind::Job, scrape.raw("exported_job")))
             .or_else(|| of(Kind::Job, self.named_job()))
             // What mongodb_exporter calls a replica set.
-            .or_else(|| of(Kind::Cluster, scrape.get("rs_nm")))
+            .or_else(|| of(Kind::Cluster, self.first(&["rs_nm", "rs_name", "replset"])))
+            .or_else(|| of(Kind::CloudResource, self.first(RESOURCE_GROUP)))
             .or_else(|| of(Kind::Namespace, self.first(NAMESPACE)))
-            .or_else(|| of(Kind::Cluster, self.first(&["cluster", "k8s.cluster.name", "k8s_cluster_name"])))
+            .or_else(|| of(Kind::Cluster, self.first(CLUSTER)))
     }
 
     /// A scrape's job is what is broken where nothing else says so; a job of a cluster's control plane is only where it was asked.
@@ -375,4 +298,24 @@ impl Chooser<'_> {
             self.scrape.alert_name.starts_with("Kube") || control.iter().any(|word| job.contains(word));
         (!of_cluster).then_some(job)
     }
+}
+
+/// Whether an address names anything: some senders write `https://` or `null` where there is none.
+fn names_something(address: &str) -> bool {
+    let address = address.trim();
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    !rest.is_empty() && rest != "null"
+}
+
+/// The resource's own name at the end of a provider's path to it.
+fn last_of_path(name: &str) -> &str {
+    let is_path = name.starts_with('/') || name.starts_with("projects/") || name.starts_with("arn:");
+    let last = || name.rsplit([':', '/']).find(|part| !part.is_empty());
+    if is_path { last().unwrap_or(name) } else { name }
+}
+
+fn is_uuid(text: &str) -> bool {
+    let parts = || text.split('-');
+    parts().map(str::len).eq([8, 4, 4, 4, 12])
+        && parts().all(|part| part.bytes().all(|b| b.is_ascii_hexdigit()))
 }

@@ -7,10 +7,14 @@
 //! tells which they are. Of the rest `choose` takes the label that says most.
 
 mod choose;
+mod cluster;
+mod named;
+mod names;
 mod pods;
 mod scrape;
 
 use crate::alert::Labels;
+pub use cluster::InCluster;
 
 /// What a site knows better: labels that name what is broken, and jobs that speak of others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -151,7 +155,7 @@ impl About {
         let scrape = scrape::Scrape::of(labels, site);
         let chosen = choose::Chooser { scrape: &scrape, site }.choose();
         Self {
-            service: scrape.first(choose::SERVICE).unwrap_or_default(),
+            service: scrape.first(names::SERVICE).unwrap_or_default(),
             component: scrape.get("component").unwrap_or_default(),
             workload: chosen.workload,
             kind: chosen.kind,
@@ -194,6 +198,11 @@ impl About {
         );
         names.retain(|name| !name.is_empty());
         names
+    }
+
+    /// In which cluster it is, as far as the labels say.
+    pub fn in_cluster(labels: &Labels) -> InCluster {
+        InCluster::read(|name| labels.get(name).map(|value| value.for_people()))
     }
 
     /// The subject with its part, as a title ends: `billing (orders)`; empty when none of the labels says.

@@ -171,8 +171,9 @@ impl<'a> Scrape<'a> {
             Some(value) => value.for_people(),
             None => self.labels.get(name).filter(|_| !self.is_exporters(name))?.for_people(),
         };
-        // What cAdvisor writes for a pod's own sandbox names no container.
-        (!value.trim().is_empty() && value != "POD").then_some(value)
+        // What cAdvisor writes for a pod's own sandbox names no container, and some templates write that there is nothing.
+        (!value.trim().is_empty() && !matches!(value.as_str(), "POD" | "null" | "<no value>" | "<none>"))
+            .then_some(value)
     }
 
     /// The first of these labels that is there and the patient's.
@@ -184,6 +185,20 @@ impl<'a> Scrape<'a> {
     pub(super) fn first_with_prefix(&self, prefix: &str) -> Option<String> {
         let found = self.labels.iter().find(|(name, value)| name.starts_with(prefix) && value.bytes() > 0);
         found.map(|(_, value)| value.for_people())
+    }
+
+    /// The value of the first of these names that a label has but for its case, its separators and this word before it.
+    pub(super) fn first_alike(&self, names: &[&str], prefix: &str) -> Option<String> {
+        let letters =
+            |name: &'a str| name.chars().filter(|c| c.is_alphanumeric()).map(|c| c.to_ascii_lowercase());
+        let is_called = |label: &'a str, name: &str| {
+            letters(label).eq(name.chars()) || letters(label).eq(prefix.chars().chain(name.chars()))
+        };
+        names.iter().find_map(|name| {
+            let labels: &'a Labels = self.labels;
+            let found = labels.iter().find(|(label, value)| is_called(label, name) && value.bytes() > 0);
+            found.and_then(|(label, _)| self.get(label))
+        })
     }
 
     /// Whether the label is the messenger's.
@@ -252,6 +267,16 @@ impl<'a> Scrape<'a> {
             words.iter().any(|word| value.contains(word))
         };
         self.target == Target::Other && MARKERS.iter().chain(&["instance"]).any(has_word)
+    }
+
+    /// Whether the target, whatever it is, has one of these words in its names.
+    pub(super) fn target_is_called(&self, words: &[&str]) -> bool {
+        MARKERS.iter().chain(&["instance", "namespace"]).filter_map(|name| self.labels.get(name)).any(
+            |value| {
+                let value = plain(&value.for_people());
+                words.iter().any(|word| value.contains(word))
+            },
+        )
     }
 
     /// Whether a label's value is the target's own name.

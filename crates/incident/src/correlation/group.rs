@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::is_volatile;
+use super::{is_volatile, without_replica};
 use crate::about::About;
 use crate::alert::{Alert, Fingerprint, Labels};
 use crate::ids::SourceName;
@@ -97,7 +97,9 @@ impl GroupKey {
         let broad = labels().all(|(name, _)| BROAD.contains(&name.as_str()));
         let name = if count < 2 || broad { alert.name() } else { String::new() };
         let workload = about.workload.clone().filter(|_| broad).unwrap_or_default();
-        let key = text_of(&self.route, labels());
+        let plain: Vec<(String, String)> =
+            labels().map(|(name, value)| (name.clone(), without_replica(name, value.clone()))).collect();
+        let key = text_of(&self.route, &plain);
         let follows = Follows { source: alert.key.source.clone(), telling, name, workload };
         if let Some((_, group)) = self.last.as_ref().filter(|(last, _)| *last == follows) {
             return Some(group.clone());
