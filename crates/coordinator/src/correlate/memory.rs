@@ -18,6 +18,10 @@ const ENTRIES_MAX: usize = 50_000;
 /// Entries of each kind that are left alone while nothing comes.
 const ENTRIES_IDLE_MAX: usize = 2_000;
 
+/// How long after an end was heard of a firing of the same episode is a late message, as `workflow::begins_anew` has it for alerts that
+/// an incident knows. After that a source that lost the alert and has it back says the same start again.
+pub(super) const LATE_WITHIN: SignedDuration = SignedDuration::from_mins(5);
+
 /// What makes alerts one incident.
 #[derive(Clone, Debug)]
 pub(crate) struct JoinSettings {
@@ -45,6 +49,7 @@ pub(super) struct Memory {
     groups: HashMap<GroupId, Place>,
     rules: HashMap<RuleKey, Place>,
     changes: HashMap<AlertKey, Changes>,
+    episodes: HashMap<AlertKey, Episodes>,
     words: HashSet<String>,
 }
 
@@ -54,7 +59,58 @@ struct Changes {
     fires: Option<bool>,
 }
 
+/// What was heard of an alert's episodes, whether an incident knows the alert or not: messages come in another order than they were
+/// sent, and the end of an episode may be here before its beginning.
+#[derive(Clone, Copy, Debug)]
+struct Episodes {
+    /// When the newest one that fires or fired began.
+    began: Timestamp,
+    /// The newest one that is known to have ended.
+    ended: Option<Ended>,
+    /// When anything was last heard.
+    last: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    began: Timestamp,
+    at: Timestamp,
+    /// When that was heard first.
+    heard: Timestamp,
+}
+
 impl Memory {
+    /// An alert fires. False if that is a late message of an episode that has ended.
+    pub(super) fn fires(&mut self, alert: &Alert, heard: Timestamp) -> bool {
+        let new = Episodes { began: alert.starts_at, ended: None, last: heard };
+        let known = self.episodes.entry(alert.key.clone()).or_insert(new);
+        known.last = known.last.max(heard);
+        let is_late = known.ended.is_some_and(|ended| {
+            alert.starts_at <= ended.began && heard.duration_since(ended.heard) < LATE_WITHIN
+        });
+        if !is_late {
+            known.began = known.began.max(alert.starts_at);
+        }
+        !is_late
+    }
+
+    /// An episode of an alert has ended. False if a later one is known to have begun after that: then the alert goes on.
+    pub(super) fn ends(&mut self, alert: &Alert, at: Timestamp, heard: Timestamp) -> bool {
+        if at < alert.starts_at {
+            // The end of an episode whose beginning is not said.
+            return true;
+        }
+        let new = Ended { began: alert.starts_at, at, heard };
+        let first = Episodes { began: alert.starts_at, ended: None, last: heard };
+        let known = self.episodes.entry(alert.key.clone()).or_insert(first);
+        known.last = known.last.max(heard);
+        // What is repeated was heard first when it was heard first.
+        if known.ended.is_none_or(|ended| (ended.began, ended.at) < (new.began, new.at)) {
+            known.ended = Some(new);
+        }
+        alert.starts_at >= known.began || at >= known.began
+    }
+
     /// Takes over what an incident that is not over says.
     pub(super) fn learn(&mut self, incident: &Incident, settings: &JoinSettings) {
         for state in incident.alerts.values() {
@@ -163,13 +219,13 @@ impl Memory {
 
     /// Whether it has become much.
     pub(super) fn is_large(&self) -> bool {
-        let largest = self.groups.len().max(self.rules.len());
+        let largest = self.groups.len().max(self.rules.len()).max(self.episodes.len());
         largest.max(self.changes.len()) > ENTRIES_MAX
     }
 
     /// Whether it is worth while to forget what is of no more use although there is room.
     pub(super) fn is_worth_giving_back(&self) -> bool {
-        let largest = self.groups.capacity().max(self.rules.capacity());
+        let largest = self.groups.capacity().max(self.rules.capacity()).max(self.episodes.capacity());
         largest.max(self.changes.capacity()) > ENTRIES_IDLE_MAX
     }
 
@@ -182,8 +238,10 @@ impl Memory {
     ) {
         self.groups.retain(|_, place| unfinished.contains(&place.id));
         self.rules.retain(|_, place| unfinished.contains(&place.id));
-        forget_oldest(&mut self.groups);
-        forget_oldest(&mut self.rules);
+        forget_oldest(&mut self.groups, |place| place.last);
+        forget_oldest(&mut self.rules, |place| place.last);
+        self.episodes.retain(|_, known| now.duration_since(known.last) < LATE_WITHIN);
+        forget_oldest(&mut self.episodes, |known| known.last);
         let since = now.saturating_sub(settings.flapping.window).unwrap_or(Timestamp::MIN);
         self.changes.retain(|_, changes| changes.seen.last().is_some_and(|last| last >= since));
         // A storm within the window: what is forgotten only delays that flapping is seen.
@@ -193,21 +251,22 @@ impl Memory {
         self.groups.shrink_to_fit();
         self.rules.shrink_to_fit();
         self.changes.shrink_to_fit();
+        self.episodes.shrink_to_fit();
     }
 }
 
 /// Of too many, the older half: so that it is long until there are too many again.
-fn forget_oldest<K>(places: &mut HashMap<K, Place>) {
+fn forget_oldest<K, V>(places: &mut HashMap<K, V>, last: impl Fn(&V) -> Timestamp) {
     if places.len() <= ENTRIES_MAX {
         return;
     }
-    let mut times: Vec<_> = places.values().map(|place| place.last).collect();
+    let mut times: Vec<_> = places.values().map(&last).collect();
     let middle = times.len() / 2;
     let (_, &mut median, _) = times.select_nth_unstable(middle);
     let mut room = ENTRIES_MAX / 2;
     places.retain(|_, place| {
         // Many may be of one instant.
-        let stays = place.last >= median && room > 0;
+        let stays = last(place) >= median && room > 0;
         room -= usize::from(stays);
         stays
     });

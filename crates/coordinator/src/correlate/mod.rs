@@ -8,6 +8,8 @@
 mod carry_out;
 #[cfg(test)]
 mod field_cases;
+#[cfg(test)]
+mod late_messages;
 mod memory;
 mod plan;
 #[cfg(test)]
@@ -17,13 +19,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use quell_incident::alert::AlertStatus;
 use quell_incident::correlation::{GroupId, GroupKey, learned_settle};
 use quell_incident::{Incident, IncidentId};
 use quell_store::{Lease, Received, ReceivedPosition, StoreError, Work};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 pub(crate) use memory::JoinSettings;
 pub(crate) use plan::ended_at;
@@ -40,6 +44,8 @@ const BATCHES_MAX: usize = 4_096;
 const BREATH_MAX: Duration = Duration::from_millis(50);
 /// So many alerts in one turn are many.
 const ALERTS_BEHIND_MIN: usize = 4_000;
+/// How many of the last records are looked through after a restart for what was received.
+const LOOK_BACK: u64 = 10_000;
 /// How often messages are taken again because the incident they went to was over meanwhile.
 const AGAIN_MAX: usize = 5;
 /// What a storm left is given back once nothing has come for so long.
@@ -121,6 +127,8 @@ async fn correlate(
             memory.learn(&incident, &settings.join);
         }
     }
+    let position = *reached.borrow();
+    remember_ends(site, &mut memory, position).await;
     loop {
         let position = *reached.borrow();
         let begun = Instant::now();
@@ -136,6 +144,36 @@ async fn correlate(
             }
         } else if alerts == 0 {
             received.notified().await;
+        }
+    }
+}
+
+/// What was heard just before a restart of episodes that no incident knows: without it their late beginnings would open incidents that
+/// nothing ends. It is read once more from what was received, as far as that is short and recent.
+async fn remember_ends(site: &Site, memory: &mut Memory, up_to: ReceivedPosition) {
+    let settings = site.settings();
+    let since = site.now().saturating_sub(memory::LATE_WITHIN).unwrap_or(Timestamp::MIN);
+    let mut after = ReceivedPosition(up_to.0.saturating_sub(LOOK_BACK));
+    loop {
+        let batches = match site.store.received_after(after, BATCHES_MAX).await {
+            Ok(batches) => batches,
+            Err(error) => {
+                return warn!(%error, "which alerts ended just before the restart is not known");
+            }
+        };
+        let Some((last, _)) = batches.last() else { return };
+        after = *last;
+        let known = batches.into_iter().filter(|(position, _)| *position <= up_to);
+        for received in known.map(|(_, received)| received).filter(|received| received.at >= since) {
+            for alert in received.alerts.iter().filter(|alert| !settings.mapping.is_heartbeat(alert)) {
+                match alert.status {
+                    AlertStatus::Firing => memory.fires(alert, received.at),
+                    AlertStatus::Resolved => memory.ends(alert, ended_at(alert, received.at), received.at),
+                };
+            }
+        }
+        if after >= up_to {
+            return;
         }
     }
 }
@@ -211,11 +249,15 @@ async fn take_all(
             went: HashMap::new(),
             works: Vec::new(),
             places: HashMap::new(),
+            late: Vec::new(),
         };
         for (place, message) in messages.iter().enumerate() {
             planner.take(place, message);
         }
-        let works = std::mem::take(&mut planner.works);
+        let (works, late) = (std::mem::take(&mut planner.works), std::mem::take(&mut planner.late));
+        if let Some(first) = late.first() {
+            info!(messages = late.len(), %first, "messages of episodes that are over came late and change nothing");
+        }
         let refused: HashSet<_> = carry_out::all(site, lease, works).await?.into_iter().collect();
         if refused.is_empty() {
             return Ok(());

@@ -114,6 +114,8 @@ pub(super) struct Planner<'a> {
     pub(super) works: Vec<Work>,
     /// Their places in it.
     pub(super) places: HashMap<IncidentId, usize>,
+    /// Alerts of messages that came late, of an episode that is over: they change nothing.
+    pub(super) late: Vec<AlertKey>,
 }
 
 impl Planner<'_> {
@@ -129,10 +131,26 @@ impl Planner<'_> {
             AlertStatus::Firing => alert.starts_at,
             AlertStatus::Resolved => ended_at(alert, self.now),
         };
-        self.memory.note_change(&alert.key, alert.status, since);
         let went = self.went.get(&alert.key).copied();
         let known = went.or_else(|| self.view.of_alert.get(&alert.key).copied());
         let incident = known.and_then(|id| self.view.incidents.get(&id));
+        let in_order = match alert.status {
+            AlertStatus::Firing => self.memory.fires(alert, message.at),
+            // Of one that fires as a watchdog it is not known when it began.
+            AlertStatus::Resolved if self.settings.mapping.is_heartbeat(alert) => true,
+            AlertStatus::Resolved => self.memory.ends(alert, since, message.at),
+        };
+        if !in_order {
+            self.late.push(alert.key.clone());
+            // What the message says of others counts all the same.
+            if let Some(id) = known
+                && (went.is_some() || incident.is_some_and(|known| known.status() != Status::Closed))
+            {
+                self.tell_truncated(id, place, message);
+            }
+            return;
+        }
+        self.memory.note_change(&alert.key, alert.status, since);
         match (known, incident, alert.status) {
             // To an incident that this turn opens, or that was told of this alert before in it.
             (Some(id), _, status) if went.is_some() => self.push(id, place, message, (status, since), None),
@@ -198,6 +216,26 @@ impl Planner<'_> {
     /// Whether an incident can be joined.
     fn takes(&self, id: IncidentId) -> bool {
         takes(self.view, &self.works, &self.places, id)
+    }
+
+    /// Tells an incident how many alerts a message left out, and nothing else of it.
+    fn tell_truncated(&mut self, id: IncidentId, place: usize, message: &Message) {
+        let truncated_before = self.view.incidents.get(&id).is_some_and(|known| !known.truncated.is_empty());
+        if message.truncated == 0 && !truncated_before {
+            return;
+        }
+        let at = *self.places.entry(id).or_insert_with(|| {
+            self.works.push(Work { id, opening: None, rounds: Vec::new(), adds: 0 });
+            self.works.len() - 1
+        });
+        let Some(work) = self.works.get_mut(at) else { return };
+        if work.rounds.is_empty() {
+            work.rounds.push(Round::default());
+        }
+        if let Some(round) = work.rounds.last_mut() {
+            round.truncated.insert(message.of_message.clone(), message.truncated);
+            round.messages.push(place);
+        }
     }
 
     /// Adds a message to what an incident is told.

@@ -16,7 +16,7 @@ use quell_store::{CoordinatorId, EmbeddedStore, ListQuery};
 
 use super::*;
 
-const BEGIN: Timestamp = Timestamp::constant(1_800_000_000, 0);
+pub(super) const BEGIN: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
 pub(super) struct House {
     site: Site,
@@ -26,7 +26,7 @@ pub(super) struct House {
     _folder: tempfile::TempDir,
 }
 
-fn alert(name: &str, number: usize, status: AlertStatus) -> Alert {
+pub(super) fn alert(name: &str, number: usize, status: AlertStatus) -> Alert {
     let mut labels: Labels =
         [("alertname", name), ("cluster", "eu"), ("severity", "warning")].into_iter().collect();
     labels.insert("instance", format!("host-{number}:9100"));
@@ -45,7 +45,7 @@ fn alert(name: &str, number: usize, status: AlertStatus) -> Alert {
     }
 }
 
-fn firing(name: &str, number: usize) -> Alert {
+pub(super) fn firing(name: &str, number: usize) -> Alert {
     alert(name, number, AlertStatus::Firing)
 }
 
@@ -70,7 +70,7 @@ impl House {
         Self { site, clock, memory: Memory::default(), position, _folder: folder }
     }
 
-    async fn receive(&self, group: Option<&str>, truncated_alerts: u64, alerts: Vec<Alert>) {
+    pub(super) async fn receive(&self, group: Option<&str>, truncated_alerts: u64, alerts: Vec<Alert>) {
         let received = Received {
             at: self.site.now(),
             source: SourceName::declared("alertmanager").unwrap(),
@@ -83,7 +83,7 @@ impl House {
     }
 
     /// Takes everything that was received.
-    async fn take(&mut self) {
+    pub(super) async fn take(&mut self) {
         let coordinator = CoordinatorId(uuid::Uuid::from_u128(9));
         self.site.store.renew(coordinator, Duration::from_secs(3_600)).await.unwrap();
         let lease = self.site.store.claim(coordinator, &[quell_store::Work::Correlation]).await.unwrap()[0];
@@ -102,6 +102,8 @@ impl House {
             let incident = self.site.store.incident(id).await.unwrap().unwrap();
             self.memory.learn(&incident, &self.site.settings().join);
         }
+        let position = *self.position.borrow();
+        remember_ends(&self.site, &mut self.memory, position).await;
     }
 
     pub(super) async fn tell(&mut self, group: Option<&str>, alerts: Vec<Alert>) {

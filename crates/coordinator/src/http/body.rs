@@ -3,11 +3,13 @@
 //! and send the same again for ever.
 
 use std::convert::Infallible;
+use std::io::{self, Read};
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
-use axum::http::header::{CONTENT_LENGTH, EXPECT};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT};
 use axum::http::{HeaderMap, StatusCode};
+use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use futures::StreamExt;
 use quell_incident::document::Object;
 use quell_service::Problem;
@@ -67,6 +69,7 @@ pub(super) fn object<T: DeserializeOwned>(body: &[u8], expected: &str) -> Result
 /// Without a budget nothing is kept.
 async fn read(request: Request, bytes_max: usize, budget: Option<&ByteBudget>) -> Result<Bytes, Problem> {
     let declared = declared_bytes(request.headers()).unwrap_or(0);
+    let packing = packing(request.headers());
     let too_large = || {
         let why = format!(
             "the body has more than {bytes_max} bytes; send less at once, or raise `coordinator.body_bytes_max`"
@@ -102,8 +105,103 @@ async fn read(request: Request, bytes_max: usize, budget: Option<&ByteBudget>) -
     } else if is_full {
         Err(no_room())
     } else {
-        Ok(kept.map(Kept::finish).unwrap_or_default())
+        match (kept, budget) {
+            (Some(kept), Some(budget)) => unpacked(kept, packing?, bytes_max, budget).await,
+            _ => Ok(Bytes::default()),
+        }
     }
+}
+
+/// How a body is packed (RFC 9110, 8.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Packing {
+    None,
+    Gzip,
+    Deflate,
+}
+
+/// What the sender says of it.
+///
+/// # Errors
+/// 415 for what is not read, with what is. More than one packing is not read either: each could make a small body very large.
+fn packing(headers: &HeaderMap) -> Result<Packing, Problem> {
+    let values = headers.get_all(CONTENT_ENCODING).iter();
+    let named = values.map(|value| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase());
+    let all = named.collect::<Vec<_>>().join(",");
+    let mut codings = all.split(',').map(str::trim).filter(|coding| !matches!(*coding, "" | "identity"));
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(Packing::None),
+        (Some("gzip" | "x-gzip"), None) => Ok(Packing::Gzip),
+        (Some("deflate"), None) => Ok(Packing::Deflate),
+        _ => {
+            let shown: String = all.chars().filter(|c| !c.is_control()).take(80).collect();
+            let why = format!(
+                "the body comes with `Content-Encoding: {shown}`, and `gzip`, `deflate` and `identity` are read, one at a time; \
+                 let the sender use one of these, or none"
+            );
+            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why))
+        }
+    }
+}
+
+/// The body as it was before it was packed. It counts as what it becomes, so that a small one cannot become more than a large one may be.
+async fn unpacked(
+    kept: Kept,
+    packing: Packing,
+    bytes_max: usize,
+    budget: &ByteBudget,
+) -> Result<Bytes, Problem> {
+    let is_gzip = kept.bytes.starts_with(&GZIP_BEGINS);
+    let packing = match packing {
+        // Some senders pack and do not say so; JSON never begins like that.
+        Packing::None if is_gzip => Packing::Gzip,
+        Packing::None => return Ok(kept.finish()),
+        _ if kept.bytes.is_empty() => return Ok(kept.finish()),
+        other => other,
+    };
+    let mut plain = Kept::new(budget).ok_or_else(no_room)?;
+    let unpacking = tokio::task::spawn_blocking(move || {
+        let packed = kept.bytes.as_slice();
+        match packing {
+            Packing::Gzip => plain.unpack(MultiGzDecoder::new(packed), bytes_max),
+            // What HTTP calls so has a frame of zlib; many leave that out.
+            _ if has_frame_of_zlib(packed) => plain.unpack(ZlibDecoder::new(packed), bytes_max),
+            _ => plain.unpack(DeflateDecoder::new(packed), bytes_max),
+        }
+        .map(|()| plain)
+    });
+    let name = if packing == Packing::Gzip { "gzip" } else { "deflate" };
+    match unpacking.await {
+        Ok(Ok(plain)) => Ok(plain.finish()),
+        Ok(Err(Unpacking::TooLarge)) => {
+            let why = format!(
+                "the body has more than {bytes_max} bytes once it is unpacked; send less at once, or raise \
+                 `coordinator.body_bytes_max`"
+            );
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, why))
+        }
+        Ok(Err(Unpacking::NoRoom)) => Err(no_room()),
+        Ok(Err(Unpacking::Broken(error))) => Err(Problem::bad_request(format!(
+            "the body cannot be unpacked as `{name}`: {error}; send it whole, or without `Content-Encoding`"
+        ))),
+        Err(_) => Err(Problem::internal()),
+    }
+}
+
+/// How gzip begins (RFC 1952, 2.3.1).
+const GZIP_BEGINS: [u8; 3] = [0x1f, 0x8b, 8];
+
+/// RFC 1950, 2.2.
+fn has_frame_of_zlib(packed: &[u8]) -> bool {
+    matches!(packed, [method, flags, ..]
+        if method & 0x0f == 8 && u16::from_be_bytes([*method, *flags]).is_multiple_of(31))
+}
+
+/// Why a body could not be unpacked.
+enum Unpacking {
+    TooLarge,
+    NoRoom,
+    Broken(io::Error),
 }
 
 fn no_room() -> Problem {
@@ -136,6 +234,24 @@ impl Kept {
         true
     }
 
+    /// Adds what is unpacked, up to so many bytes.
+    fn unpack(&mut self, mut from: impl Read, bytes_max: usize) -> Result<(), Unpacking> {
+        let mut chunk = vec![0; CAPACITY_BYTES];
+        loop {
+            let read = match from.read(&mut chunk) {
+                Ok(0) => return Ok(()),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Unpacking::Broken(error)),
+            };
+            if self.bytes.len() + read > bytes_max {
+                return Err(Unpacking::TooLarge);
+            } else if !self.add(chunk.get(..read).unwrap_or_default()) {
+                return Err(Unpacking::NoRoom);
+            }
+        }
+    }
+
     fn finish(self) -> Bytes {
         self.share.hold(self.bytes)
     }
@@ -143,4 +259,93 @@ impl Kept {
 
 fn declared_bytes(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+
+    use super::*;
+
+    const TEXT: &[u8] = br#"{"alerts": []}"#;
+
+    fn gzip(plain: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    async fn sent(encoding: &str, body: Vec<u8>, bytes_max: usize) -> Result<Bytes, Problem> {
+        let mut request = Request::new(axum::body::Body::from(body));
+        if !encoding.is_empty() {
+            request.headers_mut().insert(CONTENT_ENCODING, encoding.parse().unwrap());
+        }
+        read(request, bytes_max, Some(&ByteBudget::new(64 << 20))).await
+    }
+
+    #[tokio::test]
+    async fn packed_bodies_are_unpacked() {
+        let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
+        zlib.write_all(TEXT).unwrap();
+        let mut raw = DeflateEncoder::new(Vec::new(), Compression::fast());
+        raw.write_all(TEXT).unwrap();
+        let two: Vec<u8> = [gzip(&TEXT[..5]), gzip(&TEXT[5..])].concat();
+        for (encoding, body) in [
+            ("", TEXT.to_vec()),
+            ("identity", TEXT.to_vec()),
+            ("gzip", gzip(TEXT)),
+            ("X-GZIP", gzip(TEXT)),
+            ("identity, gzip", gzip(TEXT)),
+            ("", gzip(TEXT)),
+            ("gzip", two),
+            ("deflate", zlib.finish().unwrap()),
+            ("deflate", raw.finish().unwrap()),
+        ] {
+            assert_eq!(sent(encoding, body, 1_000).await.unwrap(), TEXT, "{encoding}");
+        }
+        assert!(sent("gzip", Vec::new(), 1_000).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_unpacked_is_told_why() {
+        let whole = gzip(TEXT);
+        for (encoding, body, status, words) in [
+            ("zstd", vec![0x28, 0xb5, 0x2f, 0xfd], 415, "`Content-Encoding: zstd`"),
+            ("br", TEXT.to_vec(), 415, "`gzip`, `deflate` and `identity`"),
+            ("gzip, gzip", gzip(&whole), 415, "one at a time"),
+            ("gzip", TEXT.to_vec(), 400, "cannot be unpacked as `gzip`"),
+            ("gzip", whole[..whole.len() - 9].to_vec(), 400, "cannot be unpacked as `gzip`"),
+            ("deflate", b"\xff\xff\xff".to_vec(), 400, "cannot be unpacked as `deflate`"),
+            ("gzip", gzip(&vec![b' '; 1 << 20]), 413, "`coordinator.body_bytes_max`"),
+        ] {
+            let problem = sent(encoding, body, 100_000).await.unwrap_err();
+            let detail = problem.detail.unwrap();
+            assert!(
+                problem.status == status && detail.contains(words),
+                "{encoding}: {} {detail}",
+                problem.status
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_unpacked_counts_in_what_all_may_take() {
+        let mut request = Request::new(axum::body::Body::from(gzip(&vec![b' '; 1 << 20])));
+        request.headers_mut().insert(CONTENT_ENCODING, "gzip".parse().unwrap());
+        let budget = ByteBudget::new(256 << 10);
+        let _others = budget.take(8 << 10).unwrap();
+        let problem = read(request, 4 << 20, Some(&budget)).await.unwrap_err();
+        assert_eq!((problem.status, problem.retry_after_seconds), (503, Some(RETRY_AFTER_SECONDS)));
+    }
+
+    /// Of a caller who is not known nothing is unpacked.
+    #[tokio::test]
+    async fn nothing_is_kept_of_what_somebody_unknown_sends() {
+        let mut request = Request::new(axum::body::Body::from(gzip(TEXT)));
+        request.headers_mut().insert(CONTENT_ENCODING, "zstd".parse().unwrap());
+        assert!(read(request, 1_000, None).await.unwrap().is_empty());
+    }
 }

@@ -60,7 +60,16 @@ async fn what_can_never_be_taken_is_told_why() {
         ("a number", b"4".to_vec(), &["version 4"]),
         ("an empty object", b"{}".to_vec(), &["no `alerts`", "list"]),
         ("no alerts", br#"{"version": "4"}"#.to_vec(), &["no `alerts`", "list"]),
-        ("alerts null", br#"{"version": "4", "alerts": null}"#.to_vec(), &["no `alerts`", "list"]),
+        (
+            "of Datadog",
+            br#"{"event_type": "x", "org": {"id": "1"}, "title": "CPU"}"#.to_vec(),
+            &["looks like a Datadog event", "`{\"alerts\": "],
+        ),
+        (
+            "two documents",
+            b"{\"alerts\": []}\n{\"alerts\": []}".to_vec(),
+            &["not JSON", "byte 15", "request of its own"],
+        ),
         ("alerts not a list", br#"{"version": "4", "alerts": {}}"#.to_vec(), &["no `alerts`", "list"]),
         ("of SNS", field_case("A4-amp-sns", 0), &["Amazon SNS envelope", "raw message delivery"]),
         ("of Azure", field_case("A5-azure", 0), &["Azure Monitor"]),
@@ -201,6 +210,8 @@ async fn an_empty_list_and_any_content_type_are_fine() {
     let sandbox = start().await;
     for path in WEBHOOKS {
         deliver(&sandbox, path, &[]).await;
+        let none = post(&sandbox, path, r#"{"version": "4", "groupKey": "{}", "alerts": null}"#).await;
+        assert_eq!((none.status, none.json()), (200, json!({"status": "ok"})), "{none:?}");
         let alert = firing("Typed", &[("path", path)]);
         for content_type in
             ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-8"]
@@ -212,6 +223,23 @@ async fn an_empty_list_and_any_content_type_are_fine() {
         }
     }
     incidents(&sandbox, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_packing_that_is_not_read_is_named() {
+    let sandbox = start().await;
+    for path in WEBHOOKS {
+        for (coding, status, words) in [
+            ("zstd", 415, ["Content-Encoding: zstd", "`gzip`"]),
+            ("br", 415, ["Content-Encoding: br", "`deflate`"]),
+            ("gzip", 400, ["cannot be unpacked", "`gzip`"]),
+        ] {
+            let headers = [("content-encoding", coding)];
+            let answer = ask(&sandbox, Method::POST, path, &headers, payload(&[]).to_string()).await;
+            answer.is_problem(coding, status, &words);
+        }
+    }
+    is_healthy(&sandbox).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -410,9 +438,15 @@ async fn ends_of_alerts_in_any_order() {
     };
     let alert = with(firing("Ended", &[]), "startsAt", json!(ago(4)));
     let ended = resolved(&alert, &ago(2));
-    // The end before anything: nothing to end, and nothing opened.
+    // The end before anything: nothing to end, and nothing opened, also not by its beginning that comes late.
     deliver(&sandbox, WEBHOOKS[0], std::slice::from_ref(&ended)).await;
     incidents(&sandbox, 0).await;
+    deliver(&sandbox, WEBHOOKS[0], std::slice::from_ref(&alert)).await;
+    deliver(&sandbox, WEBHOOKS[0], &[ended.clone(), alert.clone()]).await;
+    incidents(&sandbox, 0).await;
+    // A later episode of it.
+    let alert = with(alert, "startsAt", json!(ago(1)));
+    let ended = resolved(&alert, &common::fake::now().to_string());
     deliver(&sandbox, WEBHOOKS[0], std::slice::from_ref(&alert)).await;
     let incident = incidents(&sandbox, 1).await[0].clone();
     assert_eq!(
@@ -428,7 +462,7 @@ async fn ends_of_alerts_in_any_order() {
     let over = incidents(&sandbox, 1).await[0].clone();
     assert_eq!((&over["alerts_firing"], &over["status"]), (&json!(0), &json!("resolved")), "{over:#}");
     // A new episode of it comes back to the same incident.
-    deliver(&sandbox, WEBHOOKS[0], &[with(alert, "startsAt", json!(ago(1)))]).await;
+    deliver(&sandbox, WEBHOOKS[0], &[with(alert, "startsAt", json!(ago(0)))]).await;
     let back = incidents(&sandbox, 1).await[0].clone();
     assert_eq!((&back["id"], &back["alerts_firing"], &back["reopened"]), (&over["id"], &json!(1), &json!(1)));
 }
