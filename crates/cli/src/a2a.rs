@@ -6,6 +6,7 @@ use quell_a2a::{
     A2aError, Client, ClientError, ClientOptions, ErrorKind, Message, Part, SendReply, SendRequest, Task,
 };
 use quell_a2a::{TaskState, fetch_card};
+use quell_service::config::shown_address;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -20,7 +21,8 @@ const SERVICE: Service = Service::Coordinator;
 /// The coordinator as an A2A agent.
 pub(crate) struct Responder {
     pub(crate) client: Client,
-    endpoint: String,
+    /// Its address for people, without what may be a secret in it.
+    shown: String,
     /// Whether the card named it, and not the caller.
     from_card: bool,
 }
@@ -53,7 +55,7 @@ impl Responder {
             Failure::usage(error.to_string())
                 .next("write it like 127.0.0.1:50051 in --grpc-url or QUELL_GRPC_URL")
         })?;
-        Ok(Self { client, endpoint, from_card: given.is_none() })
+        Ok(Self { client, shown: shown_address(&endpoint), from_card: given.is_none() })
     }
 
     /// Opens an incident and returns its id. The same message id with the same draft finds the incident that it opened before.
@@ -108,7 +110,7 @@ impl Responder {
     /// The failure that an error answer stands for.
     pub(crate) fn failure(&self, error: &A2aError) -> Failure {
         let says = error.message();
-        let endpoint = &self.endpoint;
+        let shown = &self.shown;
         match error.kind() {
             ErrorKind::TaskNotFound => {
                 Failure::not_possible(says).next("quell incident list shows what there is")
@@ -116,18 +118,18 @@ impl Responder {
             ErrorKind::UnsupportedOperation | ErrorKind::TaskNotCancelable => Failure::not_possible(says),
             ErrorKind::Invalid | ErrorKind::ContentTypeNotSupported => Failure::usage(says),
             ErrorKind::Unauthenticated => {
-                Failure::failed(format!("the coordinator at {endpoint} does not know you: {says}"))
+                Failure::failed(format!("the coordinator at {shown} does not know you: {says}"))
                     .next(SERVICE.not_known())
             }
             ErrorKind::Forbidden => Failure::failed(format!("your token may not do this: {says}"))
                 .next("ask for the right, or use another token"),
             ErrorKind::Timeout => {
-                Failure::failed(format!("the coordinator at {endpoint} does not answer in time: {says}"))
+                Failure::failed(format!("the coordinator at {shown} does not answer in time: {says}"))
                     .next("see what became of it with quell incident show")
             }
             // An error with a cause was made on this side: the connection failed, not the coordinator.
             ErrorKind::Unavailable if error.source().is_some() => Failure::failed(format!(
-                "the gRPC port of the coordinator at {endpoint} cannot be reached: {}",
+                "the gRPC port of the coordinator at {shown} cannot be reached: {}",
                 last(&cause(error))
             ))
             .next(if self.from_card {
@@ -139,7 +141,7 @@ impl Responder {
                 Failure::failed(format!("the coordinator cannot do this at the moment: {says}"))
                     .next("try again in a moment")
             }
-            _ => Failure::failed(format!("the coordinator at {endpoint} failed: {says}"))
+            _ => Failure::failed(format!("the coordinator at {shown} failed: {says}"))
                 .next("its log says more"),
         }
     }

@@ -2,6 +2,7 @@
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
+use quell_service::config::shown_address;
 use serde_json::{Value, json};
 
 use crate::args::{Cli, KillSwitchCommand};
@@ -28,7 +29,7 @@ pub(crate) async fn agents(context: &mut Context<'_>) -> Result<()> {
         let cells = [text(agent, "/role"), text(agent, "/name"), text(agent, "/version")];
         let mut cells: Vec<String> = cells.map(str::to_owned).to_vec();
         cells.push(if reachable { "yes" } else { "no" }.to_owned());
-        cells.push(text(agent, "/url").to_owned());
+        cells.push(shown_address(text(agent, "/url")));
         cells.push(joined(agent, "/skills"));
         cells.push(text(agent, "/error").to_owned());
         table.row(if reachable { Look::Plain } else { Look::Bad }, cells);
@@ -64,6 +65,10 @@ fn switch_page(state: &Value) -> Page {
         line = line.plain(format!(" ({why})"));
     }
     let mut page = Page::default();
+    if state["changed"] == false {
+        // The coordinator records no release of what was not engaged, and what it tells of one below was another time.
+        page.line("nothing was changed: the kill switch was not engaged, and what was said now is not noted");
+    }
     page.line(line);
     for (thrown, word) in [("engaged", state), ("released", &state["released"])] {
         let by = text(word, "/by");

@@ -59,6 +59,7 @@ pub(crate) struct Global {
         long,
         global = true,
         env = "QUELL_URL",
+        hide_env_values = true,
         default_value = "http://127.0.0.1:5000",
         value_name = "URL"
     )]
@@ -67,7 +68,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "QUELL_TOKEN", hide_env_values = true, value_parser = secret)]
     pub(crate) token: Option<SecretString>,
     /// gRPC address of the coordinator, in place of the one that its agent card names
-    #[arg(long, global = true, env = "QUELL_GRPC_URL", value_name = "HOST:PORT")]
+    #[arg(long, global = true, env = "QUELL_GRPC_URL", hide_env_values = true, value_name = "HOST:PORT")]
     pub(crate) grpc_url: Option<String>,
     /// Tables for people, or JSON as the API gave it
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
@@ -232,6 +233,7 @@ pub(crate) struct SimOptions {
         long,
         global = true,
         env = "SIMULATOR_URL",
+        hide_env_values = true,
         default_value = "http://127.0.0.1:8000",
         value_name = "URL"
     )]

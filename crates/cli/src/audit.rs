@@ -1,9 +1,8 @@
 //! `quell audit`: whether a data folder or a database is what was written.
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use quell_service::{Daemon, Environment, Loading};
+use quell_service::{Daemon, Environment, Loading, in_words};
 use quell_store::audit::{
     self, Anchor, AnchorError, Anchors, AuditReport, DurableMark, ExportError, IndexState, PublicKey,
     SigningKey,
@@ -41,7 +40,7 @@ impl Audited {
         }
     }
 
-    /// As it is shown: without the password that an address may have.
+    /// As it is shown: without what may be a secret in an address.
     fn shown(&self) -> String {
         match self {
             Self::Folder(folder) => folder.display().to_string(),
@@ -82,17 +81,6 @@ pub(crate) fn folder(data_dir: &DataDir) -> Result<PathBuf> {
     data_dir.folder().ok_or_else(none)
 }
 
-/// An error with its causes.
-pub(crate) fn in_words(error: &dyn Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words = format!("{words}: {error}");
-        cause = error.source();
-    }
-    words
-}
-
 fn anchor_failure(error: AnchorError) -> Failure {
     let words = in_words(&error);
     match error {
@@ -130,9 +118,9 @@ async fn verify(
     };
     let report = report.map_err(|error| Failure::failed(in_words(&error)))?;
     if context.output.is_json() {
-        context.output.json(&document(&report))?;
+        context.output.json(&document(&report, anchored_up_to(&report, &anchors)))?;
     } else {
-        context.output.page(Stream::Out, &page(audited, &report, anchors.len()))?;
+        context.output.page(Stream::Out, &page(audited, &report, &anchors))?;
     }
     match report.finding {
         None => Ok(()),
@@ -176,7 +164,28 @@ fn mark_document(mark: DurableMark) -> Option<String> {
     }
 }
 
-fn document(report: &AuditReport) -> serde_json::Value {
+/// The record up to which anchors vouch for the journal; none unless all of them agree.
+fn anchored_up_to(report: &AuditReport, anchors: &[Anchor]) -> Option<u64> {
+    let all_agree = report.anchors_agreeing == anchors.len();
+    anchors.iter().map(|anchor| anchor.head.sequence).max().filter(|_| all_agree)
+}
+
+/// How many anchors agree, and how far they reach: of what came after the last one they say nothing.
+fn anchors_in_words(report: &AuditReport, anchors: &[Anchor]) -> String {
+    if anchors.is_empty() {
+        return "none given: what was rewritten as a whole would not be seen".to_owned();
+    }
+    let agreeing = format!("{} of {} agree", report.anchors_agreeing, anchors.len());
+    match (anchored_up_to(report, anchors), report.head) {
+        (Some(last), Some(head)) if last < head.sequence => {
+            format!("{agreeing}, up to record {last}: no anchor tells of the records after it")
+        }
+        (Some(last), _) => format!("{agreeing}, up to record {last}"),
+        (None, _) => agreeing,
+    }
+}
+
+fn document(report: &AuditReport, anchored_up_to: Option<u64>) -> serde_json::Value {
     let finding = report.finding.as_ref().map(|finding| {
         json!({
             "sequence": finding.sequence.to_string(),
@@ -203,12 +212,14 @@ fn document(report: &AuditReport) -> serde_json::Value {
         "index": report.beside.as_ref().map(|beside| index_in_words(&beside.index)),
         "evidence": report.beside.as_ref().map(|beside| beside.evidence),
         "anchors_agreeing": report.anchors_agreeing,
+        "anchored_up_to": anchored_up_to.map(|sequence| sequence.to_string()),
         "torn_tail_bytes": report.torn_tail_bytes,
         "finding": finding,
+        "finding_by_anchor": report.finding_by_anchor,
     })
 }
 
-fn page(audited: &Audited, report: &AuditReport, anchors: usize) -> Page {
+fn page(audited: &Audited, report: &AuditReport, anchors: &[Anchor]) -> Page {
     let mut page = Page::default();
     let line = match &report.finding {
         None => Line::new().with(Look::Good, "sound"),
@@ -244,16 +255,7 @@ fn page(audited: &Audited, report: &AuditReport, anchors: usize) -> Page {
         );
         page.field(2, "", &loss.lost);
     }
-    let agreeing = format!("{} of {anchors} agree", report.anchors_agreeing);
-    page.field(
-        2,
-        "anchors",
-        if anchors == 0 {
-            "none given: what was rewritten as a whole would not be seen".to_owned()
-        } else {
-            agreeing
-        },
-    );
+    page.field(2, "anchors", anchors_in_words(report, anchors));
     if report.torn_tail_bytes > 0 {
         let bytes = format!("{} bytes at the end that nobody was told are durable", report.torn_tail_bytes);
         page.field(2, "tail", bytes);
@@ -264,6 +266,7 @@ fn page(audited: &Audited, report: &AuditReport, anchors: usize) -> Page {
             page.field(2, "where", format!("{} at byte {}", segment.display(), finding.offset));
         }
         page.field(2, "what", &finding.what);
+        page.field(2, "told by", report.finding_by_anchor.as_deref().unwrap_or_default());
     }
     page
 }

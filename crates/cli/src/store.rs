@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use quell_service::config::shown_address;
+use quell_service::in_words;
 use quell_store::transfer::{
     Copied, FolderSink, FolderSource, JsonLinesSink, JsonLinesSource, RecordSink, RecordSource,
     TransferError, backends, compare, copy,
@@ -11,7 +13,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::args::{Places, StoreCommand};
-use crate::audit::{folder, in_words};
+use crate::audit::folder;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::output::{Page, Stream};
@@ -111,16 +113,9 @@ fn scheme(place: &str) -> Option<&str> {
     place.split_once("://").map(|(scheme, _)| scheme)
 }
 
-/// A place as it is shown: without the password that an address may have.
+/// A place as it is shown: without what may be a secret in an address.
 pub(crate) fn shown(place: &str) -> String {
-    if scheme(place).is_none() {
-        return place.to_owned();
-    }
-    let Ok(mut address) = reqwest::Url::parse(place) else { return "the database".to_owned() };
-    // Only addresses without a host have no place for one.
-    let _ = address.set_password(None);
-    address.set_query(None);
-    address.to_string()
+    if scheme(place).is_none() { place.to_owned() } else { shown_address(place) }
 }
 
 fn not_supported(scheme: &str) -> Failure {

@@ -121,7 +121,7 @@ async fn a_sound_folder() {
       chain      b8dc0e4e7d4f468fa03b6a854ab94970db3138b066f576b74fba367fd3fb8fc3
       mark       durable up to record 8
       index      compared up to record 8
-      anchors    2 of 2 agree
+      anchors    2 of 2 agree, up to record 8
     --- error
     "##);
     let dir = data.dir();
@@ -225,6 +225,7 @@ async fn a_cut_tail_is_seen_by_the_anchors() {
       first bad  record 7
       where      [DIR]/data/journal/00000000000000000001.journal at byte 1262
       what       records from 7 on were removed: they were acknowledged or anchored and are not there
+      told by    the anchor of 1970-01-01T00:00:00Z goes up to record 8, and the journal ends at record 6
     --- error
     error: records from 7 on were removed: they were acknowledged or anchored and are not there
       keep the folder as it is, and compare it with a backup and its anchors
@@ -252,10 +253,85 @@ async fn a_full_rewrite_is_seen_by_the_anchors() {
       first bad  record 4
       where      [DIR]/data/journal/00000000000000000001.journal at byte 671
       what       the journal was rewritten: up to record 4 it is not what was noted of it elsewhere
+      told by    the anchor of 1970-01-01T00:00:00Z has chain hash 8c15afe83191d09a2a145e46f1bbfcc85b1e1b39d447c32966c07e575dde335c for record 4, and the journal has 6b6c7a2ab6ba5bbde97e97132df449afa99e437f955d7930381cdfdaa7272e92
     --- error
     error: the journal was rewritten: up to record 4 it is not what was noted of it elsewhere
       keep the folder as it is, and compare it with a backup and its anchors
     "##);
+}
+
+/// An anchor that is older than the journal's end vouches for what is before it, and one that a person has given up goes on telling of it.
+#[tokio::test]
+async fn how_far_anchors_reach_is_said_also_after_a_loss_was_given_up() {
+    let data = Data::filled().await;
+    {
+        let store = EmbeddedStore::open(&data.dir(), Options::new(uuid::Uuid::from_u128(7))).unwrap();
+        store.receive(received(9)).await.unwrap();
+    }
+    let told = data.verify_with_anchors().await;
+    assert!(told.contains("2 of 2 agree, up to record 8: no anchor tells of the records after it"), "{told}");
+    let dir = data.dir();
+    let (anchors, dir) = (data.path("anchors.jsonl"), dir.to_str().unwrap());
+    let arguments =
+        ["audit", "verify", "-o", "json", "--data-dir", dir, "--anchor", anchors.to_str().unwrap()];
+    assert_eq!(data.quell(&arguments).await.json()["anchored_up_to"], "8");
+
+    tamper(&data.segment(), |content, places| content.truncate(places[5].0));
+    let give_up =
+        ["store", "accept-loss", "--data-dir", dir, "--at", "5", "--by", "person-1", "--why", "disk"];
+    assert_eq!(data.quell(&give_up).await.code, 0);
+    let told = data.verify_with_anchors().await;
+    assert!(told.starts_with("exit 4") && told.contains("1 of 2 agree"), "{told}");
+    assert!(
+        told.contains("goes up to record 8, and the journal ends at record 6; its record 6 notes"),
+        "{told}"
+    );
+    assert!(told.contains("after record 5 was lost, or may have been: given up by person-1 at"), "{told}");
+    let json = data.quell(&arguments).await.json();
+    assert!(json["finding_by_anchor"].as_str().unwrap().contains("goes up to record 8"), "{json}");
+    assert_eq!(json["anchored_up_to"], serde_json::Value::Null);
+    // It goes on past the anchor: then that record is another one.
+    {
+        let store = EmbeddedStore::open(&data.dir(), Options::new(uuid::Uuid::from_u128(7))).unwrap();
+        for number in 20..24 {
+            store.receive(received(number)).await.unwrap();
+        }
+    }
+    let told = data.verify_with_anchors().await;
+    assert!(told.contains("first bad  record 8") && told.contains("the journal was rewritten"), "{told}");
+    assert!(
+        told.contains("for record 8, and the journal has") && told.contains("its record 6 notes"),
+        "{told}"
+    );
+}
+
+/// Neither the durable mark nor an index: whether records are gone is not known, and going on from there is somebody's decision.
+#[tokio::test]
+async fn an_end_that_nobody_knows_is_decided_by_a_person() {
+    let data = Data::filled().await;
+    tamper(&data.segment(), |content, places| content.truncate(places[6].0));
+    fs::remove_file(data.dir().join("journal/durable.mark")).unwrap();
+    fs::remove_dir_all(data.dir().join("index")).unwrap();
+    let dir = data.dir();
+    let dir = dir.to_str().unwrap();
+    let decide = async |at: &str| {
+        let arguments =
+            ["store", "accept-loss", "--by", "person-1", "--why", "no anchors", "--data-dir", dir];
+        data.quell(&[&arguments[..], &["--at", at]].concat()).await
+    };
+    let other = decide("8").await;
+    let told = data.told(&other);
+    assert!(
+        other.code == 3 && told.contains("cannot be told without anchors") && told.contains("--at 6 --why"),
+        "{told}"
+    );
+    assert!(!data.dir().join("journal/durable.mark").exists(), "nothing looks whole that nobody vouched for");
+    assert_eq!(decide("6").await.code, 0);
+    let again = data.told(&decide("6").await);
+    assert!(again.starts_with("exit 0") && again.contains("was given up before"), "{again}");
+    let verified = data.verify(&[]).await;
+    assert!(verified.contains("after record 6, noted in record 7: given up by person-1 at"), "{verified}");
+    assert!(verified.contains("neither `durable.mark` nor an index says how far it went"), "{verified}");
 }
 
 #[tokio::test]

@@ -95,10 +95,10 @@ async fn a_database_is_named_by_a_flag_a_variable_or_the_configuration() {
     assert_snapshot!(site.verify_with_anchors().await, @r##"
     exit 0
     --- out
-    sound: postgres://postgres@127.0.0.1:[PORT]/site
+    sound: postgres://***@127.0.0.1:[PORT]/site?sslmode=***
       records    8
       chain      b8dc0e4e7d4f468fa03b6a854ab94970db3138b066f576b74fba367fd3fb8fc3
-      anchors    2 of 2 agree
+      anchors    2 of 2 agree, up to record 8
     --- error
     "##);
     let by_flag = site.verify(&[]).await;
@@ -139,7 +139,7 @@ async fn tampering_ends_with_four_and_names_the_record() {
     assert_snapshot!(site.verify(&[]).await, @r##"
     exit 4
     --- out
-    tampered with or damaged: postgres://postgres@127.0.0.1:[PORT]/site
+    tampered with or damaged: postgres://***@127.0.0.1:[PORT]/site?sslmode=***
       records    4
       chain      8c15afe83191d09a2a145e46f1bbfcc85b1e1b39d447c32966c07e575dde335c
       anchors    none given: what was rewritten as a whole would not be seen
@@ -157,12 +157,13 @@ async fn tampering_ends_with_four_and_names_the_record() {
     assert_snapshot!(site.verify_with_anchors().await, @r##"
     exit 4
     --- out
-    tampered with or damaged: postgres://postgres@127.0.0.1:[PORT]/site
+    tampered with or damaged: postgres://***@127.0.0.1:[PORT]/site?sslmode=***
       records    4
       chain      8c15afe83191d09a2a145e46f1bbfcc85b1e1b39d447c32966c07e575dde335c
       anchors    1 of 2 agree
       first bad  record 5
       what       records from 5 on were removed: they were acknowledged or anchored and are not there
+      told by    the anchor of 1970-01-01T00:00:00Z goes up to record 8, and the journal ends at record 4
     --- error
     error: records from 5 on were removed: they were acknowledged or anchored and are not there
       keep the database as it is, and compare it with a backup and its anchors

@@ -240,16 +240,16 @@ async fn agents() {
     let agents = json!([
         {"role": "diagnostic", "url": "127.0.0.1:50052", "reachable": true, "name": "quell-diagnostic", "version": "0.1.0",
          "skills": ["diagnose"], "error": null},
-        {"role": "resolution", "url": "127.0.0.1:50053", "reachable": false, "name": null, "version": null, "skills": [],
+        {"role": "resolution", "url": "http://quell:hunter2@127.0.0.1:50053", "reachable": false, "name": null, "version": null, "skills": [],
          "error": "connection refused"},
     ]);
     let coordinator = Coordinator::start(World { agents, ..world() }).await;
     assert_snapshot!(coordinator.quell(&["agent", "list"]).await.told(&coordinator), @r##"
     exit 0
     --- out
-    ROLE        NAME              VERSION  REACHABLE  URL              SKILLS    ERROR
-    diagnostic  quell-diagnostic  0.1.0    yes        127.0.0.1:50052  diagnose
-    resolution                             no         127.0.0.1:50053            connection refused
+    ROLE        NAME              VERSION  REACHABLE  URL                         SKILLS    ERROR
+    diagnostic  quell-diagnostic  0.1.0    yes        127.0.0.1:50052             diagnose
+    resolution                             no         http://***@127.0.0.1:50053            connection refused
     --- error
     "##);
 }
@@ -267,6 +267,19 @@ async fn kill_switch() {
     assert_eq!(coordinator.quell(&["kill-switch", "on"]).await.code, 2, "a reason is needed");
     let off = coordinator.quell(&["kill-switch", "off", "-o", "json"]).await;
     assert_eq!(off.json(), json!({"engaged": false, "why": ""}));
+    // Nobody releases what is not engaged, and nobody is told that it was done.
+    let again = coordinator.quell(&["kill-switch", "off", "--why", "once more"]).await;
+    assert_eq!(
+        (again.code, again.out.as_str()),
+        (
+            0,
+            "nothing was changed: the kill switch was not engaged, and what was said now is not noted\n\
+             not engaged: plans may be carried out\n"
+        )
+    );
+    let again = coordinator.quell(&["kill-switch", "off", "-o", "json"]).await;
+    assert_eq!(again.json(), json!({"engaged": false, "why": "", "changed": false}));
+    assert_eq!(coordinator.world().kill_switch, json!({"engaged": false, "why": ""}));
 }
 
 #[tokio::test]

@@ -36,12 +36,12 @@ async fn help() {
       -V, --version  Print version
 
     Global options:
-          --url <URL>             Address of the coordinator [env: QUELL_URL=] [default:
+          --url <URL>             Address of the coordinator [env: QUELL_URL] [default:
                                   http://127.0.0.1:5000]
           --token <TOKEN>         Bearer token for the coordinator, if it asks for one [env:
                                   QUELL_TOKEN]
           --grpc-url <HOST:PORT>  gRPC address of the coordinator, in place of the one that its agent
-                                  card names [env: QUELL_GRPC_URL=]
+                                  card names [env: QUELL_GRPC_URL]
       -o, --output <FORMAT>       Tables for people, or JSON as the API gave it [default: table]
                                   [possible values: table, json]
 
@@ -183,5 +183,48 @@ async fn a_closed_pipe_ends_quietly() {
         let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{format}");
         assert_eq!(output.status.code(), Some(0), "{format}");
+    }
+}
+
+/// Whoever calls a service by an address with a password in it does not find that on the screen, or in a log of it.
+#[tokio::test]
+async fn no_address_is_shown_with_what_may_be_a_secret_in_it() {
+    const SECRET: &str = "hunter2";
+    let at = |scheme: &str, port: u16| format!("{scheme}://quell:{SECRET}@127.0.0.1:{port}/?token={SECRET}");
+    let (http, postgres) = (at("http", 1), at("postgres", 1));
+    let folder = tempfile::tempdir().unwrap();
+    let new = folder.path().join("new").display().to_string();
+    let commands: [&[&str]; 9] = [
+        &["--url", &http, "incident", "list"],
+        &["--url", &http, "incident", "create", "--title", "x"],
+        &["--url", "hunter2@127.0.0.1", "incident", "list"],
+        &["--grpc-url", &http, "incident", "create", "--title", "x"],
+        &["--grpc-url", "https://quell:hunter2@127.0.0.1", "incident", "create", "--title", "x"],
+        &["sim", "list", "--simulator-url", &http],
+        &["tool", "list", "--agent", &http],
+        &["audit", "verify", "--database-url", &postgres],
+        &["store", "copy", "--from", &postgres, "--to", &new],
+    ];
+    for command in commands {
+        let ran = quell(command, None).await;
+        assert!(ran.code == 1 || ran.error.contains("write it like"), "{command:?}: {}", ran.error);
+        assert!(!ran.error.is_empty(), "{command:?}");
+        assert!(!ran.out.contains(SECRET) && !ran.error.contains(SECRET), "{command:?}: {}", ran.error);
+    }
+    let variables = [
+        ("QUELL_URL", http.as_str()),
+        ("QUELL_GRPC_URL", &http),
+        ("QUELL_TOKEN", SECRET),
+        ("SIMULATOR_URL", &http),
+        ("SIMULATOR_TOKEN", SECRET),
+        ("QUELL_DIAGNOSTIC_URL", &http),
+        ("DATABASE_URL", &postgres),
+    ];
+    for command in
+        [&["--help"][..], &["sim", "--help"], &["tool", "list", "--help"], &["audit", "verify", "--help"]]
+    {
+        let ran = support::quell_in(&variables, command, None).await;
+        assert_eq!(ran.code, 0, "{command:?}");
+        assert!(!ran.out.contains(SECRET), "{command:?}: {}", ran.out);
     }
 }

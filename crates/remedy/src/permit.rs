@@ -46,6 +46,14 @@ impl CoordinatorKeys {
         }
     }
 
+    /// Where the key of the coordinator that came first is kept, and that key once it came; none where keys are listed.
+    pub fn pin(&self) -> Option<(&Path, Option<PublicKey>)> {
+        match &self.0 {
+            Keys::Listed(_) => None,
+            Keys::Pinned { file, key } => Some((file, *key.lock().unwrap_or_else(PoisonError::into_inner))),
+        }
+    }
+
     /// Takes a key whose holder says that it is the coordinator's: one of those that count, or the first one, which is on disk when this
     /// returns.
     ///
@@ -125,9 +133,8 @@ impl CoordinatorKeys {
     }
 }
 
+/// An error with all its causes, on one line.
 fn in_words(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |words, cause| format!("{words}: {cause}"))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::HeaderMap;
 use quell_a2a::{A2aError, Access, Authenticate, Caller, ErrorKind, ServerOptions, TaskManager, TaskOptions};
-use quell_remedy::{Agent, FaultHook, Ledger, LedgerSettings, PlanSettings};
+use quell_remedy::{Agent, FaultHook, Knowledge, Ledger, LedgerSettings, PlanSettings};
 use quell_service::{
     AuthError, Clock, Config, Door, Exit, FaultPoints, IdSource, Scope, ServeOptions, ServeReport,
     TokenTable, bind,
@@ -68,6 +68,26 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
+/// What should be said about a configuration that can be used: whom the agent believes, where steps take effect and no setting says it.
+///
+/// # Errors
+/// What [`start`] would say.
+pub fn notices(config: &Config) -> Result<Vec<String>, StartError> {
+    let knowledge = knowledge::load(config)?;
+    let notice = knowledge::whom_it_believes(&knowledge).filter(|_| knowledge::executes(&knowledge.guard));
+    Ok(notice.into_iter().collect())
+}
+
+/// Says whom the agent believes: loudly while that is open, and as a fact afterwards.
+fn tell_whom_it_believes(knowledge: &Knowledge) {
+    let Some(notice) = knowledge::whom_it_believes(knowledge) else { return };
+    if knowledge.coordinator.trusts_the_first() {
+        tracing::warn!("{notice}");
+    } else {
+        tracing::info!("{notice}");
+    }
+}
+
 /// Starts the agent: loads everything, opens the ledger, binds, then serves.
 ///
 /// # Errors
@@ -88,17 +108,12 @@ pub async fn start(setup: Setup) -> Result<Handle, StartError> {
         ledger = ledger.identity().ledger, folder = %folder.display(), created = report.created,
         torn_tail = report.torn_tail.is_some(), "ledger open"
     );
-    let guard = &knowledge.guard;
-    if guard.execute_real_commands && !guard.dry_run {
+    if knowledge::executes(&knowledge.guard) {
         tracing::warn!("execution is switched on: approved steps take effect");
     } else {
         tracing::info!("execution is switched off: plans are shown, every step is refused");
     }
-    if knowledge.coordinator.trusts_the_first() {
-        tracing::warn!(
-            "agents.resolution.coordinator_public_keys is not set: the coordinator that comes first is trusted for good"
-        );
-    }
+    tell_whom_it_believes(&knowledge);
 
     let now = Arc::clone(&clock);
     let agent = Agent::new(
@@ -202,6 +217,8 @@ impl quell_service::Handle for Handle {
             self.shared.replace_reads(source.open(&self.shared.clock).map_err(words)?);
             self.source = source;
         }
+        // A reload may be what switches execution on.
+        tell_whom_it_believes(&knowledge);
         self.shared.agent.replace_knowledge(knowledge);
         self.config = config;
         Ok(())

@@ -20,6 +20,7 @@ use crate::error::StartError;
 
 /// In the data folder: the key of the coordinator that came first.
 const PINNED_KEY_FILE: &str = "coordinator.pub";
+const COORDINATOR_KEYS: &str = "agents.resolution.coordinator_public_keys";
 
 /// Loads all of it, or says what is wrong; nothing is half loaded.
 pub(crate) fn load(config: &Config) -> Result<Knowledge, StartError> {
@@ -63,23 +64,69 @@ fn has_credentials(url: &str) -> bool {
     place.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
 }
 
+/// Whether approved steps take effect.
+pub(crate) fn executes(guard: &GuardSettings) -> bool {
+    guard.execute_real_commands && !guard.dry_run
+}
+
+/// What is to be said of whom the agent believes; nothing where its configuration says whom.
+pub(crate) fn whom_it_believes(knowledge: &Knowledge) -> Option<String> {
+    let (file, key) = knowledge.coordinator.pin()?;
+    let (file, setting) = (file.display(), COORDINATOR_KEYS);
+    let set_it = "set it to what `quell-coordinator --print-public-key` prints";
+    Some(match key {
+        None if executes(&knowledge.guard) => format!(
+            "execution is switched on and {setting} is not set: the coordinator that introduces itself first is trusted for good, whoever it \
+             is, and its key is kept in {file}; {set_it}"
+        ),
+        None => {
+            format!("{setting} is not set: the coordinator that comes first is trusted for good; {set_it}")
+        }
+        Some(key) => format!(
+            "{setting} is not set: the coordinator with the key {key} is trusted, as it came first ({file}); compare it, and {set_it}"
+        ),
+    })
+}
+
+/// Trusting whoever comes first is for one machine. Where others reach the agent and its steps take effect, whose word counts has to be
+/// said, also when somebody came already: that may have been anybody.
+fn refuse_the_first_from_elsewhere(config: &Config, keys: &CoordinatorKeys) -> Result<(), StartError> {
+    let switches = &config.agents.resolution;
+    let (Some((file, key)), listen) = (keys.pin(), config.resolution.listen) else { return Ok(()) };
+    let takes_effect = switches.execute_real_commands && !switches.dry_run;
+    if !takes_effect || listen.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
+    let known = key.map_or_else(String::new, |key| {
+        format!("; the one that came first here, kept in {}, has the key {key}", file.display())
+    });
+    let why = format!(
+        "is not set, and steps take effect: {listen} (`resolution.listen`) can be reached from other machines, and the coordinator that \
+         introduces itself first would be trusted, whoever it is; set it to what `quell-coordinator --print-public-key` prints, or listen on \
+         127.0.0.1{known}"
+    );
+    Err(StartError::Setting { setting: COORDINATOR_KEYS, why })
+}
+
 /// Whose permits count: the configured keys, or that of the coordinator that came first.
 fn coordinator_keys(config: &Config) -> Result<CoordinatorKeys, StartError> {
-    let setting = "agents.resolution.coordinator_public_keys";
     let keys = &config.agents.resolution.coordinator_public_keys;
     if keys.is_empty() {
         let file = config.resolution_data_dir()?.join(PINNED_KEY_FILE);
-        return CoordinatorKeys::pinned(&file).map_err(|error| {
+        let pinned = CoordinatorKeys::pinned(&file).map_err(|error| {
             let why = match &error {
                 // No start makes this one, as it would a coordinator's own key.
                 KeyError::NoKey { .. } => "there is no public key for permits in it".to_owned(),
                 _ => in_words(&error),
             };
             StartError::PinnedKey { file: file.display().to_string(), why }
-        });
+        })?;
+        refuse_the_first_from_elsewhere(config, &pinned)?;
+        return Ok(pinned);
     }
     let keys = keys.iter().map(|key| key.parse()).collect::<Result<Vec<PublicKey>, _>>();
-    let keys = keys.map_err(|error| StartError::Setting { setting, why: error.to_string() })?;
+    let keys =
+        keys.map_err(|error| StartError::Setting { setting: COORDINATOR_KEYS, why: error.to_string() })?;
     Ok(CoordinatorKeys::listed(keys))
 }
 
@@ -150,6 +197,60 @@ mod tests {
         for sound in ["http://127.0.0.1:8000", "http://127.0.0.1:8000/x@y", "http://h/?q=a@b"] {
             assert!(!has_credentials(sound), "{sound}");
         }
+    }
+
+    fn switched_on(folder: &Path, listen: &str) -> Config {
+        let mut config = Config::default();
+        config.resolution.data_dir = Some(folder.to_owned());
+        config.resolution.listen = listen.parse().unwrap();
+        config.agents.resolution.execute_real_commands = true;
+        config.agents.resolution.dry_run = false;
+        config
+    }
+
+    #[test]
+    fn whoever_comes_first_from_another_machine_is_not_believed_where_steps_take_effect() {
+        let folder = tempfile::tempdir().unwrap();
+        let error_of = |config: &Config| load(config).err().map(|error| error.to_string());
+        let key = quell_sign::SigningKey::generate().unwrap().public();
+        for listen in ["0.0.0.0:50053", "[::]:50053", "192.0.2.7:50053"] {
+            let mut config = switched_on(folder.path(), listen);
+            let said = error_of(&config).unwrap();
+            for part in
+                [COORDINATOR_KEYS, listen, "resolution.listen", "quell-coordinator --print-public-key"]
+            {
+                assert!(said.contains(part), "{said}");
+            }
+            config.agents.resolution.coordinator_public_keys = vec![key.to_string()];
+            assert_eq!(error_of(&config), None, "{listen}");
+            config.agents.resolution.coordinator_public_keys.clear();
+            config.agents.resolution.dry_run = true;
+            assert_eq!(error_of(&config), None, "{listen}: nothing takes effect");
+        }
+        for listen in ["127.0.0.1:50053", "[::1]:50053", "[::ffff:127.0.0.1]:50053"] {
+            assert_eq!(error_of(&switched_on(folder.path(), listen)), None, "{listen}");
+        }
+        // Who came before this was refused may have been anybody: its key is shown, and not believed.
+        key.write_unless_there(&folder.path().join(PINNED_KEY_FILE), &quell_sign::PERMITS).unwrap();
+        let said = error_of(&switched_on(folder.path(), "0.0.0.0:50053")).unwrap();
+        assert!(said.contains(&key.to_string()) && said.contains(PINNED_KEY_FILE), "{said}");
+    }
+
+    #[test]
+    fn whom_the_agent_believes_is_said_until_the_configuration_says_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = switched_on(folder.path(), "127.0.0.1:0");
+        let said = |config: &Config| whom_it_believes(&load(config).unwrap());
+        let open = said(&config).unwrap();
+        for part in ["execution is switched on", COORDINATOR_KEYS, PINNED_KEY_FILE, "--print-public-key"] {
+            assert!(open.contains(part), "{open}");
+        }
+        let key = quell_sign::SigningKey::generate().unwrap().public();
+        load(&config).unwrap().coordinator.meet(key).unwrap();
+        let pinned = said(&config).unwrap();
+        assert!(pinned.contains(&key.to_string()) && pinned.contains(COORDINATOR_KEYS), "{pinned}");
+        config.agents.resolution.coordinator_public_keys = vec![key.to_string()];
+        assert_eq!(said(&config), None);
     }
 
     #[test]

@@ -15,6 +15,6 @@ mod pages;
 mod skills;
 mod sources;
 
-pub use agent::{Handle, LEDGER_EXTENSION, Setup, check, start};
+pub use agent::{Handle, LEDGER_EXTENSION, Setup, check, notices, start};
 pub use error::StartError;
 pub use pages::endpoints;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use quell_resolution::Setup;
+use quell_resolution::{Setup, StartError};
 use quell_service::config::parse_listen;
 use quell_service::{ArgsCommon, Daemon, Environment, FaultPoints, SystemClock, SystemIds, run_daemon};
 
@@ -20,6 +20,16 @@ struct Args {
     /// Folder of the ledger
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<std::path::PathBuf>,
+}
+
+/// For `--check`: what a start would refuse, and what it would say.
+#[allow(clippy::print_stderr, reason = "this is what `--check` is for")]
+fn check(config: &quell_service::Config) -> Result<(), StartError> {
+    quell_resolution::check(config)?;
+    for notice in quell_resolution::notices(config)? {
+        eprintln!("note: {notice}");
+    }
+    Ok(())
 }
 
 fn main() -> ExitCode {
@@ -38,13 +48,5 @@ fn main() -> ExitCode {
         quell_resolution::start(Setup { config, clock, ids, faults: FaultPoints::disabled() })
     };
     let environment = Environment::of_process();
-    run_daemon(
-        Daemon::Resolution,
-        env!("CARGO_PKG_VERSION"),
-        &common,
-        environment,
-        flags,
-        quell_resolution::check,
-        start,
-    )
+    run_daemon(Daemon::Resolution, env!("CARGO_PKG_VERSION"), &common, environment, flags, check, start)
 }

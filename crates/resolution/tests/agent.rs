@@ -238,7 +238,11 @@ async fn an_invented_incident_with_the_agents_token_executes_nothing() {
             assert_eq!(asker.introduce(&permit_key()).await, Introduced::Accepted);
         }
         let Introduced::Refused { why } = asker.introduce(&intruder).await else { panic!("accepted") };
-        assert!(why.contains("agents.resolution.coordinator_public_keys"), "{why}");
+        // By the setting, and by the file in which the first key is kept.
+        let file = folder.path().join("coordinator.pub");
+        for part in ["agents.resolution.coordinator_public_keys", file.to_str().unwrap()] {
+            assert!(why.contains(part), "{why}");
+        }
         let plan = asker.plan(&database()).await;
         for number in 1..=5 {
             let request = step_request(&plan, 0, number, false, u64::MAX);

@@ -159,6 +159,50 @@ async fn killed_while_a_step_is_under_way_it_begins_it_no_second_time() {
     assert_eq!(actions(&simulator).await.len(), 1);
 }
 
+const SWITCHED_ON: &str = "agents: {resolution: {execute_real_commands: true, dry_run: false}}\n";
+const EXPOSED: &str =
+    "resolution: {listen: '0.0.0.0:0', tokens: [{name: coordinator, token: right-token, scopes: [agent]}]}\n";
+
+#[test]
+fn trusting_the_first_coordinator_is_said_by_a_check_and_once_by_a_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("quell.yaml");
+    let checked = |text: &str| {
+        std::fs::write(&config, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quell-resolution"));
+        command.env_clear().arg("--check").arg("--config").arg(&config);
+        let output = command.arg("--data-dir").arg(folder.path()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let is_told = |said: &str| said.contains("agents.resolution.coordinator_public_keys is not set");
+    let (code, said) = checked(SWITCHED_ON);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.starts_with("note: execution is switched on") && is_told(&said), "{said}");
+    assert!(said.contains("coordinator.pub") && said.contains("--print-public-key"), "{said}");
+    assert_eq!(said.matches("introduces itself first").count(), 1, "{said}");
+    let key = permit_key().public();
+    let listed = SWITCHED_ON.replace("dry_run", &format!("coordinator_public_keys: ['{key}'], dry_run"));
+    let (code, said) = checked(&listed);
+    assert!(code == Some(0) && !is_told(&said), "{said}");
+    let (code, said) = checked(&format!("{EXPOSED}{SWITCHED_ON}"));
+    assert!(code == Some(2) && said.contains("can be reached from other machines"), "{said}");
+    let (code, said) = checked(&format!("{EXPOSED}{listed}"));
+    assert!(code == Some(0) && !is_told(&said), "{said}");
+
+    std::fs::write(&config, SWITCHED_ON).unwrap();
+    let file = folder.path().join("address.json");
+    let child = command(&config, folder.path()).arg("--address-file").arg(&file).spawn().unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    while !file.exists() {
+        assert!(Instant::now() < deadline, "no address was written");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap().success());
+    let log = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("introduces itself first")).collect();
+    assert!(told.len() == 1 && told[0].contains("WARN"), "{log}");
+}
+
 #[test]
 fn what_cannot_start_exits_with_a_reason() {
     let folder = tempfile::tempdir().unwrap();
@@ -167,6 +211,7 @@ fn what_cannot_start_exits_with_a_reason() {
     for (text, code, reason) in [
         (format!("resolution: {{listen: '127.0.0.1:{port}'}}\n"), 3, "resolution.listen"),
         ("resolution: {listen: '0.0.0.0:0'}\n".to_owned(), 2, "resolution.tokens"),
+        (format!("{EXPOSED}{SWITCHED_ON}"), 2, "agents.resolution.coordinator_public_keys"),
         ("resolution: {inventory_file: /nowhere/inventory.yaml}\n".to_owned(), 2, "/nowhere/inventory.yaml"),
         ("resolution: {allowed_targets: [moon]}\n".to_owned(), 2, "moon"),
         ("resolution: {runbooks: x}\n".to_owned(), 2, "runbook_dir"),

@@ -125,6 +125,8 @@ Examples:
 A coordinator does not start on a journal that ends before, or is another one than, what its index, its `durable.mark` or its
 evidence know. If there is no backup to put back, this makes the journal end where it ends, notes in it who gave up what and
 why, puts what cannot be kept aside in the data folder, and has the index made anew at the next start.
+Where neither `durable.mark` nor an index says how far the journal went, whether something is lost cannot be told: this names
+the record that it ends at, and notes who goes on from there and why.
 Locks, cool-downs and switches that stood in the lost records are lost with them. Locks that are taken from then on get fencing
 tokens far above those before, so that an agent that has seen some of the lost ones does not refuse them.
 

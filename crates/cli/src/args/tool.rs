@@ -12,6 +12,7 @@ pub(crate) struct ToolOptions {
         long,
         global = true,
         env = "QUELL_DIAGNOSTIC_URL",
+        hide_env_values = true,
         default_value = "127.0.0.1:50052",
         value_name = "HOST:PORT"
     )]

@@ -307,7 +307,13 @@ async fn read_switch(State(fake): State<Coordinator>) -> Json<Value> {
 }
 
 async fn set_switch(State(fake): State<Coordinator>, Json(body): Json<Value>) -> Json<Value> {
-    fake.world().kill_switch = body.clone();
+    let switch = &mut fake.world().kill_switch;
+    if body["engaged"] == false && switch["engaged"] == false {
+        let mut unchanged = switch.clone();
+        unchanged["changed"] = json!(false);
+        return Json(unchanged);
+    }
+    *switch = body.clone();
     Json(body)
 }
 

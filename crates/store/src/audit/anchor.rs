@@ -256,3 +256,96 @@ impl AnchorFile {
         written.map_err(failed("write to", &self.path))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{AuditReport, verify};
+    use crate::embedded::{EmbeddedStore, JOURNAL_FOLDER, Options};
+    use crate::{IncidentStore as _, Received};
+
+    /// Receives so many, and signs how far the chain goes then.
+    async fn grown(folder: &Path, key: &SigningKey, received: u64, second: i64) -> Anchor {
+        let store = EmbeddedStore::open(folder, Options::new(Uuid::from_u128(7))).unwrap();
+        for number in 0..received {
+            let received = Received {
+                at: Timestamp::from_second(second).unwrap(),
+                source: quell_incident::ids::SourceName::declared("alertmanager").unwrap(),
+                alerts: Vec::new(),
+                group_key: None,
+                truncated_alerts: number,
+                trace: None,
+            };
+            store.receive(received).await.unwrap();
+        }
+        key.sign(store.chain_head().await.unwrap().unwrap(), Timestamp::from_second(second).unwrap()).unwrap()
+    }
+
+    fn copy(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+
+    fn told(report: &AuditReport) -> (usize, Option<u64>, String) {
+        let finding = report.finding.as_ref().map(|finding| finding.sequence);
+        (report.anchors_agreeing, finding, report.finding_by_anchor.clone().unwrap_or_default())
+    }
+
+    #[tokio::test]
+    async fn an_anchor_is_compared_whether_the_journal_went_on_or_was_cut_back_behind_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, kept) = (folder.path().join("data"), folder.path().join("kept"));
+        let key = SigningKey::generate().unwrap();
+        let older = grown(&data, &key, 3, 1).await;
+        copy(&data.join(JOURNAL_FOLDER), &kept);
+        let newer = grown(&data, &key, 2, 2).await;
+        let anchors = [older.clone(), newer.clone()];
+        // Older than the end, at the end, and both.
+        for agreeing in [&anchors[..1], &anchors[1..], &anchors[..]] {
+            let report = verify(&data, agreeing).unwrap();
+            assert_eq!(told(&report), (agreeing.len(), None, String::new()));
+        }
+        // A sound older copy is put back as a whole, its mark as well, and nobody else in the folder knows better.
+        std::fs::remove_dir_all(&data).unwrap();
+        copy(&kept, &data.join(JOURNAL_FOLDER));
+        assert_eq!(told(&verify(&data, &anchors[..1]).unwrap()), (1, None, String::new()));
+        for asked in [&anchors[1..], &anchors[..]] {
+            let (_, finding, by) = told(&verify(&data, asked).unwrap());
+            assert_eq!(finding, Some(4));
+            let wanted =
+                "the anchor of 1970-01-01T00:00:02Z goes up to record 5, and the journal ends at record 3";
+            assert_eq!(by, wanted);
+        }
+        // It goes on past the anchor, which tells of it all the same.
+        grown(&data, &key, 6, 3).await;
+        let (agreeing, finding, by) = told(&verify(&data, &anchors).unwrap());
+        assert_eq!((agreeing, finding), (1, Some(5)));
+        let noted = format!("the anchor of 1970-01-01T00:00:02Z has chain hash {}", newer.head.chain_hash);
+        assert!(by.starts_with(&noted) && by.contains("for record 5, and the journal has "), "{by}");
+    }
+
+    #[tokio::test]
+    async fn what_no_anchor_tells_is_not_said_of_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = SigningKey::generate().unwrap();
+        let anchor = grown(folder.path(), &key, 3, 1).await;
+        let older = tempfile::tempdir().unwrap();
+        copy(&folder.path().join(JOURNAL_FOLDER), older.path());
+        grown(folder.path(), &key, 2, 2).await;
+        // The mark alone knows of more.
+        let journal = folder.path().join(JOURNAL_FOLDER);
+        let segment = "00000000000000000001.journal";
+        std::fs::copy(older.path().join(segment), journal.join(segment)).unwrap();
+        let report = verify(folder.path(), std::slice::from_ref(&anchor)).unwrap();
+        assert_eq!(told(&report), (1, Some(4), String::new()));
+        // Another journal is no matter of its records.
+        let other = tempfile::tempdir().unwrap();
+        drop(EmbeddedStore::open(other.path(), Options::new(Uuid::from_u128(8))).unwrap());
+        let report = verify(other.path(), &[anchor]).unwrap();
+        assert!(report.finding.unwrap().what.starts_with("the whole journal was replaced"));
+        assert_eq!(report.finding_by_anchor, None);
+    }
+}

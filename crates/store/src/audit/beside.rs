@@ -9,7 +9,7 @@ use quell_journal::{DurableMark, Entry, Head, Witness};
 use uuid::Uuid;
 
 use super::{AuditReport, Finding};
-use crate::embedded::witness::{IndexNotes, IndexState, incidents_in_words, read_notes};
+use crate::embedded::witness::{IndexNotes, IndexState, incidents_in_words, read_notes, read_unknown_end};
 use crate::embedded::{Documents, JOURNAL_FOLDER, record};
 
 /// What an audit found beside the journal; a database has none of it.
@@ -131,7 +131,11 @@ pub(super) struct Notes {
 
 impl Notes {
     pub(super) fn read(folder: &Path) -> Self {
-        let mark = quell_journal::durable_mark(&folder.join(JOURNAL_FOLDER));
+        let mark = match read_unknown_end(folder) {
+            // One that was made anew by who did not know the end says nothing.
+            Some(_) => Ok(DurableMark::Missing),
+            None => quell_journal::durable_mark(&folder.join(JOURNAL_FOLDER)),
+        };
         let with_evidence = Documents::new(folder).incidents().unwrap_or_default();
         Self {
             // One that is of another format, or cannot be opened, is an error of the journal's own check.

@@ -4,7 +4,10 @@ use quell_journal::{ChainHash, Entry, Head, Link, Position};
 use sha2::{Digest as _, Sha256};
 
 use super::export::Export;
-use super::{Anchor, AuditError, AuditReport, ExportError, Exported, Finding, Gathered, replaced};
+use super::{
+    Anchor, AuditError, AuditReport, ExportError, Exported, Finding, Gathered, anchor_against, anchor_beyond,
+    ends_before, has_other_chain, replaced,
+};
 use crate::postgres::{JournalReader, RawRecord};
 
 /// Reads every record of a database and compares it with the anchors. Reads only: nothing is migrated, and nobody is held up.
@@ -50,7 +53,8 @@ async fn walk(
     let Some((journal_id, end)) = reader.end else { return Err(AuditError::EmptyDatabase) };
     let mut walk = Walk {
         head: Head { sequence: 0, chain_hash: ChainHash::genesis(journal_id) },
-        anchors: anchors.iter().map(|anchor| anchor.head).collect(),
+        anchors,
+        by_anchor: None,
         agreeing: 0,
         end,
     };
@@ -74,20 +78,25 @@ async fn walk(
     let mut report = AuditReport::empty(Some(journal_id));
     report.head = Some(walk.head);
     report.anchors_agreeing = walk.agreeing;
-    report.finding = replaced(journal_id, anchors).or(finding);
+    report.finding = replaced(journal_id, anchors);
+    if report.finding.is_none() {
+        (report.finding, report.finding_by_anchor) = (finding, walk.by_anchor);
+    }
     Ok(report)
 }
 
 /// Where the chain stands after the records so far.
-struct Walk {
+struct Walk<'a> {
     head: Head,
-    anchors: Vec<Head>,
+    anchors: &'a [Anchor],
+    /// Which anchor tells of what was found.
+    by_anchor: Option<String>,
     agreeing: usize,
     /// Where the database says that the journal ends.
     end: Head,
 }
 
-impl Walk {
+impl Walk<'_> {
     /// The next record, if it is the one that follows.
     fn step(&mut self, record: RawRecord) -> Result<Entry, Finding> {
         let sequence = self.head.sequence + 1;
@@ -146,24 +155,25 @@ impl Walk {
 
     /// Compares the record that the chain stands at with what was noted of it elsewhere.
     fn anchored(&mut self) -> Option<Finding> {
-        let noted = || self.anchors.iter().filter(|anchor| anchor.sequence == self.head.sequence);
-        if noted().any(|anchor| *anchor != self.head) {
+        if let Some(anchor) = anchor_against(self.head, self.anchors) {
+            self.by_anchor = Some(has_other_chain(anchor, self.head));
             let sequence = self.head.sequence;
             let what = format!(
                 "the journal was rewritten: up to record {sequence} it is not what was noted of it elsewhere"
             );
             return Some(Finding { sequence, segment: None, offset: 0, what });
         }
-        self.agreeing += noted().count();
+        self.agreeing += self.anchors.iter().filter(|anchor| anchor.head == self.head).count();
         None
     }
 
     /// After the last record.
-    fn ended(&self) -> Option<Finding> {
-        let last = self.anchors.iter().map(|anchor| anchor.sequence).max().unwrap_or(0);
+    fn ended(&mut self) -> Option<Finding> {
+        let beyond = anchor_beyond(self.head, self.anchors);
+        self.by_anchor = beyond.map(|anchor| ends_before(anchor, self.head));
         let sequence = self.head.sequence + 1;
         let found = |sequence, what| Some(Finding { sequence, segment: None, offset: 0, what });
-        if self.head.sequence < self.end.sequence.max(last) {
+        if self.head.sequence < self.end.sequence || beyond.is_some() {
             let what = format!(
                 "records from {sequence} on were removed: they were acknowledged or anchored and are not there"
             );

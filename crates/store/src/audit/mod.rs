@@ -79,6 +79,8 @@ pub struct AuditReport {
     pub torn_tail_bytes: u64,
     /// The first record that is not what was written; none if all is well.
     pub finding: Option<Finding>,
+    /// Which anchor tells of the finding, and what the journal has there, in words; none when no anchor was needed to find it.
+    pub finding_by_anchor: Option<String>,
 }
 
 /// The first record that was changed, removed or inserted.
@@ -157,6 +159,7 @@ impl AuditReport {
             anchors_agreeing: 0,
             torn_tail_bytes: 0,
             finding: None,
+            finding_by_anchor: None,
         }
     }
 }
@@ -188,7 +191,11 @@ fn walk(folder: &Path, anchors: &[Anchor], visit: &mut dyn FnMut(Entry)) -> Resu
             report.head = Some(found.head);
             report.anchors_agreeing = found.anchors_agreeing;
             report.torn_tail_bytes = found.torn_tail_bytes;
-            report.finding = replaced(found.journal_id, anchors).or(found.first_bad.map(of_damage));
+            report.finding = replaced(found.journal_id, anchors);
+            if let Some(damage) = found.first_bad.filter(|_| report.finding.is_none()) {
+                report.finding_by_anchor = by_anchor(&journal, &damage, found.head, anchors);
+                report.finding = Some(of_damage(damage));
+            }
             Ok(report)
         }
         Err(error) => {
@@ -200,6 +207,68 @@ fn walk(folder: &Path, anchors: &[Anchor], visit: &mut dyn FnMut(Entry)) -> Resu
             Ok(report)
         }
     }
+}
+
+/// Which anchor tells of the damage. Read once more without anchors, the journal says what it has itself at that record, so that what
+/// `durable.mark` alone knows is not said of an anchor, and whether it notes that records were lost: an anchor of before goes on telling of
+/// those after somebody has given them up.
+fn by_anchor(journal: &Path, damage: &Damage, end: Head, anchors: &[Anchor]) -> Option<String> {
+    if anchors.is_empty() || !matches!(damage.reason, DamageReason::Missing | DamageReason::Anchor) {
+        return None;
+    }
+    let (mut here, mut losses) = (None, Vec::new());
+    // As far as it can be read.
+    let _ = quell_journal::verify_each(journal, &[], &mut |entry| {
+        if entry.sequence == damage.sequence {
+            here = Some(entry.chain_hash);
+        }
+        if entry.kind == LOST {
+            losses.extend(loss_of(&entry));
+        }
+    });
+    let (anchor, mut words) = if damage.reason == DamageReason::Missing {
+        let anchor = anchor_beyond(end, anchors)?;
+        (anchor, ends_before(anchor, end))
+    } else {
+        let here = Head { sequence: damage.sequence, chain_hash: here? };
+        let anchor = anchor_against(here, anchors)?;
+        (anchor, has_other_chain(anchor, here))
+    };
+    if let Some(loss) = losses.iter().rfind(|loss| loss.ended_at < anchor.head.sequence) {
+        let by = loss.accepted.as_deref().unwrap_or("nobody was asked");
+        words.push_str(&format!(
+            "; its record {} notes that what stood after record {} was lost, or may have been: {by}",
+            loss.record, loss.ended_at
+        ));
+    }
+    Some(words)
+}
+
+/// The anchor that goes furthest, if the journal ends before it.
+fn anchor_beyond(end: Head, anchors: &[Anchor]) -> Option<&Anchor> {
+    let furthest = anchors.iter().max_by_key(|anchor| anchor.head.sequence);
+    furthest.filter(|anchor| anchor.head.sequence > end.sequence)
+}
+
+/// The first anchor of that record that has another chain.
+fn anchor_against(here: Head, anchors: &[Anchor]) -> Option<&Anchor> {
+    anchors.iter().find(|anchor| anchor.head.sequence == here.sequence && anchor.head != here)
+}
+
+fn ends_before(anchor: &Anchor, end: Head) -> String {
+    let Anchor { head, at, .. } = anchor;
+    format!(
+        "the anchor of {at} goes up to record {}, and the journal ends at record {}",
+        head.sequence, end.sequence
+    )
+}
+
+fn has_other_chain(anchor: &Anchor, here: Head) -> String {
+    let Anchor { head, at, .. } = anchor;
+    format!(
+        "the anchor of {at} has chain hash {} for record {}, and the journal has {}",
+        head.chain_hash, here.sequence, here.chain_hash
+    )
 }
 
 fn of_damage(damage: Damage) -> Finding {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use quell_incident::ids::{FencingToken, IncidentId};
-use quell_journal::{Head, Journal, Options, Record};
+use quell_journal::{Head, Journal, MissingMark, Options, Record};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -143,6 +143,9 @@ pub struct AcceptedLoss {
 /// Gives up what a data folder has lost after a record, and notes it in the journal. Nothing is deleted: what cannot be kept is put
 /// aside, the index is made anew at the next start. Killed in between, the folder is refused until this was repeated.
 ///
+/// Where neither the durable mark nor an index says how far the journal went, nobody knows whether something is lost: going on from its end
+/// is decided and noted in the same way, and nothing is changed until it is.
+///
 /// # Errors
 /// [`StoreError::NoJournal`], with nothing written, for a folder that never had one; [`StoreError::Unsound`] without a reason;
 /// [`StoreError::NothingLost`]; [`StoreError::Lost`] with the record at which the journal ends, when that is another one;
@@ -178,6 +181,8 @@ pub fn accept_loss(folder: &Path, acceptance: &LossAcceptance) -> Result<Accepte
     }
     sync_folders(folder).map_err(failed)?;
     let (head, number) = note(&journal_folder, acceptance.new_journal_id, &begun)?;
+    // It says more than that the end was not known.
+    witness::forget_unknown_end(folder)?;
     fs::remove_file(folder.join(ACCEPTANCE)).map_err(failed)?;
     sync_folders(folder).map_err(failed)?;
     let Accepted { by, why, at, .. } = begun.accepted;
@@ -240,7 +245,8 @@ enum Beginning {
 }
 
 fn begin(folder: &Path, acceptance: &LossAcceptance) -> Result<Beginning, StoreError> {
-    let options = Options::new(acceptance.new_journal_id);
+    // A mark that was made anew here would make a journal whose end nobody knows look whole, without anybody's word.
+    let options = Options { missing_mark: MissingMark::Refuse, ..Options::new(acceptance.new_journal_id) };
     let what = match witness::open(folder, options, CACHE_BYTES) {
         Ok(opened) => {
             let next = opened.journal.iter_from(acceptance.ended_at + 1).next();

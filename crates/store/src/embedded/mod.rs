@@ -143,7 +143,7 @@ impl EmbeddedStore {
         // The journal first: it creates the folder durably, and it holds the lock.
         let opened = witness::open(folder, options.journal.clone(), options.index_cache_bytes)?;
         let witness::Witnessed { journal, report: journal_report, index, unwitnessed } = opened;
-        note_missing_mark(&journal, journal_report.mark_missing, unwitnessed)?;
+        note_missing_mark(folder, &journal, journal_report.mark_missing, unwitnessed)?;
         // The journal made it; over a journal of a test's disk it is made here.
         std::fs::create_dir_all(folder).map_err(|error| failed(error.into()))?;
         private::close_data_folder(folder).map_err(|error| failed(error.into()))?;
@@ -180,6 +180,7 @@ impl EmbeddedStore {
 
 /// No crash takes the durable mark away, so it is said; and where nobody else knew the journal's end, it is written down.
 fn note_missing_mark(
+    folder: &Path,
     journal: &quell_journal::Journal,
     missing: bool,
     unwitnessed: bool,
@@ -194,6 +195,7 @@ fn note_missing_mark(
         let record = record::LossRecord::not_known(head).into_record()?;
         let noted = journal.append_blocking(vec![record]);
         noted.map_err(|error| from_journal("note the missing mark", error))?;
+        witness::forget_unknown_end(folder)?;
     } else if missing {
         tracing::warn!(
             records = head.sequence,

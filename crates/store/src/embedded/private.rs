@@ -56,6 +56,7 @@ pub(super) fn close_data_folder(data_folder: &Path) -> io::Result<()> {
             DOCUMENTS_FOLDER,
             change_records::FOLDER,
             witness::ACCEPTANCE,
+            witness::UNKNOWN_END,
             PERMIT_KEY,
         ];
         let prefixes = [ASIDE_PREFIX, "index.bad-"];

@@ -167,3 +167,107 @@ fn who_reads_the_new_generation_does_not_meet_the_old_stall() {
     });
     assert_eq!(went_on, Some(0), "the journal goes on before anybody can read the new generation");
 }
+
+/// A folder whose durable mark and index are gone, and maybe its last records: nobody can tell.
+async fn of_an_unknown_end() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let store = opened(folder.path());
+        for number in 1..4 {
+            store.append(over(number)).await.unwrap();
+        }
+    }
+    forget_who_knows(folder.path());
+    folder
+}
+
+fn forget_who_knows(folder: &std::path::Path) {
+    std::fs::remove_file(folder.join("journal/durable.mark")).unwrap();
+    std::fs::remove_dir_all(folder.join("index")).unwrap();
+}
+
+fn acceptance(ended_at: u64) -> super::LossAcceptance {
+    super::LossAcceptance {
+        ended_at,
+        by: "person-1".to_owned(),
+        why: "no anchors".to_owned(),
+        at: Timestamp::from_second(5_000).unwrap(),
+        new_journal_id: Uuid::from_u128(8),
+    }
+}
+
+fn losses(folder: &std::path::Path) -> Vec<crate::audit::Loss> {
+    crate::audit::verify(folder, &[]).unwrap().losses
+}
+
+#[tokio::test]
+async fn an_end_that_nobody_knows_is_not_taken_for_the_end_by_who_only_looks() {
+    let folder = of_an_unknown_end().await;
+    let note = folder.path().join(super::witness::UNKNOWN_END);
+    // A copy opens the journal, which makes its mark anew; it cannot note in the journal that the end was not known.
+    drop(crate::transfer::FolderSource::open(folder.path()).unwrap());
+    assert!(folder.path().join("journal/durable.mark").exists() && note.exists());
+    let beside = crate::audit::verify(folder.path(), &[]).unwrap().beside.unwrap();
+    assert_eq!(beside.mark, crate::audit::DurableMark::Missing);
+    // Nor does one that comes after it know more.
+    drop(crate::transfer::FolderSource::open(folder.path()).unwrap());
+    let store = opened(folder.path());
+    assert!(store.report().unwitnessed && !store.report().journal.mark_missing);
+    drop(store);
+    assert!(!note.exists());
+    assert_eq!(losses(folder.path()).len(), 1);
+    assert!(!opened(folder.path()).report().unwitnessed, "once");
+    // Killed between the record and the end of the note.
+    std::fs::write(&note, "{\"ended_at\":\"3\"}").unwrap();
+    assert!(!opened(folder.path()).report().unwitnessed);
+    assert!(!note.exists() && losses(folder.path()).len() == 1);
+    // One that cannot be read says that something is not known.
+    std::fs::write(&note, "").unwrap();
+    assert!(opened(folder.path()).report().unwitnessed);
+    assert!(!note.exists() && losses(folder.path()).len() == 2);
+}
+
+#[tokio::test]
+async fn going_on_from_an_end_that_nobody_knows_is_a_decision_that_is_recorded() {
+    for looked_before in [false, true] {
+        let folder = of_an_unknown_end().await;
+        if looked_before {
+            drop(crate::transfer::FolderSource::open(folder.path()).unwrap());
+        }
+        // Asking for another end changes nothing, and does not make the journal look whole.
+        for _ in 0..2 {
+            let error = super::accept_loss(folder.path(), &acceptance(7)).unwrap_err();
+            let said = error.to_string();
+            assert!(matches!(error, crate::StoreError::Lost { at: 3, .. }), "{said}");
+            assert!(
+                said.contains("cannot be told without anchors") && said.contains("--at 3 --why"),
+                "{said}"
+            );
+            assert_eq!(folder.path().join("journal/durable.mark").exists(), looked_before);
+        }
+        let blank = super::LossAcceptance { why: " ".to_owned(), ..acceptance(3) };
+        assert!(super::accept_loss(folder.path(), &blank).is_err());
+        let accepted = super::accept_loss(folder.path(), &acceptance(3)).unwrap();
+        assert_eq!((accepted.record, accepted.already), (4, false));
+        assert!(super::accept_loss(folder.path(), &acceptance(3)).unwrap().already, "once");
+        let noted = losses(folder.path());
+        assert_eq!((noted.len(), noted[0].ended_at), (1, 3));
+        assert!(noted[0].lost.contains("neither `durable.mark` nor an index"), "{noted:?}");
+        let accepted = noted[0].accepted.as_deref().unwrap();
+        assert!(accepted.contains("person-1") && accepted.contains("no anchors"), "{accepted}");
+        let store = opened(folder.path());
+        assert!(!store.report().unwitnessed);
+        drop(store);
+        assert_eq!(losses(folder.path()), noted, "a start has nothing to add");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_mark_alone_is_no_decision() {
+    let folder = of_an_unknown_end().await;
+    drop(opened(folder.path()));
+    std::fs::remove_file(folder.path().join("journal/durable.mark")).unwrap();
+    let error = super::accept_loss(folder.path(), &acceptance(9)).unwrap_err();
+    assert!(matches!(error, crate::StoreError::NothingLost { .. }), "{error}");
+    assert!(!folder.path().join(super::witness::UNKNOWN_END).exists(), "the index knows");
+}

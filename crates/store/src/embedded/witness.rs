@@ -5,14 +5,18 @@
 //! agrees with it. One that is ahead, or has another chain, proves that acknowledged records are gone: then nothing is opened.
 //! Evidence is written only for an incident that is durable, and it goes only after a retention record that names its incident: evidence
 //! of an incident that the journal neither has nor dropped proves the same.
+//!
+//! Opening a journal makes its durable mark anew. Where nobody else knew the end that would make a cut journal look whole from then on, so
+//! before it a note is left in the folder ([`UNKNOWN_END`]), which goes only when the journal itself notes that its end was not known.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use quell_incident::ids::IncidentId;
-use quell_journal::{Entry, Error, Journal, OpenReport, Options, VerifyReport, Witness};
+use quell_journal::{Entry, Error, Head, Journal, MissingMark, OpenReport, Options, VerifyReport, Witness};
+use serde::{Deserialize, Serialize};
 
-use super::documents::Documents;
+use super::documents::{Documents, sync_folders, write_whole};
 use super::index::{self, Index};
 use super::replay::{Obstacle, guarded};
 use super::{INDEX_FOLDER, JOURNAL_FOLDER, record};
@@ -21,36 +25,121 @@ use crate::error::StoreError;
 /// An acceptance of a loss stands here from before its first change until after its last.
 pub(super) const ACCEPTANCE: &str = "accept-loss.json";
 
+/// Stands here from before a journal is opened whose end nobody knows, until the journal notes it itself.
+pub(super) const UNKNOWN_END: &str = "end-not-known.json";
+
+/// What is in [`UNKNOWN_END`].
+#[derive(Serialize, Deserialize)]
+struct UnknownEnd {
+    /// The record that the journal ended at. Text, as all whole numbers of 64 bits are.
+    ended_at: String,
+}
+
 /// A journal that nobody contradicts.
 pub(crate) struct Witnessed {
     pub(crate) journal: Journal,
     pub(crate) report: OpenReport,
     /// The index, or what is wrong with it; none when there is none.
     pub(super) index: Option<Result<Index, Obstacle>>,
-    /// Neither the durable mark nor an index is there: whether the end was cut off cannot be told.
+    /// Neither the durable mark nor an index is there, or was when the mark was made anew, and the journal does not note it yet: whether the
+    /// end was cut off cannot be told.
     pub(crate) unwitnessed: bool,
 }
 
-/// Opens the journal of a data folder.
+/// Opens the journal of a data folder. Options that refuse a missing mark are for who decides about a loss: then an end that nobody knows
+/// is an error, and nothing is changed.
 pub(crate) fn open(folder: &Path, options: Options, cache_bytes: u64) -> Result<Witnessed, StoreError> {
     let journal_folder = folder.join(JOURNAL_FOLDER);
     if folder.join(ACCEPTANCE).exists() {
         return Err(unfinished(folder));
     }
+    let decides = options.missing_mark == MissingMark::Refuse;
     let mut index = None;
-    let witnesses = || {
-        let index_folder = folder.join(INDEX_FOLDER);
-        if index_folder.exists() {
-            index = Some(guarded(|| Ok(Index::open(&index_folder, cache_bytes)?)));
+    let careful = Options { missing_mark: MissingMark::Refuse, ..options.clone() };
+    let opened = match Journal::open_against(&journal_folder, careful, || {
+        witnesses(folder, &mut index, cache_bytes)
+    }) {
+        Err(Error::MarkMissing { end, .. }) => {
+            if !index.iter().flatten().any(has_noted) {
+                if decides {
+                    return Err(not_known(folder, end));
+                }
+                write_unknown_end(folder, end)?;
+            }
+            let options = Options { missing_mark: MissingMark::Report, ..options };
+            Journal::open_against(&journal_folder, options, || witnesses(folder, &mut index, cache_bytes))
         }
-        let noted = index.iter().flatten().flat_map(Index::notes).collect::<Vec<_>>();
-        noted.into_iter().chain(evidence(folder, index.iter().flatten().next())).collect()
+        opened => opened,
     };
-    let opened = Journal::open_against(&journal_folder, options, witnesses);
     let (journal, report) = opened.map_err(|error| refusal(folder, error))?;
-    let noted = |index: &Index| index.notes().iter().any(|note| note.sequence > 0);
-    let unwitnessed = report.mark_missing && !index.iter().flatten().any(noted);
+    let unwitnessed = is_unwitnessed(folder, &journal)?;
+    if unwitnessed && decides {
+        return Err(not_known(folder, journal.last()));
+    }
     Ok(Witnessed { journal, report, index, unwitnessed })
+}
+
+/// What is known of the journal beside its mark. The index is opened once.
+fn witnesses(folder: &Path, index: &mut Option<Result<Index, Obstacle>>, cache_bytes: u64) -> Vec<Witness> {
+    let index_folder = folder.join(INDEX_FOLDER);
+    if index.is_none() && index_folder.exists() {
+        *index = Some(guarded(|| Ok(Index::open(&index_folder, cache_bytes)?)));
+    }
+    let noted = index.iter().flatten().flat_map(Index::notes).collect::<Vec<_>>();
+    noted.into_iter().chain(evidence(folder, index.iter().flatten().next())).collect()
+}
+
+/// Whether the index has noted a record, and not only that there is a journal.
+fn has_noted(index: &Index) -> bool {
+    index.notes().iter().any(|note| note.sequence > 0)
+}
+
+fn not_known(folder: &Path, end: Head) -> StoreError {
+    let what = format!(
+        "the journal in {} ends at record {} (chain hash {}), and neither `durable.mark` nor an index says how far it went: whether \
+         acknowledged records are gone cannot be told without anchors (`quell audit verify --anchor FILE`)",
+        folder.display(),
+        end.sequence,
+        end.chain_hash
+    );
+    StoreError::Lost { folder: folder.to_owned(), at: end.sequence, what }
+}
+
+fn write_unknown_end(folder: &Path, end: Head) -> Result<(), StoreError> {
+    let failed = |error: std::io::Error| StoreError::Open { folder: folder.to_owned(), source: error.into() };
+    let unknown = UnknownEnd { ended_at: end.sequence.to_string() };
+    let bytes = record::encode(&unknown)?;
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let written = write_whole(folder, UNKNOWN_END, &bytes).and_then(|()| sync_folders(folder));
+    written.map_err(failed)
+}
+
+/// Whether a note stands beside a journal that does not say it itself. One that outlived its end, as when the process was killed, is
+/// taken away.
+fn is_unwitnessed(folder: &Path, journal: &Journal) -> Result<bool, StoreError> {
+    let Some(noted) = read_unknown_end(folder) else { return Ok(false) };
+    let next = noted.and_then(|ended_at| journal.iter_from(ended_at + 1).next()?.ok());
+    if next.is_some_and(|entry| entry.kind == record::LOST) {
+        forget_unknown_end(folder)?;
+        return Ok(false);
+    }
+    Ok(true)
+}
+
+/// Whether somebody has opened the journal without knowing its end, and it does not note that yet; with the end if that can be read.
+pub(crate) fn read_unknown_end(folder: &Path) -> Option<Option<u64>> {
+    let path = folder.join(UNKNOWN_END);
+    let json = path.exists().then(|| std::fs::read(path).unwrap_or_default())?;
+    Some(serde_json::from_slice(&json).ok().and_then(|UnknownEnd { ended_at }| ended_at.parse().ok()))
+}
+
+/// The journal notes it by now.
+pub(super) fn forget_unknown_end(folder: &Path) -> Result<(), StoreError> {
+    let forgotten = match std::fs::remove_file(folder.join(UNKNOWN_END)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        forgotten => forgotten.and_then(|()| sync_folders(folder)),
+    };
+    forgotten.map_err(|error| StoreError::Open { folder: folder.to_owned(), source: error.into() })
 }
 
 /// Evidence of incidents that the journal does not have. The index is asked first: what it says of the journal is compared as well, and
