@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::workspace;
 
 mod licence;
+mod names;
 
 /// A crate, what it may depend on inside the workspace, and why.
 struct Direction {
@@ -139,11 +140,15 @@ pub(crate) fn run() -> Result<()> {
     purity(&metadata, &packages, &mut broken)?;
     let checked = licence::check(&metadata, &mut broken);
     let (files, long) = file_lengths(&mut broken)?;
+    let named = names::check(&workspace::root(), &packages.keys().copied().collect(), &mut broken)?;
     for (file, lines) in &long {
         println!("note: {} has {lines} lines; past {LINES_NOTICED} ask what it is two of", file.display());
     }
     if broken.is_empty() {
-        println!("{} crates, {checked} licences and {files} files are as they should be", packages.len());
+        println!(
+            "{} crates, {checked} licences, {files} files and {named} names in crates/README.md are as they should be",
+            packages.len()
+        );
         return Ok(());
     }
     for line in &broken {
