@@ -229,7 +229,7 @@ fn a_bad_variable_is_named_with_what_is_accepted() {
     insta::assert_snapshot!(refused("", &[("WEBHOOK_HOST", "quell.example")]), @"the environment variable WEBHOOK_HOST cannot be used for `coordinator.listen`: `quell.example` is not an IP address; accepted are addresses such as 127.0.0.1 or 0.0.0.0, and localhost");
     insta::assert_snapshot!(refused("", &[("PROMETHEUS_URL", "prometheus:9090")]), @"the environment variable PROMETHEUS_URL cannot be used for `infrastructure.monitoring.prometheus.url`: `prometheus:9090` is not an address like `http://host:9090`");
     insta::assert_snapshot!(refused("", &[("QUELL_AUTONOMY", "full")]), @"the environment variable QUELL_AUTONOMY cannot be used for `coordinator.autonomy`: `full` is no level; accepted are observe, suggest, approve, auto");
-    insta::assert_snapshot!(refused("", &[("METRICS_PORT", "65534")]), @"the environment variable METRICS_PORT cannot be used for `simulator`: the ports that follow it would be over 65535");
+    insta::assert_snapshot!(refused("", &[("METRICS_PORT", "65534")]), @"the environment variable METRICS_PORT cannot be used for `simulator.url` and `simulator.metrics_urls`: the ports that follow it would be over 65535");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::load::Daemon;
 use super::values::Period;
-use super::{AutonomyOverride, Config, ConfigError, Scope, TokenEntry};
+use super::{AutonomyOverride, Config, ConfigError, Scope, TokenEntry, Workflow};
 
 /// The shortest time that a setting with a least length takes; shorter ones keep a processor busy.
 const PERIOD_MIN: Period = Period::milliseconds(10);
@@ -375,6 +375,7 @@ impl Config {
                 remediation.terraform.state_dir.is_some() || remediation.terraform.auto_approve,
             ),
             ("ticketing.jira", self.ticketing.jira.enabled || self.ticketing.jira.url.is_some()),
+            ("coordinator.workflow.step", self.coordinator.workflow.step != Workflow::default().step),
         ];
         let mut notices: Vec<String> = unused
             .into_iter()

@@ -4,22 +4,26 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::correlation::{AlertWords, Correlation, Window};
+use super::schema::{FilePath, HostName, ListenAddress, Optional};
 use super::sources::{HealthCheckEntry, LanguageModelSettings, SourceChoices};
 use super::values::{BaseUrl, Period, Secret, hosts, listen, optional};
+use super::workflow::Workflow;
 
 /// The simulated infrastructure, the source of everything while `use_real_data` is false.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Simulator {
-    /// Base address of its control API.
+    /// The base address of its control API. `METRICS_PORT` sets its port alone.
     pub url: BaseUrl,
-    /// Its metrics pages.
+    /// The addresses of its pages of metrics. `METRICS_PORT` sets the port of the first, and the others follow it.
     pub metrics_urls: Vec<BaseUrl>,
-    /// Bearer token of its control API.
+    /// The bearer token of its control API.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<Secret>")]
     pub token: Option<Secret>,
 }
 
@@ -31,56 +35,64 @@ impl Default for Simulator {
 }
 
 /// The coordinator.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Coordinator {
-    /// HTTP: webhooks, API, console.
+    /// Where HTTP is served: webhooks, API, console. `WEBHOOK_HOST` sets its IP address alone, `WEBHOOK_PORT` its port.
     #[serde(deserialize_with = "listen")]
+    #[schemars(with = "ListenAddress")]
     pub listen: SocketAddr,
-    /// gRPC: A2A.
+    /// Where gRPC is served, which is A2A.
     #[serde(deserialize_with = "listen")]
+    #[schemars(with = "ListenAddress")]
     pub grpc_listen: SocketAddr,
     /// Names by which both ports are called, beside those of loopback and IP addresses: a web page can make any other name point here.
     #[serde(deserialize_with = "hosts")]
+    #[schemars(with = "Vec<HostName>")]
     pub allowed_hosts: Vec<String>,
-    /// The folder of the store; by default `quell/coordinator` in the XDG state folder.
+    /// The folder of the store; by default `quell/coordinator` in the XDG state folder. `QUELL_DATA_DIR` makes it `coordinator` in that one.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<FilePath>")]
     pub data_dir: Option<PathBuf>,
     /// The PostgreSQL database that several coordinators share, as `postgres://user:password@host:port/database`. When it is set,
-    /// everything is kept there and nothing in `data_dir`.
+    /// everything is kept there, and in `data_dir` at most the key of `signing_key_file`.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<Secret>")]
     pub database_url: Option<Secret>,
-    /// A file with that address, instead of the address.
+    /// A file with that address, instead of `database_url`.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<FilePath>")]
     pub database_url_file: Option<PathBuf>,
-    /// Takes webhooks.
+    /// Takes the webhooks of Alertmanager and others; without them their paths do not exist.
     pub enable_webhooks: bool,
     /// The largest body of a request, in bytes.
     pub body_bytes_max: usize,
     /// The name of the source whose alerts come by the webhook; two Alertmanagers of one pair are one source.
     pub source_name: String,
-    /// The diagnostic agent.
+    /// The address of the diagnostic agent.
     pub diagnostic_url: BaseUrl,
-    /// The resolution agent.
+    /// The address of the resolution agent.
     pub resolution_url: BaseUrl,
-    /// Who may call, and for what.
+    /// Who may call, and for what. Empty: everyone who reaches the port, which then has to be on loopback.
     pub tokens: Vec<TokenEntry>,
     /// The key by which the coordinator signs what the resolution agent may do; made at the first start where there is none. By default
     /// `permit.key` in `data_dir`. Several coordinators on one database share one, or the resolution agent is told the key of each.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<FilePath>")]
     pub signing_key_file: Option<PathBuf>,
-    /// The alert mapping; by default the shipped one.
+    /// The file of the alert mapping, which replaces the shipped one.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<FilePath>")]
     pub alert_mapping_file: Option<PathBuf>,
-    /// What the site's alerts say in words and labels of its own.
+    /// What a site's alerts say in words and labels of its own.
     pub alerts: AlertWords,
     /// Labels by which an alert joins an incident that is under way: all of them there and equal, and of the same source. Short for a
-    /// last rule of `correlation` without a window. Empty: nothing joins by labels alone.
+    /// last rule of `correlation.rules` without a window. Empty: there is no such rule.
     pub correlate_by: Vec<String>,
     /// How long a coordinator holds what it works on without a sign of life; of several coordinators on one database, another one takes
     /// over then.
     pub lease: Period,
-    /// What else makes alerts one incident, and what flaps.
+    /// How alerts come to be one incident, and when they flap.
     pub correlation: Correlation,
     /// Windows in which alerts open incidents that are diagnosed, and about which nothing is done or asked.
     pub maintenance: Vec<Window>,
@@ -93,13 +105,13 @@ pub struct Coordinator {
     pub autonomy_overrides: Vec<AutonomyOverride>,
     /// Comparing with Alertmanager what is known here.
     pub reconcile: Reconcile,
-    /// Reading alerts from Prometheus itself.
+    /// Reading the alerts of `infrastructure.monitoring.prometheus.url`.
     pub poll_prometheus: PollPrometheus,
     /// Times and limits of the workflow.
     pub workflow: Workflow,
     /// How long what is over is kept.
     pub retention: Retention,
-    /// Signed notes of how far the log went, to be kept elsewhere.
+    /// Signed notes of how far the log went.
     pub audit: Audit,
 }
 
@@ -139,10 +151,10 @@ impl Default for Coordinator {
 
 /// Comparing with Alertmanager what is known here, where an Alertmanager is set: what webhooks missed is repaired, and what is silenced
 /// or inhibited there is known here.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Reconcile {
-    /// Compares at all.
+    /// Whether anything is compared.
     pub enabled: bool,
     /// How often; each pause is up to a tenth longer or shorter.
     pub interval: Period,
@@ -174,11 +186,11 @@ impl Default for Reconcile {
     }
 }
 
-/// Reading the alerts of `infrastructure.monitoring.prometheus.url`: for sites without an Alertmanager, or as a second way beside it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Reading the alerts of `infrastructure.monitoring.prometheus.url`. It is for sites without an Alertmanager, or as a second way beside it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PollPrometheus {
-    /// Reads them.
+    /// Whether they are read; it needs `infrastructure.monitoring.prometheus.url`.
     pub enabled: bool,
     /// How often; each pause is up to a tenth longer or shorter.
     pub interval: Period,
@@ -200,7 +212,7 @@ impl Default for PollPrometheus {
 }
 
 /// How long what is over is kept. Zero is for ever.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retention {
     /// Closed incidents, from their last event on.
@@ -217,14 +229,16 @@ impl Default for Retention {
 }
 
 /// Signed notes of how far the log went. With them `quell audit verify` finds a cut end and a log that was rewritten as a whole.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Audit {
     /// Where they are added; best on another machine's disk, or copied away from here.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<FilePath>")]
     pub anchor_file: Option<PathBuf>,
     /// The key that signs them; `quell audit key` makes one.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<FilePath>")]
     pub signing_key_file: Option<PathBuf>,
     /// How often one is written, if anything has happened; more often when much has.
     pub anchor_interval: Period,
@@ -237,7 +251,7 @@ impl Default for Audit {
 }
 
 /// How far Quell goes by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Autonomy {
     /// Detects and diagnoses.
@@ -252,125 +266,52 @@ pub enum Autonomy {
 
 /// Another level of autonomy for what fits all the names given; a name that is left out fits anything. What alerts say lowers a level
 /// and never raises it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AutonomyOverride {
     /// The source of the alerts: to raise the level, of all of them.
     #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Optional<String>")]
     pub source: Option<String>,
     /// The service: to raise the level, that which the inventory declares of the target.
     #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Optional<String>")]
     pub service: Option<String>,
     /// The target's name in the inventory.
     #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Optional<String>")]
     pub target: Option<String>,
-    /// The runbook.
+    /// The name of the runbook.
     #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Optional<String>")]
     pub runbook: Option<String>,
     /// The level that holds for them.
     pub level: Autonomy,
 }
 
-/// Times and limits of the workflow.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Workflow {
-    /// How long a new incident waits for its alerts to settle.
-    pub settle: Period,
-    /// The same for P0.
-    pub settle_p0: Period,
-    /// How long a diagnosis may take.
-    pub diagnosis: Period,
-    /// How long planning may take.
-    pub planning: Period,
-    /// How long an approval is waited for; no answer is a no.
-    pub approval: Period,
-    /// How long a step may take, unless it says otherwise.
-    pub step: Period,
-    /// How long verification goes on after the earliest time at which the alert can have cleared.
-    pub verification_grace: Period,
-    /// How long a resolved incident stays quiet before it is closed.
-    pub quiet_before_close: Period,
-    /// How long the same runbook does not start again for the same alert class and target.
-    pub cool_down: Period,
-    /// How many plans are tried per incident.
-    pub attempts_max: u32,
-    /// How often an idempotent step is tried.
-    pub step_tries_max: u32,
-    /// The least confidence of a diagnosis, from 0 to 1, with which Quell goes on to a plan.
-    pub confidence_min: f64,
-    /// How often people are reminded of an escalated incident.
-    pub remind_escalated: Period,
-    /// What scrape, evaluation and group intervals add to an alert's own look-back before it can clear after a fix.
-    pub alert_pipeline_delay: Period,
-    /// How long checks may keep failing after the last step before that is evidence that it did not help.
-    pub check_patience: Period,
-    /// How many people must approve.
-    pub approvals_needed: u32,
-    /// How long after its own time-out a step's outcome is awaited before it is in doubt.
-    pub step_grace: Period,
-    /// How long a step in doubt is probed before a person must look.
-    pub probe: Period,
-    /// The first pause before a lost or late agent is asked again; it doubles.
-    pub agent_backoff: Period,
-    /// How often verification looks.
-    pub verify_interval: Period,
-    /// How often closed gates are looked at again.
-    pub hold_look_again: Period,
-    /// How long a plan is held before it is made anew.
-    pub hold_max: Period,
-    /// How often a lost or late agent is tried again.
-    pub agent_retries_max: u32,
-}
-
-impl Default for Workflow {
-    fn default() -> Self {
-        Self {
-            settle: Period::seconds(5),
-            settle_p0: Period::seconds(0),
-            diagnosis: Period::seconds(60),
-            planning: Period::seconds(30),
-            approval: Period::seconds(300),
-            step: Period::seconds(120),
-            verification_grace: Period::seconds(120),
-            quiet_before_close: Period::seconds(10 * 60),
-            cool_down: Period::seconds(30 * 60),
-            attempts_max: 2,
-            step_tries_max: 2,
-            confidence_min: 0.7,
-            remind_escalated: Period::seconds(30 * 60),
-            alert_pipeline_delay: Period::seconds(45),
-            check_patience: Period::seconds(60),
-            approvals_needed: 1,
-            step_grace: Period::seconds(10),
-            probe: Period::seconds(120),
-            agent_backoff: Period::seconds(2),
-            verify_interval: Period::seconds(5),
-            hold_look_again: Period::seconds(15),
-            hold_max: Period::seconds(60 * 60),
-            agent_retries_max: 3,
-        }
-    }
-}
-
 /// The diagnostic agent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Diagnostic {
-    /// gRPC: A2A, health; and HTTP on the same port.
+    /// Where gRPC is served, which is A2A and health, and HTTP on the same port.
     #[serde(deserialize_with = "listen")]
+    #[schemars(with = "ListenAddress")]
     pub listen: SocketAddr,
     /// Names by which it is called, beside those of loopback and IP addresses.
     #[serde(deserialize_with = "hosts")]
+    #[schemars(with = "Vec<HostName>")]
     pub allowed_hosts: Vec<String>,
-    /// Who may call.
+    /// Who may call, and for what. Empty: everyone who reaches the port, which then has to be on loopback.
     pub tokens: Vec<TokenEntry>,
-    /// The rules; by default the shipped ones.
+    /// The site's own rules, beside the shipped ones; one with the name of a shipped rule replaces it.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<FilePath>")]
     pub rules_file: Option<PathBuf>,
-    /// Log files to read.
+    /// Log files that are read, beside the systems that keep logs.
+    #[schemars(with = "Vec<FilePath>")]
     pub log_files: Vec<PathBuf>,
     /// Exports of systemd's journal to read, of `journalctl -o json` or `-o export`.
+    #[schemars(with = "Vec<FilePath>")]
     pub journal_files: Vec<PathBuf>,
     /// A language model that reads the finished evidence.
     pub language_model: LanguageModelSettings,
@@ -378,13 +319,13 @@ pub struct Diagnostic {
     pub health_checks: Vec<HealthCheckEntry>,
     /// Which services a service calls, by their names: a fault that is only passed on is told from its cause by this.
     pub depends_on: BTreeMap<String, Vec<String>>,
-    /// Where metrics and logs come from, where that is other than `use_real_data` says.
+    /// Where each kind of evidence comes from.
     pub sources: SourceChoices,
     /// How long one attempt to ask a system may take.
     pub source_timeout: Period,
     /// How often the simulator's metrics are scraped.
     pub scrape_interval: Period,
-    /// How much of them is kept.
+    /// How much of the simulator's metrics is kept; at least `scrape_interval`.
     pub history: Period,
     /// How much time before the incident is compared with.
     pub window_before: Period,
@@ -415,25 +356,30 @@ impl Default for Diagnostic {
 }
 
 /// The resolution agent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Resolution {
-    /// gRPC: A2A, health; and HTTP on the same port.
+    /// Where gRPC is served, which is A2A and health, and HTTP on the same port.
     #[serde(deserialize_with = "listen")]
+    #[schemars(with = "ListenAddress")]
     pub listen: SocketAddr,
     /// Names by which it is called, beside those of loopback and IP addresses.
     #[serde(deserialize_with = "hosts")]
+    #[schemars(with = "Vec<HostName>")]
     pub allowed_hosts: Vec<String>,
-    /// Who may call.
+    /// Who may call, and for what. Empty: everyone who reaches the port, which then has to be on loopback.
     pub tokens: Vec<TokenEntry>,
-    /// The folder of the ledger; by default `quell/resolution` in the XDG state folder.
+    /// The folder of the ledger; by default `quell/resolution` in the XDG state folder. `QUELL_DATA_DIR` makes it `resolution` in that one.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<FilePath>")]
     pub data_dir: Option<PathBuf>,
-    /// The runbooks; by default the shipped ones.
+    /// The folder of the site's own runbooks, beside the shipped ones; one with the name of a shipped runbook replaces it.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<FilePath>")]
     pub runbook_dir: Option<PathBuf>,
     /// The inventory of targets; by default the simulator's.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<FilePath>")]
     pub inventory_file: Option<PathBuf>,
     /// The targets that may be touched, by their inventory names; by default all of the inventory.
     pub allowed_targets: Option<Vec<String>>,
@@ -454,23 +400,25 @@ impl Default for Resolution {
 }
 
 /// A caller that is known by a bearer token.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenEntry {
     /// The caller's name, as records show it.
     pub name: String,
-    /// The token; or `token_file`.
+    /// The token itself, in visible ASCII characters; or `token_file`.
     #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Optional<Secret>")]
     pub token: Option<Secret>,
     /// A file with the token, read when the configuration is loaded.
     #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Optional<FilePath>")]
     pub token_file: Option<PathBuf>,
     /// What the caller may do.
     pub scopes: Vec<Scope>,
 }
 
 /// A right of a caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Deliver alerts.

@@ -50,114 +50,118 @@ impl std::fmt::Debug for Environment {
 pub struct Variable {
     /// Its name.
     pub name: &'static str,
-    /// The setting, by its path.
-    pub setting: &'static str,
+    /// The settings that it sets, by their paths; mostly one.
+    pub settings: &'static [&'static str],
     apply: fn(&mut Config, &str) -> Result<(), String>,
 }
 
 /// Every variable that sets something, in the order in which they are applied.
 pub const VARIABLES: &[Variable] = &[
-    variable("USE_REAL_DATA", "use_real_data", |c, v| set_flag(&mut c.use_real_data, v)),
-    variable("EXECUTE_REAL_REMEDIATION", "agents.resolution.execute_real_commands", |c, v| {
+    variable("USE_REAL_DATA", &["use_real_data"], |c, v| set_flag(&mut c.use_real_data, v)),
+    variable("EXECUTE_REAL_REMEDIATION", &["agents.resolution.execute_real_commands"], |c, v| {
         set_flag(&mut c.agents.resolution.execute_real_commands, v)
     }),
-    variable("REQUIRE_APPROVAL_FOR_CHANGES", "agents.resolution.require_approval", |c, v| {
+    variable("REQUIRE_APPROVAL_FOR_CHANGES", &["agents.resolution.require_approval"], |c, v| {
         set_flag(&mut c.agents.resolution.require_approval, v)
     }),
-    variable("DRY_RUN_MODE", "agents.resolution.dry_run", |c, v| {
+    variable("DRY_RUN_MODE", &["agents.resolution.dry_run"], |c, v| {
         set_flag(&mut c.agents.resolution.dry_run, v)
     }),
-    variable("PROMETHEUS_URL", "infrastructure.monitoring.prometheus.url", |c, v| {
+    variable("PROMETHEUS_URL", &["infrastructure.monitoring.prometheus.url"], |c, v| {
         set_some(&mut c.infrastructure.monitoring.prometheus.url, v)
     }),
-    variable("ALERTMANAGER_URL", "infrastructure.monitoring.prometheus.alert_manager_url", |c, v| {
+    variable("ALERTMANAGER_URL", &["infrastructure.monitoring.prometheus.alert_manager_url"], |c, v| {
         set_some(&mut c.infrastructure.monitoring.prometheus.alert_manager_url, v)
     }),
-    variable("ELASTICSEARCH_URL", "infrastructure.logging.elasticsearch.url", |c, v| {
+    variable("ELASTICSEARCH_URL", &["infrastructure.logging.elasticsearch.url"], |c, v| {
         set_some(&mut c.infrastructure.logging.elasticsearch.url, v)
     }),
-    variable("ELASTICSEARCH_API_KEY", "infrastructure.logging.elasticsearch.api_key", |c, v| {
+    variable("ELASTICSEARCH_API_KEY", &["infrastructure.logging.elasticsearch.api_key"], |c, v| {
         set_some(&mut c.infrastructure.logging.elasticsearch.api_key, v)
     }),
-    variable("ELASTICSEARCH_USERNAME", "infrastructure.logging.elasticsearch.username", |c, v| {
+    variable("ELASTICSEARCH_USERNAME", &["infrastructure.logging.elasticsearch.username"], |c, v| {
         set_some(&mut c.infrastructure.logging.elasticsearch.username, v)
     }),
-    variable("ELASTICSEARCH_PASSWORD", "infrastructure.logging.elasticsearch.password", |c, v| {
+    variable("ELASTICSEARCH_PASSWORD", &["infrastructure.logging.elasticsearch.password"], |c, v| {
         set_some(&mut c.infrastructure.logging.elasticsearch.password, v)
     }),
-    variable("LOKI_URL", "infrastructure.logging.loki.url", |c, v| {
+    variable("LOKI_URL", &["infrastructure.logging.loki.url"], |c, v| {
         set_some(&mut c.infrastructure.logging.loki.url, v)
     }),
-    variable("SPLUNK_URL", "infrastructure.logging.splunk.url", |c, v| {
+    variable("SPLUNK_URL", &["infrastructure.logging.splunk.url"], |c, v| {
         set_some(&mut c.infrastructure.logging.splunk.url, v)
     }),
-    variable("SPLUNK_API_KEY", "infrastructure.logging.splunk.api_key", |c, v| {
+    variable("SPLUNK_API_KEY", &["infrastructure.logging.splunk.api_key"], |c, v| {
         set_some(&mut c.infrastructure.logging.splunk.api_key, v)
     }),
-    variable("GRAFANA_URL", "infrastructure.visualization.grafana.url", |c, v| {
+    variable("GRAFANA_URL", &["infrastructure.visualization.grafana.url"], |c, v| {
         set_some(&mut c.infrastructure.visualization.grafana.url, v)
     }),
-    variable("GRAFANA_API_KEY", "infrastructure.visualization.grafana.api_key", |c, v| {
+    variable("GRAFANA_API_KEY", &["infrastructure.visualization.grafana.api_key"], |c, v| {
         set_some(&mut c.infrastructure.visualization.grafana.api_key, v)
     }),
     // JIRA_BASE_URL is the newer name and comes second, so that it counts where both are set.
-    variable("JIRA_URL", "ticketing.jira.url", |c, v| set_some(&mut c.ticketing.jira.url, v)),
-    variable("JIRA_BASE_URL", "ticketing.jira.url", |c, v| set_some(&mut c.ticketing.jira.url, v)),
-    variable("JIRA_USERNAME", "ticketing.jira.username", |c, v| set_some(&mut c.ticketing.jira.username, v)),
-    variable("JIRA_TOKEN", "ticketing.jira.token", |c, v| set_some(&mut c.ticketing.jira.token, v)),
-    variable("SSH_USER", "automation.remediation.ssh.username", |c, v| {
+    variable("JIRA_URL", &["ticketing.jira.url"], |c, v| set_some(&mut c.ticketing.jira.url, v)),
+    variable("JIRA_BASE_URL", &["ticketing.jira.url"], |c, v| set_some(&mut c.ticketing.jira.url, v)),
+    variable("JIRA_USERNAME", &["ticketing.jira.username"], |c, v| {
+        set_some(&mut c.ticketing.jira.username, v)
+    }),
+    variable("JIRA_TOKEN", &["ticketing.jira.token"], |c, v| set_some(&mut c.ticketing.jira.token, v)),
+    variable("SSH_USER", &["automation.remediation.ssh.username"], |c, v| {
         set_some(&mut c.automation.remediation.ssh.username, v)
     }),
-    variable("SSH_KEY_PATH", "automation.remediation.ssh.private_key", |c, v| {
+    variable("SSH_KEY_PATH", &["automation.remediation.ssh.private_key"], |c, v| {
         set_some(&mut c.automation.remediation.ssh.private_key, v)
     }),
-    variable("ANSIBLE_INVENTORY", "automation.deployment.ansible.inventory_file", |c, v| {
+    variable("ANSIBLE_INVENTORY", &["automation.deployment.ansible.inventory_file"], |c, v| {
         set_some(&mut c.automation.deployment.ansible.inventory_file, v)
     }),
-    variable("KUBECONFIG", "automation.deployment.kubernetes.kubeconfig", |c, v| {
+    variable("KUBECONFIG", &["automation.deployment.kubernetes.kubeconfig"], |c, v| {
         set_some(&mut c.automation.deployment.kubernetes.kubeconfig, v)
     }),
-    variable("WEBHOOK_HOST", "coordinator.listen", set_webhook_host),
-    variable("WEBHOOK_PORT", "coordinator.listen", |c, v| {
+    variable("WEBHOOK_HOST", &["coordinator.listen"], set_webhook_host),
+    variable("WEBHOOK_PORT", &["coordinator.listen"], |c, v| {
         c.coordinator.listen.set_port(port(v)?);
         Ok(())
     }),
-    variable("ENABLE_WEBHOOKS", "coordinator.enable_webhooks", |c, v| {
+    variable("ENABLE_WEBHOOKS", &["coordinator.enable_webhooks"], |c, v| {
         set_flag(&mut c.coordinator.enable_webhooks, v)
     }),
-    variable("METRICS_PORT", "simulator", set_simulator_ports),
-    variable("QUELL_SIMULATOR_URL", "simulator.url", |c, v| set(&mut c.simulator.url, v)),
-    variable("QUELL_SIMULATOR_TOKEN", "simulator.token", |c, v| set_some(&mut c.simulator.token, v)),
-    variable("QUELL_TENANT", "tenant", |c, v| set(&mut c.tenant, v)),
-    variable("QUELL_AUTONOMY", "coordinator.autonomy", set_autonomy),
-    variable("QUELL_GRPC_LISTEN", "coordinator.grpc_listen", |c, v| {
+    variable("METRICS_PORT", &["simulator.url", "simulator.metrics_urls"], set_simulator_ports),
+    variable("QUELL_SIMULATOR_URL", &["simulator.url"], |c, v| set(&mut c.simulator.url, v)),
+    variable("QUELL_SIMULATOR_TOKEN", &["simulator.token"], |c, v| set_some(&mut c.simulator.token, v)),
+    variable("QUELL_TENANT", &["tenant"], |c, v| set(&mut c.tenant, v)),
+    variable("QUELL_AUTONOMY", &["coordinator.autonomy"], set_autonomy),
+    variable("QUELL_GRPC_LISTEN", &["coordinator.grpc_listen"], |c, v| {
         c.coordinator.grpc_listen = parse_listen(v)?;
         Ok(())
     }),
-    variable("QUELL_DIAGNOSTIC_URL", "coordinator.diagnostic_url", |c, v| {
+    variable("QUELL_DIAGNOSTIC_URL", &["coordinator.diagnostic_url"], |c, v| {
         set(&mut c.coordinator.diagnostic_url, v)
     }),
-    variable("QUELL_RESOLUTION_URL", "coordinator.resolution_url", |c, v| {
+    variable("QUELL_RESOLUTION_URL", &["coordinator.resolution_url"], |c, v| {
         set(&mut c.coordinator.resolution_url, v)
     }),
-    variable("QUELL_DIAGNOSTIC_TOKEN", "agents.diagnostic.token", |c, v| {
+    variable("QUELL_DIAGNOSTIC_TOKEN", &["agents.diagnostic.token"], |c, v| {
         set_some(&mut c.agents.diagnostic.token, v)
     }),
-    variable("QUELL_RESOLUTION_TOKEN", "agents.resolution.token", |c, v| {
+    variable("QUELL_RESOLUTION_TOKEN", &["agents.resolution.token"], |c, v| {
         set_some(&mut c.agents.resolution.token, v)
     }),
     // The name that platforms give to the database that they provide.
-    variable("DATABASE_URL", "coordinator.database_url", |c, v| set_some(&mut c.coordinator.database_url, v)),
-    variable("QUELL_DIAGNOSTIC_LISTEN", "diagnostic.listen", |c, v| {
+    variable("DATABASE_URL", &["coordinator.database_url"], |c, v| {
+        set_some(&mut c.coordinator.database_url, v)
+    }),
+    variable("QUELL_DIAGNOSTIC_LISTEN", &["diagnostic.listen"], |c, v| {
         c.diagnostic.listen = parse_listen(v)?;
         Ok(())
     }),
-    variable("QUELL_RESOLUTION_LISTEN", "resolution.listen", |c, v| {
+    variable("QUELL_RESOLUTION_LISTEN", &["resolution.listen"], |c, v| {
         c.resolution.listen = parse_listen(v)?;
         Ok(())
     }),
     // One variable may be seen by several daemons of one machine, and a data folder belongs to one of them.
-    variable("QUELL_DATA_DIR", "coordinator.data_dir and resolution.data_dir", |c, v| {
+    variable("QUELL_DATA_DIR", &["coordinator.data_dir", "resolution.data_dir"], |c, v| {
         c.coordinator.data_dir = Some(PathBuf::from(v).join("coordinator"));
         c.resolution.data_dir = Some(PathBuf::from(v).join("resolution"));
         Ok(())
@@ -173,7 +177,7 @@ pub(super) fn apply(config: &mut Config, environment: &Environment) -> Result<()
         if let Some(value) = environment.get(variable.name) {
             (variable.apply)(config, value).map_err(|why| ConfigError::Variable {
                 variable: variable.name.to_owned(),
-                setting: variable.setting.to_owned(),
+                settings: variable.settings.join("` and `"),
                 why,
             })?;
         }
@@ -201,10 +205,10 @@ pub fn parse_flag(text: &str) -> Result<bool, String> {
 
 const fn variable(
     name: &'static str,
-    setting: &'static str,
+    settings: &'static [&'static str],
     apply: fn(&mut Config, &str) -> Result<(), String>,
 ) -> Variable {
-    Variable { name, setting, apply }
+    Variable { name, settings, apply }
 }
 
 fn set_flag(setting: &mut bool, value: &str) -> Result<(), String> {

@@ -46,12 +46,12 @@ pub enum ConfigError {
         why: String,
     },
     /// An environment variable that sets something has a value that cannot be used.
-    #[error("the environment variable {variable} cannot be used for `{setting}`: {why}")]
+    #[error("the environment variable {variable} cannot be used for `{settings}`: {why}")]
     Variable {
         /// The variable.
         variable: String,
-        /// The setting that it sets.
-        setting: String,
+        /// The setting that it sets; with several, "` and `" stands between them.
+        settings: String,
         /// What is wrong, and what is accepted.
         why: String,
     },

@@ -1,11 +1,12 @@
 //! What the listeners of every daemon allow.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::values::Period;
 
 /// Limits of each listener and of its connections. The defaults are meant for sites of any size.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Listeners {
     /// Connections open at the same time; fewer where the system allows fewer open files. One more closes one that has no request at

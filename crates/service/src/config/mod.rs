@@ -11,13 +11,16 @@ mod environment;
 mod error;
 mod listeners;
 mod load;
+mod schema;
 mod site;
 mod sources;
 mod substitute;
 mod values;
+mod workflow;
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use correlation::{
@@ -25,12 +28,13 @@ pub use correlation::{
 };
 pub use daemons::{
     Autonomy, AutonomyOverride, Coordinator, Diagnostic, PollPrometheus, Reconcile, Resolution, Retention,
-    Scope, Simulator, TokenEntry, Workflow,
+    Scope, Simulator, TokenEntry,
 };
 pub use environment::{Environment, VARIABLES, Variable, parse_flag};
 pub use error::{ConfigError, Position};
 pub use listeners::Listeners;
 pub use load::{Daemon, Loading};
+pub use schema::schema;
 pub use site::{
     Agents, Ansible, Automation, Deployment, DiagnosticSwitches, Elasticsearch, Grafana, Infrastructure,
     Jira, Kubernetes, Logging, Loki, Monitoring, Prometheus, Remediation, ResolutionSwitches, Splunk, Ssh,
@@ -38,16 +42,19 @@ pub use site::{
 };
 pub use sources::{HealthCheckEntry, LanguageModelSettings, LogFields, SourceChoice, SourceChoices};
 pub use values::{BaseUrl, HIDDEN, Period, Secret, parse_listen, shown_address};
+pub use workflow::Workflow;
 
 /// The whole configuration.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// False: everything is looked up in, and done to, the simulator. True: the systems configured here.
+    /// False: metrics and logs are the simulator's, and no cluster is looked at. True: the systems configured here are looked at. What is
+    /// acted on is what `resolution.inventory_file` names, either way.
     pub use_real_data: bool,
     /// The tenant that every record names.
     pub tenant: String,
-    /// Where the site's telemetry is. On the heap, since a future that holds a configuration is large enough.
+    /// Where the site's telemetry is.
+    // On the heap, since a future that holds a configuration is large enough.
     pub infrastructure: Box<Infrastructure>,
     /// The means of acting.
     pub automation: Automation,
@@ -55,15 +62,15 @@ pub struct Config {
     pub agents: Agents,
     /// Where tickets are filed.
     pub ticketing: Ticketing,
-    /// What every listener allows.
+    /// Limits of each listener and of its connections.
     pub listeners: Listeners,
-    /// The simulated infrastructure.
+    /// The simulated infrastructure, which is looked at while `use_real_data` is false.
     pub simulator: Simulator,
-    /// The coordinator.
+    /// The coordinator, which alone knows every incident.
     pub coordinator: Coordinator,
-    /// The diagnostic agent.
+    /// The diagnostic agent, which reads and changes nothing.
     pub diagnostic: Diagnostic,
-    /// The resolution agent.
+    /// The resolution agent, which alone acts.
     pub resolution: Resolution,
 }
 

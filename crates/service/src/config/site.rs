@@ -2,25 +2,27 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::schema::{FilePath, Optional};
 use super::sources::LogFields;
 use super::values::{BaseUrl, Period, Secret, optional};
 
 /// Where the site's telemetry is.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Infrastructure {
-    /// Metrics and alerts.
+    /// Systems that measure and alert.
     pub monitoring: Monitoring,
-    /// Logs.
+    /// Systems that keep logs.
     pub logging: Logging,
-    /// Dashboards.
+    /// Systems that draw dashboards.
     pub visualization: Visualization,
 }
 
 /// Systems that measure and alert.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Monitoring {
     /// Prometheus and its Alertmanager.
@@ -28,19 +30,22 @@ pub struct Monitoring {
 }
 
 /// Prometheus and its Alertmanager.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Prometheus {
-    /// Base address of Prometheus.
+    /// The base address of Prometheus.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<BaseUrl>")]
     pub url: Option<BaseUrl>,
-    /// Base address of Alertmanager.
+    /// The base address of Alertmanager.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<BaseUrl>")]
     pub alert_manager_url: Option<BaseUrl>,
     /// Base addresses of further Alertmanagers of the same cluster: together they are one source.
     pub alert_manager_urls: Vec<BaseUrl>,
     /// The tenant (`X-Scope-OrgID`), where the servers have several, as Mimir, Cortex and Thanos do.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<String>")]
     pub tenant: Option<String>,
 }
 
@@ -58,14 +63,14 @@ impl Prometheus {
 }
 
 /// Systems that keep logs.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Logging {
-    /// Elasticsearch.
+    /// Elasticsearch or OpenSearch, whose logs are read.
     pub elasticsearch: Elasticsearch,
-    /// Splunk.
+    /// Splunk, whose logs are read.
     pub splunk: Splunk,
-    /// Loki.
+    /// Loki, whose logs are read.
     pub loki: Loki,
     /// The zone of times that name none, such as `Europe/Berlin`; UTC where it is not set.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,22 +78,26 @@ pub struct Logging {
 }
 
 /// Elasticsearch or OpenSearch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Elasticsearch {
-    /// Base address.
+    /// The base address of Elasticsearch.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<BaseUrl>")]
     pub url: Option<BaseUrl>,
     /// The indices that are searched.
     pub index_pattern: String,
     /// API key, as it is sent: encoded; or a user name and password.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<Secret>")]
     pub api_key: Option<Secret>,
     /// User name, where no API key is used.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<String>")]
     pub username: Option<String>,
-    /// Password of that user.
+    /// The password of that user.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<Secret>")]
     pub password: Option<Secret>,
     /// Where the parts of a line stand.
     #[serde(skip_serializing_if = "LogFields::is_usual")]
@@ -109,20 +118,24 @@ impl Default for Elasticsearch {
 }
 
 /// Splunk.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Splunk {
-    /// Base address of its management port.
+    /// The base address of its management port.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<BaseUrl>")]
     pub url: Option<BaseUrl>,
     /// Token; or a user name and password.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<Secret>")]
     pub api_key: Option<Secret>,
     /// User name, where no token is used.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<String>")]
     pub username: Option<String>,
-    /// Password of that user.
+    /// The password of that user.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<Secret>")]
     pub password: Option<Secret>,
     /// The beginning of every search, such as `index=main`.
     pub search: String,
@@ -145,29 +158,34 @@ impl Default for Splunk {
 }
 
 /// Loki.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Loki {
-    /// Base address.
+    /// The base address of Loki.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<BaseUrl>")]
     pub url: Option<BaseUrl>,
     /// Bearer token; or a user name and password.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<Secret>")]
     pub token: Option<Secret>,
     /// User name, where no token is used.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<String>")]
     pub username: Option<String>,
-    /// Password of that user.
+    /// The password of that user.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<Secret>")]
     pub password: Option<Secret>,
     /// The tenant (`X-Scope-OrgID`), where the server has several.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<String>")]
     pub tenant: Option<String>,
     /// The streams that are searched where no service is asked for: matchers of LogQL without the braces.
     pub selector: String,
     /// The label that names the service.
     pub service_label: String,
-    /// Where the parts of a line stand: in its labels, or in lines that are JSON.
+    /// The names of its labels, or of the fields of lines that are JSON.
     #[serde(skip_serializing_if = "LogFields::is_usual")]
     pub fields: LogFields,
 }
@@ -188,66 +206,72 @@ impl Default for Loki {
 }
 
 /// Systems that draw.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Visualization {
-    /// Grafana.
+    /// Grafana, through which metrics can be read.
     pub grafana: Grafana,
 }
 
 /// Grafana.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Grafana {
-    /// Base address.
+    /// The base address of Grafana.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<BaseUrl>")]
     pub url: Option<BaseUrl>,
     /// Token of a service account.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<Secret>")]
     pub api_key: Option<Secret>,
     /// The uid of its Prometheus data source, to read metrics through Grafana where no Prometheus is configured.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<String>")]
     pub data_source: Option<String>,
 }
 
 /// The means of acting.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Automation {
-    /// Systems that deploy.
+    /// Systems that deploy, of which Kubernetes is only read.
     pub deployment: Deployment,
-    /// Means of repair.
+    /// Means of repair. This version does not use them yet: what is acted on stands in the inventory.
     pub remediation: Remediation,
 }
 
 /// Systems that deploy.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Deployment {
-    /// Ansible.
+    /// Ansible. This version does not use it yet.
     pub ansible: Ansible,
-    /// Kubernetes.
+    /// Kubernetes, whose objects and events are only read.
     pub kubernetes: Kubernetes,
 }
 
 /// Ansible.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ansible {
     /// Ansible's inventory file.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<FilePath>")]
     pub inventory_file: Option<PathBuf>,
     /// The folder of the playbooks.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<FilePath>")]
     pub playbook_dir: Option<PathBuf>,
 }
 
 /// Kubernetes.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Kubernetes {
     /// The kubeconfig file.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<FilePath>")]
     pub kubeconfig: Option<PathBuf>,
     /// Without a kubeconfig: uses the service account of the pod that this runs in.
     pub in_cluster: bool,
@@ -263,24 +287,26 @@ impl Kubernetes {
 }
 
 /// Means of repair.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Remediation {
-    /// Service commands over SSH.
+    /// Service commands over SSH. This version does not use it yet.
     pub ssh: Ssh,
-    /// Terraform.
+    /// Terraform. This version does not use it yet.
     pub terraform: Terraform,
 }
 
 /// Service commands over SSH.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ssh {
     /// The user on the hosts.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<String>")]
     pub username: Option<String>,
     /// The file of the private key.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<FilePath>")]
     pub private_key: Option<PathBuf>,
     /// How long a command may take.
     pub timeout: Period,
@@ -293,42 +319,46 @@ impl Default for Ssh {
 }
 
 /// Terraform.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Terraform {
     /// The folder of the state.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<FilePath>")]
     pub state_dir: Option<PathBuf>,
     /// Applies a plan without asking again.
     pub auto_approve: bool,
 }
 
 /// What the agents may do and use.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Agents {
-    /// The diagnostic agent.
+    /// Which engines the diagnostic agent uses, and what the coordinator shows it.
     pub diagnostic: DiagnosticSwitches,
-    /// The resolution agent.
+    /// The safety switches of the resolution agent, what the coordinator shows it, and whose word it takes.
     pub resolution: ResolutionSwitches,
 }
 
 /// Which engines the diagnostic agent uses, and what the coordinator shows it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DiagnosticSwitches {
-    /// Uses the learned model.
+    /// Uses what `quell eval calibrate` learned from this site's incidents.
     pub use_ml_model: bool,
-    /// The learned model's file.
+    /// The file that `quell eval calibrate` writes; needed where `use_ml_model` is true.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<FilePath>")]
     pub ml_model_path: Option<PathBuf>,
-    /// Uses the declarative rules.
+    /// Uses the declarative rules; without them every diagnosis abstains.
     pub use_rules_engine: bool,
     /// The bearer token that the coordinator shows to this agent, one of those in `diagnostic.tokens`, and to no other.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<Secret>")]
     pub token: Option<Secret>,
     /// A file with that token, instead of the token.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<FilePath>")]
     pub token_file: Option<PathBuf>,
 }
 
@@ -344,25 +374,28 @@ impl Default for DiagnosticSwitches {
     }
 }
 
-/// The safety switches of the resolution agent, what the coordinator shows it, and whose word it takes; the defaults do nothing to any
+/// The safety switches of the resolution agent, what the coordinator shows it, and whose word it takes. The defaults do nothing to any
 /// system.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResolutionSwitches {
     /// Actions may take effect on real systems.
     pub execute_real_commands: bool,
-    /// A person has to approve a plan.
+    /// A person has to approve every plan, also at the level `auto`.
     pub require_approval: bool,
     /// Plans are only shown, never executed.
     pub dry_run: bool,
     /// The bearer token that the coordinator shows to this agent, one of those in `resolution.tokens`, and to no other.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<Secret>")]
     pub token: Option<Secret>,
     /// A file with that token, instead of the token.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<FilePath>")]
     pub token_file: Option<PathBuf>,
     /// The public keys of the coordinators whose signed permits this agent takes, as `quell-coordinator --print-public-key` prints them.
-    /// Empty: that of the coordinator that comes first, for good, in `coordinator.pub` of `resolution.data_dir`.
+    /// Empty: that of the coordinator that comes first, for good, in `coordinator.pub` of `resolution.data_dir`. Needed where
+    /// `resolution.listen` is beyond loopback and commands are executed.
     pub coordinator_public_keys: Vec<String>,
 }
 
@@ -380,26 +413,29 @@ impl Default for ResolutionSwitches {
 }
 
 /// Where tickets are filed.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ticketing {
-    /// Jira.
+    /// Jira. This version does not use it yet.
     pub jira: Jira,
 }
 
 /// Jira.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Jira {
-    /// Files one issue per incident.
+    /// Files one issue per incident, once Jira is used.
     pub enabled: bool,
-    /// Base address.
+    /// The base address of Jira.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<BaseUrl>")]
     pub url: Option<BaseUrl>,
-    /// The account.
+    /// The account that files issues.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<String>")]
     pub username: Option<String>,
-    /// The account's token.
+    /// The token of that account.
     #[serde(deserialize_with = "optional")]
+    #[schemars(with = "Optional<Secret>")]
     pub token: Option<Secret>,
 }
