@@ -1,5 +1,6 @@
 //! Gates: what must be open at the instant that a step is started. Each is looked at in the same decision, against what was
-//! observed just before ([`World`]); the list is `GATES`, and a gate that comes later is one more row in it.
+//! observed just before ([`World`]). The list is `GATES`; a gate also has a word in [`Gate`], which events hold, what it looks at in
+//! [`World`], and in `opens_at` the instant at which it opens by itself, if it has one.
 
 use std::collections::BTreeMap;
 

@@ -86,10 +86,12 @@ impl Action {
             }
             "renew_certificate" => Self::RenewCertificate,
             "end_idle_sessions" => Self::EndIdleSessions,
-            _ => {
+            "stop_job" => {
                 let StopJob { job } = parse_input(given).map_err(within)?;
                 Self::StopJob { job }
             }
+            // One that has a schema and no arm above.
+            _ => return Err(ToolError::invalid("action", "is not one that this version carries out")),
         })
     }
 

@@ -105,7 +105,7 @@ fn accepted(taken: &Taken) -> Response {
 }
 
 async fn take(web: &Web, headers: &HeaderMap, body: Body, form: Form) -> Result<Taken, Problem> {
-    // Before anything is read: what a caller may not send is not worth looking into.
+    // First of all: what a caller may not send is not worth looking into.
     web.require(headers, Scope::Webhook)?;
     let rejected = |problem: Problem| {
         web.site.metrics.webhook("rejected");

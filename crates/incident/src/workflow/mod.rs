@@ -3,7 +3,7 @@
 //! ```text
 //! decide(incident, input, now, policy) -> Result<Vec<Event>, Refused>
 //! apply(incident, envelope)            -> the fold; replay is recovery
-//! duties(incident, now)                -> what should be under way, from the state alone
+//! duties(incident)                     -> what should be under way, from the state alone
 //! ```
 //!
 //! **Flow.** The runner loads an incident, decides on an input, appends the events with the claims that they need, and then

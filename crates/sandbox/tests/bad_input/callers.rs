@@ -14,6 +14,9 @@ const CALLERS: [(&str, &str); 4] = [
     ("on-call", "read, approve"),
 ];
 
+/// An incident that is not there.
+const NOBODY: &str = "00000000-0000-7000-8000-000000000000";
+
 fn token_of(name: &str) -> String {
     format!("token-of-{name}")
 }
@@ -29,14 +32,19 @@ fn with_tokens() -> Options {
 /// What each path needs, with a body that would be taken.
 fn paths() -> Vec<(Method, String, String, &'static str)> {
     let alert = firing("One", &[]);
-    let nobody = "00000000-0000-7000-8000-000000000000";
+    let nobody = NOBODY;
     let mut paths = vec![
         (Method::POST, "/webhooks/alertmanager".to_owned(), payload(&[]).to_string(), "webhook"),
+        (Method::POST, "/webhooks/alertmanager/".to_owned(), payload(&[]).to_string(), "webhook"),
         (Method::POST, "/webhook/alert".to_owned(), alert.to_string(), "webhook"),
+        (Method::POST, "/webhook/alert/".to_owned(), alert.to_string(), "webhook"),
         (Method::GET, "/api/incidents".to_owned(), String::new(), "read"),
         (Method::GET, "/incidents".to_owned(), String::new(), "read"),
         (Method::GET, format!("/api/incidents/{nobody}"), String::new(), "read"),
         (Method::GET, "/api/agents".to_owned(), String::new(), "read"),
+        (Method::GET, format!("/api/incidents/{nobody}/evidence"), String::new(), "read"),
+        (Method::GET, "/api/changes".to_owned(), String::new(), "read"),
+        (Method::POST, "/api/changes".to_owned(), json!({"title": "A"}).to_string(), "webhook"),
         (Method::GET, "/api/kill-switch".to_owned(), String::new(), "read"),
         (Method::POST, "/api/incidents".to_owned(), json!({"title": "A"}).to_string(), "operate"),
         (Method::PUT, "/api/kill-switch".to_owned(), json!({"engaged": true}).to_string(), "operate"),
@@ -51,6 +59,21 @@ fn paths() -> Vec<(Method, String, String, &'static str)> {
         paths.push((Method::POST, format!("/api/incidents/{nobody}/{word}"), body, "approve"));
     }
     paths
+}
+
+/// The table of endpoints says what each needs, and the handlers ask for it: the test below tries every row of the table.
+#[test]
+fn every_row_of_the_table_of_endpoints_is_tried() {
+    let [http, _] = quell_coordinator::endpoints().unwrap();
+    let tried = paths();
+    for endpoint in http.iter().filter(|endpoint| endpoint.needs != quell_web::open()) {
+        let path = endpoint.path.replace("{id}", NOBODY);
+        let found = tried.iter().find(|(method, tried, ..)| *method == endpoint.method && *tried == path);
+        let scope = found.map(|(.., scope)| *scope);
+        // What follows is about a part of what it takes.
+        let needs = endpoint.needs.split(';').next();
+        assert_eq!(scope, needs, "{} {}", endpoint.method, endpoint.path);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
