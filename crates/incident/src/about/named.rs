@@ -244,9 +244,6 @@ impl Chooser<'_> {
 
     /// Whether the target's names or the alert's say one of these words.
     fn says(&self, words: &[&str]) -> bool {
-        self.scrape.target_is_called(words) || {
-            let name = self.scrape.alert_name.to_lowercase();
-            words.iter().any(|word| if word.contains('-') { false } else { name.contains(word) })
-        }
+        self.scrape.target_is_called(words) || self.scrape.alert_is_called(words)
     }
 }
