@@ -217,7 +217,8 @@ impl<'a> Scrape<'a> {
 
     /// A label as far as it is the patient's.
     pub(super) fn get(&self, name: &str) -> Option<String> {
-        let value = match renamed(name).and_then(|renamed| self.label(renamed)) {
+        let was_renamed = || renamed(name).and_then(|renamed| self.label(renamed));
+        let value = match self.is_renamed.then(was_renamed).flatten() {
             Some(value) => value.for_people(),
             None => self.label(name).filter(|_| !self.is_exporters(name))?.for_people(),
         };
@@ -244,12 +245,15 @@ impl<'a> Scrape<'a> {
         };
         let labels: &'a Labels = self.labels;
         let has_value = labels.iter().filter(|(_, value)| value.bytes() > 0);
-        let labels: Vec<(String, &'a str)> = has_value.map(|(label, _)| (letters(label), label)).collect();
+        let own = |label: &'a str| {
+            let all = letters(label);
+            let rest = all.strip_prefix(prefix).map(str::to_owned);
+            (all, rest, label)
+        };
+        let labels: Vec<_> = has_value.map(|(label, _)| own(label)).collect();
         names.iter().find_map(|name| {
-            let is_called =
-                |own: &str| own == *name || own.strip_prefix(prefix).is_some_and(|own| own == *name);
-            let found = labels.iter().find(|(own, _)| is_called(own));
-            found.and_then(|(_, label)| self.get(label))
+            let found = labels.iter().find(|(all, rest, _)| all == name || rest.as_deref() == Some(*name));
+            found.and_then(|(_, _, label)| self.get(label))
         })
     }
 
