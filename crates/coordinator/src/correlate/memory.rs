@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use quell_incident::about::{About, SiteLabels};
 use quell_incident::alert::{Alert, AlertKey, AlertStatus};
 use quell_incident::correlation::{Flapping, FlappingRule, GroupId, JoinedBy, Rule, Transitions};
+use quell_incident::workflow::LATE_MESSAGE_WITHIN;
 use quell_incident::{Incident, IncidentId};
 
 /// Severity words that are told of once each.
@@ -17,10 +18,6 @@ const ENTRIES_MAX: usize = 50_000;
 
 /// Entries of each kind that are left alone while nothing comes.
 const ENTRIES_IDLE_MAX: usize = 2_000;
-
-/// How long after an end was heard of a firing of the same episode is a late message, as `workflow::begins_anew` has it for alerts that
-/// an incident knows. After that a source that lost the alert and has it back says the same start again.
-pub(super) const LATE_WITHIN: SignedDuration = SignedDuration::from_mins(5);
 
 /// What makes alerts one incident.
 #[derive(Clone, Debug)]
@@ -86,7 +83,7 @@ impl Memory {
         let known = self.episodes.entry(alert.key.clone()).or_insert(new);
         known.last = known.last.max(heard);
         let is_late = known.ended.is_some_and(|ended| {
-            alert.starts_at <= ended.began && heard.duration_since(ended.heard) < LATE_WITHIN
+            alert.starts_at <= ended.began && heard.duration_since(ended.heard) < LATE_MESSAGE_WITHIN
         });
         if !is_late {
             known.began = known.began.max(alert.starts_at);
@@ -240,7 +237,7 @@ impl Memory {
         self.rules.retain(|_, place| unfinished.contains(&place.id));
         forget_oldest(&mut self.groups, |place| place.last);
         forget_oldest(&mut self.rules, |place| place.last);
-        self.episodes.retain(|_, known| now.duration_since(known.last) < LATE_WITHIN);
+        self.episodes.retain(|_, known| now.duration_since(known.last) < LATE_MESSAGE_WITHIN);
         forget_oldest(&mut self.episodes, |known| known.last);
         let since = now.saturating_sub(settings.flapping.window).unwrap_or(Timestamp::MIN);
         self.changes.retain(|_, changes| changes.seen.last().is_some_and(|last| last >= since));

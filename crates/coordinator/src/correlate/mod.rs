@@ -22,6 +22,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use quell_incident::alert::AlertStatus;
 use quell_incident::correlation::{GroupId, GroupKey, learned_settle};
+use quell_incident::workflow::LATE_MESSAGE_WITHIN;
 use quell_incident::{Incident, IncidentId};
 use quell_store::{Lease, Received, ReceivedPosition, StoreError, Work};
 use tokio::sync::watch;
@@ -152,7 +153,7 @@ async fn correlate(
 /// nothing ends. It is read once more from what was received, as far as that is short and recent.
 async fn remember_ends(site: &Site, memory: &mut Memory, up_to: ReceivedPosition) {
     let settings = site.settings();
-    let since = site.now().saturating_sub(memory::LATE_WITHIN).unwrap_or(Timestamp::MIN);
+    let since = site.now().saturating_sub(LATE_MESSAGE_WITHIN).unwrap_or(Timestamp::MIN);
     let mut after = ReceivedPosition(up_to.0.saturating_sub(LOOK_BACK));
     loop {
         let batches = match site.store.received_after(after, BATCHES_MAX).await {

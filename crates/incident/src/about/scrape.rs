@@ -123,7 +123,7 @@ pub(super) fn renamed(name: &str) -> Option<&'static str> {
 }
 
 /// Which names an alert's labels may have, by a trace of each name. Hundreds of names are asked for and an alert has ten: without this,
-/// looking them up takes a third of what receiving an alert costs.
+/// looking them up took a quarter of the CPU of receiving alerts.
 #[derive(Clone, Copy, Default)]
 struct Present([u64; 4]);
 
@@ -160,9 +160,11 @@ pub(super) struct Scrape<'a> {
     site: &'a SiteLabels,
     pub(super) target: Target,
     pub(super) alert_name: String,
-    /// The alert's name in lower case, and the target's own names, each on a line: looked through for the words of many systems.
+    /// The alert's name in lower case, the target's own names and where it is, each on a line: looked through for the words of many
+    /// systems.
     alert_name_lower: String,
-    target_names: String,
+    markers: String,
+    places: String,
     is_renamed: bool,
     pod_is_targets: bool,
     namespace_is_targets: bool,
@@ -172,18 +174,14 @@ impl<'a> Scrape<'a> {
     pub(super) fn of(labels: &'a Labels, site: &'a SiteLabels) -> Self {
         let alert_name = labels.get("alertname").map(|name| name.for_people()).unwrap_or_default();
         let present = Present::of(labels);
-        let mut target_names = String::new();
-        for value in MARKERS.iter().chain(&["instance", "namespace"]).filter_map(|name| labels.get(name)) {
-            target_names.push_str(&plain(&value.for_people()));
-            target_names.push('\n');
-        }
         let mut scrape = Self {
             labels,
             site,
             target: Target::Itself,
             alert_name_lower: alert_name.to_lowercase(),
             alert_name,
-            target_names,
+            markers: lines(labels, &MARKERS),
+            places: lines(labels, &["instance", "namespace"]),
             is_renamed: RENAMED
                 .iter()
                 .any(|(_, renamed)| present.may_have(renamed) && labels.get(renamed).is_some()),
@@ -288,12 +286,7 @@ impl<'a> Scrape<'a> {
         {
             return Target::Containers;
         }
-        // All of them in one text: many alerts a second are looked at.
-        let mut values = String::new();
-        for value in MARKERS.iter().filter_map(|name| self.label(name)) {
-            values.push_str(&plain(&value.for_people()));
-            values.push('\n');
-        }
+        let values = self.markers.as_str();
         let says = |words: &[&str]| words.iter().any(|word| values.contains(word));
         if let Some((target, _)) = TARGETS.iter().find(|(_, words)| says(words)) {
             return *target;
@@ -327,7 +320,7 @@ impl<'a> Scrape<'a> {
 
     /// Whether the target, whatever it is, has one of these words in its names.
     pub(super) fn target_is_called(&self, words: &[&str]) -> bool {
-        words.iter().any(|word| self.target_names.contains(word))
+        words.iter().any(|word| self.markers.contains(word) || self.places.contains(word))
     }
 
     /// Whether the alert's name has one of these words in it, in any case.
@@ -416,6 +409,16 @@ pub(super) fn names_exporter(name: &str) -> bool {
         TARGETS.iter().filter(|(target, _)| *target != Target::Controller).flat_map(|(_, words)| *words);
     named.chain(&EXPORTERS).any(|word| name.contains(word))
         || name.split('-').any(|part| EXPORTER_PARTS.contains(&part))
+}
+
+/// The values of these labels in one text, each on a line: many alerts a second are looked at.
+fn lines(labels: &Labels, names: &[&str]) -> String {
+    let mut lines = String::new();
+    for value in names.iter().filter_map(|name| labels.get(name)) {
+        lines.push_str(&plain(&value.for_people()));
+        lines.push('\n');
+    }
+    lines
 }
 
 fn plain(name: &str) -> String {

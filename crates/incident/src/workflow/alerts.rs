@@ -16,7 +16,7 @@ use crate::said::services_of;
 use crate::severity::{Priority, Severity, Status};
 
 /// How long after an alert cleared a firing of the same episode may be a late message.
-const LATE_MESSAGE_WITHIN: SignedDuration = SignedDuration::from_mins(5);
+pub const LATE_MESSAGE_WITHIN: SignedDuration = SignedDuration::from_mins(5);
 /// Alerts that one event speaks of at the most.
 pub const ALERTS_PER_EVENT_MAX: usize = 500;
 /// Bytes of alerts in full in one event, about; and an alert that alone is longer than a tenth of it is only counted.

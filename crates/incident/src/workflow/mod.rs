@@ -27,7 +27,7 @@ mod verify;
 
 use jiff::Timestamp;
 
-pub use alerts::{ALERTS_PER_EVENT_MAX, AlertBatch, FiredAlert, begins_anew, open_with};
+pub use alerts::{ALERTS_PER_EVENT_MAX, AlertBatch, FiredAlert, LATE_MESSAGE_WITHIN, begins_anew, open_with};
 pub use apply::{Illegal, apply, opened, replay};
 pub use autonomy::{Autonomy, AutonomyDecision, AutonomyOverride, AutonomyReason};
 pub use duties::{Duty, DutyKind, diagnose_request, duties, next_deadline, plan_request, step_request};
